@@ -1,0 +1,112 @@
+"""The vocabulary every other package speaks: a controller is named components plus ``act``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import nn
+
+#: Batch of floats, first axis the batch.
+Batch = NDArray[np.floating[Any]]
+
+#: What drives a batch of episodes: ``(observations, episodes) -> actions``. ``episodes`` holds, for each row of
+#: ``observations``, the index of the episode it belongs to (finished episodes drop out of the batch).
+Policy = Callable[[Batch, NDArray[np.intp]], NDArray[Any]]
+
+
+class ControllerError(ValueError):
+    """A checkpoint or a controller that cannot be used as asked; the message says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One named network of a controller.
+
+    ``deployed`` says whether ``act`` runs it. ``module`` holds exactly the component's own parameters.
+    """
+
+    name: str
+    module: nn.Module
+    deployed: bool
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, shared ones counted once."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+class Controller(ABC):
+    """A trained agent, seen as named components plus ``act(observations) -> actions``.
+
+    ``networks`` owns every tensor of the controller, target networks included; the components are views on it. Nothing
+    here is ever changed in place: `with_networks` gives the same controller around other networks.
+    """
+
+    algorithm: str
+    observation_space: spaces.Box
+    action_space: spaces.Box | spaces.Discrete
+    networks: nn.Module
+
+    @property
+    @abstractmethod
+    def components(self) -> Mapping[str, Component]:
+        """The components by name, in a fixed order: encoders, actor, critics, value."""
+
+    @property
+    @abstractmethod
+    def ties(self) -> Sequence[Sequence[str]]:
+        """Components that must keep equal widths, layer by layer, because one architecture serves them all."""
+
+    @property
+    @abstractmethod
+    def mirrors(self) -> Mapping[str, str]:
+        """Parameter-name prefix in ``networks`` -> prefix of the target network that has the same shape."""
+
+    @abstractmethod
+    def dataflow(self) -> nn.Module:
+        """How data passes through the components, as a module that ``torch.fx`` can trace.
+
+        Its children are the components' modules under their own names; ``forward(*inputs)`` returns a dict from
+        component name to that component's output.
+        """
+
+    @abstractmethod
+    def inputs(self, observations: Batch, actions: NDArray[Any]) -> tuple[torch.Tensor, ...]:
+        """What `dataflow` takes, made of raw observations ``(n, obs)`` and actions as the environment takes them."""
+
+    @abstractmethod
+    def act(self, observations: Batch) -> NDArray[Any]:
+        """Deterministic actions, in the environment's own units, for raw observations ``(n, obs)``."""
+
+    def policy(self, seeds: Sequence[int]) -> Policy:
+        """What drives one episode a seed. A controller with a memory or with randomness overrides this."""
+        return lambda observations, episodes: self.act(observations)
+
+    @abstractmethod
+    def with_networks(self, networks: nn.Module) -> Self:
+        """The same controller around other networks (of any widths)."""
+
+    @abstractmethod
+    def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
+        """Write a checkpoint that `agents.load` reads. Returns remarks that the user should see, one a line."""
+
+    def parameters(self, deployed: bool = False) -> int:
+        """Number of parameters over all components, or over the deployed ones only."""
+        return sum(c.parameters for c in self.components.values() if c.deployed or not deployed)
+
+    def __str__(self) -> str:
+        lines = [f"{self.algorithm} controller, {self.parameters():,} parameters"]
+        for component in self.components.values():
+            widths = [m.out_features for m in component.module.modules() if isinstance(m, nn.Linear)]
+            role = "deployed" if component.deployed else "training only"
+            arrows = "-".join(map(str, widths))
+            lines.append(f"  {component.name:<12} {component.parameters:>10,}  {arrows:<20} {role}")
+        return "\n".join(lines)

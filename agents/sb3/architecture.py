@@ -1,0 +1,95 @@
+"""Widths read off a state dict: the shapes are the truth, whatever a zip's text says of its architecture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from agents.controller import ControllerError
+
+State = Mapping[str, Tensor]
+
+
+def policy_arguments(state: State) -> dict[str, Any]:
+    """The width-bearing keyword arguments of the SB3 policy that this state dict belongs to.
+
+    Returns:
+        ``net_arch``, and where the policy has them ``n_critics``, ``n_quantiles`` and ``features_extractor_kwargs``.
+
+    Raises:
+        ControllerError: the state dict is not laid out as any policy that we rebuild.
+    """
+    if any(key.startswith("mlp_extractor.shared_net") for key in state):
+        raise ControllerError("layers shared inside the MLP extractor are no longer built by Stable-Baselines3")
+    if any(key.startswith("mlp_extractor.") or key.startswith("action_net.") for key in state):
+        hidden = {"pi": _widths(state, "mlp_extractor.policy_net."), "vf": _widths(state, "mlp_extractor.value_net.")}
+        arguments: dict[str, Any] = {"net_arch": hidden}
+        encoders = [_widths(state, f"{prefix}features_extractor.net.") for prefix in ("", "vf_")]
+    elif all(any(key.startswith(part) for key in state) for part in ("actor.", "critic.qf0.")):
+        actor = _widths(state, "actor.latent_pi.")
+        if not any(key.startswith("actor.latent_pi.") for key in state):
+            actor = _widths(state, "actor.mu.")[:-1]
+        critic = _widths(state, "critic.qf0.")
+        arguments = {"net_arch": {"pi": actor, "qf": critic[:-1]}, "n_critics": len(_twins(state, "critic."))}
+        if critic[-1] > 1:
+            arguments["n_quantiles"] = critic[-1]
+        encoders = [_widths(state, f"{reader}.features_extractor.net.") for reader in ("actor", "critic")]
+    else:
+        raise ControllerError(f"its weights ({', '.join(list(state)[:3])}, ...) are not those of a known policy")
+    encoders = [widths for widths in encoders if widths]
+    if len({tuple(widths) for widths in encoders}) > 1:
+        raise ControllerError(f"the encoders differ in width ({encoders}); Stable-Baselines3 builds both from one list")
+    if encoders:
+        arguments["features_extractor_kwargs"] = {"widths": encoders[0]}
+    return arguments
+
+
+def pad_twins(state: State) -> tuple[dict[str, Tensor], int]:
+    """Give twin critics of different widths equal ones by adding dead units, which change no output.
+
+    A dead unit has zero weights in and zero weights out. Returns the padded state dict and the number of dead units.
+    """
+    padded = dict(state)
+    dead = 0
+    for prefix in ("critic.", "critic_target."):
+        twins = _twins(state, prefix)
+        first = f"{prefix}qf0."
+        for suffix in [key.removeprefix(first) for key in state if key.startswith(first)]:
+            tensors = [state[f"{twin}.{suffix}"] for twin in twins]
+            shape = [max(sizes) for sizes in zip(*(t.shape for t in tensors), strict=True)]
+            for twin, tensor in zip(twins, tensors, strict=True):
+                missing = [wide - narrow for wide, narrow in zip(shape, tensor.shape, strict=True)]
+                # functional.pad counts from the last axis, (before, after) each
+                amounts = [side for amount in reversed(missing) for side in (0, amount)]
+                padded[f"{twin}.{suffix}"] = functional.pad(tensor, amounts) if any(missing) else tensor
+                if prefix == "critic." and tensor.dim() == 2:
+                    dead += missing[0]
+    return padded, dead
+
+
+def check_finite(state: State, where: str) -> None:
+    """Raise ControllerError if a weight is NaN or infinite, naming the tensor."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ControllerError(f"{where}: weights '{name}' hold NaN or infinity; the file is damaged")
+
+
+def _widths(state: State, prefix: str) -> list[int]:
+    """Output widths of the linear layers under a prefix, in order."""
+    found = [
+        (int(match[1]), tensor.shape[0])
+        for key, tensor in state.items()
+        if (match := re.fullmatch(re.escape(prefix) + r"(\d+)\.weight", key)) and tensor.dim() == 2
+    ]
+    return [width for _, width in sorted(found)]
+
+
+def _twins(state: State, prefix: str) -> list[str]:
+    names = {match[0] for key in state if (match := re.match(re.escape(prefix) + r"qf\d+", key))}
+    return sorted(names, key=lambda name: int(name.rsplit("qf", 1)[1]))
+

@@ -1,0 +1,114 @@
+"""What a Stable-Baselines3 algorithm is made from, weights apart; and making it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
+
+from agents.controller import ControllerError
+from agents.sb3.architecture import policy_arguments
+from agents.sb3.families import ALGORITHMS
+
+#: Policy arguments that `policy_arguments` reads off the weights.
+WIDTHS = ("net_arch", "n_critics", "n_quantiles")
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Everything but the weights.
+
+    ``settings`` are constructor arguments of the algorithm (gamma, batch size, ...); ``policy_kwargs`` those of its
+    policy that say nothing of widths (activation, gSDE, extractor class, ...); ``variables`` tensors that the algorithm
+    keeps outside the policy (``log_ent_coef``).
+    """
+
+    algorithm: str
+    observation_space: spaces.Box
+    action_space: spaces.Box | spaces.Discrete
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def constructor_settings(algorithm: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of ``values``, the plain ones that the algorithm's constructor takes (schedules and classes keep its default)."""
+    known = set(inspect.signature(ALGORITHMS[algorithm].__init__).parameters)
+    unsaved = {"self", "policy", "env", "policy_kwargs", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+    plain = (bool, int, float, str, np.floating, np.integer)
+    kept = {key: value for key, value in values.items() if key in known - unsaved and isinstance(value, plain)}
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in kept.items()}
+
+
+def of_model(algorithm: str, model: BaseAlgorithm) -> Blueprint:
+    """The blueprint of a live algorithm object."""
+    fixed = {key: value for key, value in model.policy_kwargs.items() if key not in WIDTHS}
+    extractor = dict(fixed.get("features_extractor_kwargs") or {})
+    extractor.pop("widths", None)
+    if extractor:
+        fixed["features_extractor_kwargs"] = extractor
+    else:
+        fixed.pop("features_extractor_kwargs", None)
+    log_ent_coef = getattr(model, "log_ent_coef", None)
+    variables = {} if log_ent_coef is None else {"log_ent_coef": log_ent_coef.detach().clone()}
+    assert isinstance(model.observation_space, spaces.Box)
+    assert isinstance(model.action_space, spaces.Box | spaces.Discrete)
+    settings = constructor_settings(algorithm, vars(model))
+    return Blueprint(algorithm, model.observation_space, model.action_space, settings, fixed, variables)
+
+
+def build(blueprint: Blueprint, state: Mapping[str, Tensor]) -> BaseAlgorithm:
+    """The algorithm object: widths as ``state`` has them, these weights, fresh optimisers, no environment, no replay.
+
+    Raises:
+        ControllerError: the blueprint and the weights do not fit.
+    """
+    kwargs = {**blueprint.policy_kwargs, **_merged(blueprint.policy_kwargs, policy_arguments(state))}
+    policy_class = _policy_class(blueprint.algorithm)
+    model: Any = ALGORITHMS[blueprint.algorithm](policy_class, env=None, _init_setup_model=False, device="cpu")  # type: ignore[call-arg,arg-type]
+    vars(model).update(blueprint.settings)
+    model.observation_space, model.action_space = blueprint.observation_space, blueprint.action_space
+    model.n_envs = 1
+    model.policy_kwargs = kwargs
+    if getattr(model, "target_entropy", None) == "auto":  # TQC and CrossQ would ask the environment, which is not here
+        model.target_entropy = -float(np.prod(blueprint.action_space.shape))
+    buffer_size = getattr(model, "buffer_size", None)
+    if buffer_size is not None:
+        model.buffer_size = 1  # setting up would allocate the replay buffer, which nobody uses before `learn`
+    random_state = torch.get_rng_state()
+    try:
+        model._setup_model()
+        model.policy.load_state_dict(dict(state))
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise ControllerError(f"the weights and the stated architecture do not fit: {_first_lines(error)}") from error
+    finally:
+        torch.set_rng_state(random_state)
+    if buffer_size is not None:
+        model.buffer_size, model.replay_buffer = buffer_size, None
+    if "log_ent_coef" in blueprint.variables and getattr(model, "log_ent_coef", None) is not None:
+        with torch.no_grad():
+            model.log_ent_coef.copy_(blueprint.variables["log_ent_coef"])
+    model.policy.set_training_mode(False)
+    return model  # type: ignore[no-any-return]
+
+
+def _policy_class(algorithm: str) -> type[BasePolicy]:
+    return ALGORITHMS[algorithm].policy_aliases["MlpPolicy"]
+
+
+def _merged(fixed: Mapping[str, Any], widths: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that the weights tell, with what else the extractor was given."""
+    extractor = {**(fixed.get("features_extractor_kwargs") or {}), **widths.get("features_extractor_kwargs", {})}
+    return {**widths, "features_extractor_kwargs": extractor} if extractor else dict(widths)
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,139 @@
+"""A Stable-Baselines3 or sb3-contrib agent as a `Controller`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
+from torch import nn
+
+from agents.controller import Batch, Component, Controller
+from agents.sb3 import networks as views
+from agents.sb3.blueprint import Blueprint
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Running statistics that observations are normalised by before the networks see them (SB3's `VecNormalize`)."""
+
+    mean: NDArray[np.float64]
+    var: NDArray[np.float64]
+    clip: float
+    epsilon: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` turns back into the same statistics."""
+        return {"mean": self.mean.tolist(), "var": self.var.tolist(), "clip": self.clip, "epsilon": self.epsilon}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The statistics that `as_json` wrote."""
+        return cls(np.asarray(data["mean"]), np.asarray(data["var"]), float(data["clip"]), float(data["epsilon"]))
+
+    def __call__(self, observations: Batch) -> Batch:
+        scaled = (observations - self.mean) / np.sqrt(self.var + self.epsilon)
+        return np.clip(scaled, -self.clip, self.clip)
+
+
+@dataclass(frozen=True)
+class SB3Controller(Controller):
+    """A policy of Stable-Baselines3, with the blueprint that says how it was made and would be made again."""
+
+    blueprint: Blueprint
+    policy_networks: BasePolicy
+    normalisation: Normalisation | None = None
+
+    def __post_init__(self) -> None:
+        self.policy_networks.eval()
+
+    @property
+    def algorithm(self) -> str:  # type: ignore[override]
+        return self.blueprint.algorithm
+
+    @property
+    def networks(self) -> nn.Module:  # type: ignore[override]
+        return self.policy_networks
+
+    @property
+    def observation_space(self) -> spaces.Box:  # type: ignore[override]
+        return self.blueprint.observation_space
+
+    @property
+    def action_space(self) -> spaces.Box | spaces.Discrete:  # type: ignore[override]
+        return self.blueprint.action_space
+
+    @cached_property
+    def components(self) -> Mapping[str, Component]:  # type: ignore[override]
+        return views.as_components(views.component_modules(self.policy_networks))
+
+    @property
+    def ties(self) -> Sequence[Sequence[str]]:
+        # SB3 builds all critics from one architecture, and unshared encoders from one list of widths.
+        kinds = ("critic.", "encoder_")
+        alike = [tuple(name for name in self.components if name.startswith(kind)) for kind in kinds]
+        return [names for names in alike if len(names) > 1]
+
+    @property
+    def mirrors(self) -> Mapping[str, str]:
+        names = ("actor", "critic")
+        return {f"{name}.": f"{name}_target." for name in names if hasattr(self.policy_networks, f"{name}_target")}
+
+    def dataflow(self) -> nn.Module:
+        return views.flow(self.policy_networks)
+
+    def inputs(self, observations: Batch, actions: NDArray[Any]) -> tuple[torch.Tensor, ...]:
+        seen = self._seen(observations)
+        if views.is_on_policy(self.policy_networks):
+            return (seen,)
+        scaled = self.policy_networks.scale_action(np.asarray(actions, dtype=np.float32))
+        return seen, torch.as_tensor(scaled, dtype=torch.float32)
+
+    def act(self, observations: Batch) -> NDArray[Any]:
+        with torch.inference_mode():
+            raw = self._decide(self._seen(observations)).numpy()
+        if isinstance(self.action_space, spaces.Discrete):
+            return np.asarray(raw.argmax(axis=1))
+        low, high = self.action_space.low, self.action_space.high
+        if self._squashed:
+            return np.asarray(low + 0.5 * (raw + 1.0) * (high - low))
+        return np.asarray(np.clip(raw, low, high))
+
+    def with_networks(self, networks: nn.Module) -> Self:
+        assert isinstance(networks, BasePolicy)
+        return replace(self, policy_networks=networks)
+
+    def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
+        from agents.sb3.save import save_zip
+
+        return save_zip(self, path, provenance)
+
+    @cached_property
+    def _squashed(self) -> bool:
+        return bool(self.policy_networks.squash_output)
+
+    @cached_property
+    def _decide(self) -> nn.Module:
+        modules = {name: component.module for name, component in self.components.items()}
+        encoder = modules.get("encoder", modules.get("encoder_actor", nn.Identity()))
+        actor = modules["actor"]
+        assert isinstance(actor, views.Actor)
+        return nn.Sequential(encoder, *_flat(actor.trunk), *_flat(actor.mean), actor.squash)
+
+    def _seen(self, observations: Batch) -> torch.Tensor:
+        flat = np.asarray(observations).reshape(len(observations), -1)
+        if self.normalisation is not None:
+            flat = self.normalisation(flat)
+        return torch.as_tensor(flat, dtype=torch.float32)
+
+
+def _flat(module: nn.Module) -> list[nn.Module]:
+    """A sequence's own layers: calling them in one sequence saves the evaluator a Python call each."""
+    return list(module) if isinstance(module, nn.Sequential) else [module]

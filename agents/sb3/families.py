@@ -1,0 +1,54 @@
+"""The algorithms we know: their classes, and how a zip's readable entries tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sb3_contrib
+import stable_baselines3
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from agents.controller import ControllerError
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "sac": stable_baselines3.SAC,
+    "td3": stable_baselines3.TD3,
+    "ddpg": stable_baselines3.DDPG,
+    "ppo": stable_baselines3.PPO,
+    "a2c": stable_baselines3.A2C,
+    "tqc": sb3_contrib.TQC,
+    "trpo": sb3_contrib.TRPO,
+    "crossq": sb3_contrib.CrossQ,
+}
+
+_POLICY_MODULES = {
+    "stable_baselines3.sac.policies": "sac",
+    "stable_baselines3.td3.policies": "td3",
+    "sb3_contrib.tqc.policies": "tqc",
+    "sb3_contrib.crossq.policies": "crossq",
+}
+
+
+def recognise(data: Mapping[str, Any], where: str) -> str:
+    """The algorithm's name, from the module of the policy class and the hyperparameters that only it has.
+
+    Raises:
+        ControllerError: the policy is none that can be rebuilt.
+    """
+    policy_class = data.get("policy_class")
+    module = policy_class.get("__module__") if isinstance(policy_class, Mapping) else None
+    if module == "stable_baselines3.common.policies":
+        if "n_epochs" in data:
+            return "ppo"
+        return "trpo" if "cg_max_steps" in data else "a2c"
+    name = _POLICY_MODULES.get(str(module))
+    if name is None:
+        known = ", ".join(ALGORITHMS)
+        raise ControllerError(f"{where}: its policy class lives in '{module}'; these can be rebuilt: {known}")
+    # DDPG is TD3 without the tricks, and saves the same policy class.
+    kwargs = data.get("policy_kwargs")
+    single = isinstance(kwargs, Mapping) and str(kwargs.get("n_critics")) == "1"
+    if name == "td3" and single and data.get("policy_delay") == 1:
+        return "ddpg"
+    return name

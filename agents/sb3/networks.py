@@ -1,0 +1,155 @@
+"""Stable-Baselines3 policies seen as components: small modules over the policy's own layers, traceable by torch.fx."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from torch import nn
+
+from agents.controller import Component
+
+
+class Actor(nn.Module):
+    """Features -> deterministic action before rescaling: in [-1, 1] if squashed, else mean or logits.
+
+    ``spread`` is what parametrises the exploration: a head on the latent (SAC, TQC, CrossQ), the gSDE matrix with a row
+    per latent unit, a bare vector (PPO without gSDE), or nothing (TD3, DDPG, discrete actions).
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        mean: nn.Module,
+        squash: nn.Module,
+        spread: nn.Linear | nn.Parameter | None,
+    ) -> None:
+        super().__init__()
+        self.trunk, self.mean, self.squash = trunk, mean, squash
+        self.spread = spread
+        self.state_dependent = isinstance(spread, nn.Linear)
+        self.gsde = isinstance(spread, nn.Parameter) and spread.dim() == 2
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        latent = self.trunk(features)
+        # The exploration heads shape no action, but they lose the inputs that the latent loses: the tracer must see them.
+        if self.state_dependent:
+            self.spread(latent)
+        elif self.gsde:
+            torch.matmul(latent, self.spread)
+        action: torch.Tensor = self.squash(self.mean(latent))
+        return action
+
+
+class OffPolicyFlow(nn.Module):
+    """``(observation, action) -> {actor: action, critic.i: values}``; the critics see the action they are asked about."""
+
+    def __init__(self, components: Mapping[str, nn.Module], encoder_of: Mapping[str, str]) -> None:
+        super().__init__()
+        for name, module in components.items():
+            self.add_module(escape(name), module)
+        self.encoder_of = dict(encoder_of)
+        self.critics = [name for name in components if name.startswith("critic.")]
+
+    def forward(self, observation: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = {name: self.get_submodule(name)(observation) for name in dict.fromkeys(self.encoder_of.values())}
+        seen = {name: features[self.encoder_of[name]] if name in self.encoder_of else observation
+                for name in ("actor", "critic")}  # fmt: skip
+        outputs = dict(features)
+        outputs["actor"] = self.get_submodule("actor")(seen["actor"])
+        question = torch.cat([seen["critic"], action], dim=1)
+        for name in self.critics:
+            outputs[name] = self.get_submodule(escape(name))(question)
+        return outputs
+
+
+class OnPolicyFlow(nn.Module):
+    """``(observation,) -> {actor: mean or logits, value: value}``."""
+
+    def __init__(self, components: Mapping[str, nn.Module], encoder_of: Mapping[str, str]) -> None:
+        super().__init__()
+        for name, module in components.items():
+            self.add_module(escape(name), module)
+        self.encoder_of = dict(encoder_of)
+
+    def forward(self, observation: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = {name: self.get_submodule(name)(observation) for name in dict.fromkeys(self.encoder_of.values())}
+        outputs = dict(features)
+        for name in ("actor", "value"):
+            outputs[name] = self.get_submodule(name)(
+                features[self.encoder_of[name]] if name in self.encoder_of else observation
+            )
+        return outputs
+
+
+def escape(name: str) -> str:
+    """A component's name as a module attribute, which may not hold a dot."""
+    return name.replace(".", "_")
+
+
+def is_on_policy(policy: BasePolicy) -> bool:
+    """Whether this is PPO's, A2C's and TRPO's kind of policy: an actor and a state value, no Q-functions."""
+    return isinstance(policy, ActorCriticPolicy)
+
+
+def encoders(policy: BasePolicy) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """The features extractors with parameters, by component name, and who reads which (``actor|critic|value``)."""
+    if is_on_policy(policy):
+        readers = {"actor": policy.pi_features_extractor, "value": policy.vf_features_extractor}
+    else:
+        readers = {"actor": policy.actor.features_extractor, "critic": policy.critic.features_extractor}
+    readers = {name: module for name, module in readers.items() if any(True for _ in module.parameters())}
+    shared = len({id(module) for module in readers.values()}) == 1 and len(readers) == 2
+    if shared:
+        return {"encoder": readers["actor"]}, dict.fromkeys(readers, "encoder")
+    # Module attributes may not hold a dot, and neither may an encoder's name then.
+    return {f"encoder_{name}": module for name, module in readers.items()}, {n: f"encoder_{n}" for n in readers}
+
+
+def component_modules(policy: BasePolicy) -> dict[str, nn.Module]:
+    """The policy's components in their fixed order, each holding exactly its own parameters."""
+    modules, _ = encoders(policy)
+    if is_on_policy(policy):
+        squashed = policy.use_sde and policy.squash_output
+        discrete = isinstance(policy.action_space, spaces.Discrete)
+        modules["actor"] = Actor(
+            policy.mlp_extractor.policy_net,
+            policy.action_net,
+            nn.Tanh() if squashed else nn.Identity(),
+            None if discrete else policy.log_std,
+        )
+        modules["value"] = nn.Sequential(policy.mlp_extractor.value_net, policy.value_net)
+        return modules
+    actor = policy.actor
+    if hasattr(actor, "latent_pi"):
+        modules["actor"] = Actor(actor.latent_pi, actor.mu, nn.Tanh(), actor.log_std)
+    else:  # TD3 and DDPG: one network, squashed inside
+        modules["actor"] = Actor(nn.Identity(), actor.mu, nn.Identity(), None)
+    for index, critic in enumerate(critics(policy)):
+        modules[f"critic.{index}"] = critic
+    return modules
+
+
+def critics(policy: BasePolicy) -> Sequence[nn.Module]:
+    """The Q-networks of an off-policy policy, in order."""
+    found: list[nn.Module] = []
+    while hasattr(policy.critic, f"qf{len(found)}"):
+        found.append(getattr(policy.critic, f"qf{len(found)}"))
+    return found
+
+
+def as_components(modules: Mapping[str, nn.Module]) -> dict[str, Component]:
+    """Name them; `act` runs the actor and the encoder that the actor reads."""
+    deployed = ("actor", "encoder", "encoder_actor")
+    return {name: Component(name, module, deployed=name in deployed) for name, module in modules.items()}
+
+
+def flow(policy: BasePolicy) -> nn.Module:
+    """The policy's dataflow over its own layers."""
+    _, encoder_of = encoders(policy)
+    kind: Any = OnPolicyFlow if is_on_policy(policy) else OffPolicyFlow
+    module: nn.Module = kind(component_modules(policy), encoder_of).eval()
+    return module

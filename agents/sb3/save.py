@@ -1,0 +1,52 @@
+"""A controller of any widths as an ordinary Stable-Baselines3 zip."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.extractors import MlpExtractor
+from agents.files import replacing
+from agents.sb3.architecture import pad_twins
+from agents.sb3.blueprint import build
+
+if TYPE_CHECKING:
+    from agents.sb3.controller import SB3Controller
+
+#: The file inside the zip that Stable-Baselines3 passes over and `agents.load` reads.
+SIDECAR = "prunectl.json"
+
+
+def save_zip(controller: SB3Controller, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write the zip, with fresh optimisers and no replay buffer; plain ``ALGO.load(path)`` reads it.
+
+    SB3 builds all critics from one architecture. Where a method left twins of different widths, the narrower one gets
+    dead units (zero weights in and out), which change no output.
+
+    Returns:
+        Remarks for the user, one a line: padding, statistics, and extractor classes that need prunectl to load.
+    """
+    state, dead = pad_twins(controller.networks.state_dict())
+    model = build(controller.blueprint, state)
+    statistics = controller.normalisation
+    sidecar = {
+        "algorithm": controller.algorithm,
+        "normalisation": None if statistics is None else statistics.as_json(),
+        **provenance,
+    }
+    with replacing(path) as temporary:
+        with temporary.open("wb") as stream:
+            model.save(stream)
+        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(SIDECAR, json.dumps(sidecar, indent=1))
+    remarks = []
+    if dead:
+        remarks.append(f"the twin critics differ in width: {dead} dead units make the zip load in plain SB3")
+    if statistics is not None:
+        remarks.append(f"observation statistics are in the zip's {SIDECAR}; plain SB3 wants normalised observations")
+    if any(isinstance(module, MlpExtractor) for module in controller.networks.modules()):
+        remarks.append("it uses prunectl's MlpExtractor: loading it in plain SB3 needs prunectl installed")
+    return tuple(remarks)

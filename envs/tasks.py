@@ -1,0 +1,101 @@
+"""The control tasks: frozen specs of what they are, how long they last, what success means and what random gets."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from dataclasses import dataclass
+
+import gymnasium as gym
+from gymnasium.envs.registration import registry
+
+
+class TaskError(ValueError):
+    """A task that does not exist or cannot be made; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One control task.
+
+    ``horizon`` is in environment steps. ``success`` is what a solved episode looks like, in words, and ``success_return``
+    the return it takes, where there is such a number. ``random_return`` and ``random_std`` are the mean and standard
+    deviation over 100 episodes of uniformly random actions, measured by ``prunectl evaluate random --task ID --episodes
+    100 --seed 0``; None where they have not been measured yet.
+    """
+
+    id: str
+    horizon: int
+    success: str
+    success_return: float | None = None
+    random_return: float | None = None
+    random_std: float | None = None
+
+
+TASKS: dict[str, Task] = {
+    task.id: task
+    for task in (
+        Task("CartPole-v1", 500, "the pole stays up for all 500 steps", 475.0),
+        Task("Acrobot-v1", 500, "the tip swings above the line within 100 steps", -100.0),
+        Task("Pendulum-v1", 200, "swings up within two seconds and stays upright", -200.0),
+        Task("MountainCarContinuous-v0", 999, "reaches the flag with little force", 90.0),
+        Task("LunarLander-v3", 1000, "lands on the pad", 200.0),
+        Task("LunarLanderContinuous-v3", 1000, "lands on the pad", 200.0),
+        Task("BipedalWalker-v3", 1600, "walks to the end of the terrain", 300.0),
+        Task("InvertedPendulum-v5", 1000, "the pole stays up for all 1000 steps", 950.0),
+        Task("InvertedDoublePendulum-v5", 1000, "both poles stay up for all 1000 steps", 9100.0),
+        Task("Reacher-v5", 50, "the finger-tip stays at the target", -3.75),
+        Task("Pusher-v5", 100, "the object is pushed to the goal", 0.0),
+        Task("Swimmer-v5", 1000, "swims forwards at full speed", 360.0),
+        Task("Hopper-v5", 1000, "hops forwards to the end without falling", 3000.0),
+        Task("HalfCheetah-v5", 1000, "runs forwards", 4800.0),
+        Task("Walker2d-v5", 1000, "walks forwards to the end without falling", 3000.0),
+        Task("Ant-v5", 1000, "walks forwards to the end without tipping over", 3000.0),
+    )
+}
+
+
+def resolve(task_id: str) -> tuple[str, str | None]:
+    """The id that exists today for ``task_id``, and a remark if it is another one.
+
+    ``module:Id`` imports the module first, which may register environments.
+
+    Raises:
+        TaskError: nothing by that name exists in any version; the message offers the nearest names.
+    """
+    module, _, name = task_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise TaskError(f"task '{task_id}': module '{module}' cannot be imported ({error})") from error
+    base, version = _split(name)
+    versions = sorted(v for b, v in map(_split, registry) if b == base and v is not None)
+    if name in registry and (version is None or version == versions[-1] or not _is_gymnasium(name)):
+        return task_id, None
+    if versions:
+        today = f"{base}-v{versions[-1]}"
+        return (f"{module}:{today}" if module else today), f"task {name} is not made any more: using {today}"
+    near = difflib.get_close_matches(name, [*TASKS, *registry], n=3, cutoff=0.4)
+    offer = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "; `prunectl tasks` lists them"
+    raise TaskError(f"unknown task '{task_id}'{offer}")
+
+
+def lookup(task_id: str) -> Task:
+    """The spec of a task: ours where we have one, else made from Gymnasium's registry, references still unmeasured."""
+    today, _ = resolve(task_id)
+    if today in TASKS:
+        return TASKS[today]
+    spec = gym.spec(today)
+    return Task(today, spec.max_episode_steps or 1000, "not stated", spec.reward_threshold)
+
+
+def _split(name: str) -> tuple[str, int | None]:
+    match = re.fullmatch(r"(.+)-v(\d+)", name)
+    return (match[1], int(match[2])) if match else (name, None)
+
+
+def _is_gymnasium(name: str) -> bool:
+    """Whether the id is one of Gymnasium's own, whose old versions are kept only to say that they moved."""
+    return str(registry[name].entry_point).startswith("gymnasium.envs")

@@ -1,0 +1,25 @@
+"""Which seeds serve what. Ranges never meet, so nothing is tuned on the episodes that are reported."""
+
+from __future__ import annotations
+
+#: Reported episodes start here plus the user's ``--seed``; the ranges below lie far above.
+REPORTED = 0
+CALIBRATION = 10_000_000
+VALIDATION = 20_000_000
+#: Seeds that one ``--seed`` may spread over without reaching its neighbour's.
+STRIDE = 10_000
+
+
+def reported_seeds(episodes: int, seed: int = 0) -> tuple[int, ...]:
+    """Seeds of the episodes that a result reports: ``seed``, ``seed + 1``, ..."""
+    return tuple(range(REPORTED + seed, REPORTED + seed + episodes))
+
+
+def calibration_seeds(episodes: int, seed: int = 0) -> tuple[int, ...]:
+    """Seeds of the episodes that importance, reconstruction and fidelity look at."""
+    return tuple(range(CALIBRATION + seed * STRIDE, CALIBRATION + seed * STRIDE + episodes))
+
+
+def validation_seeds(episodes: int, seed: int = 0) -> tuple[int, ...]:
+    """Seeds that choose among checkpoints or students, and that methods are tuned on."""
+    return tuple(range(VALIDATION + seed * STRIDE, VALIDATION + seed * STRIDE + episodes))
