@@ -26,6 +26,11 @@ class ControllerError(ValueError):
     """A checkpoint or a controller that cannot be used as asked; the message says what, where and what to do."""
 
 
+def attribute_name(component: str) -> str:
+    """A component's name as a module attribute, which may not hold a dot."""
+    return component.replace(".", "_")
+
+
 @dataclass(frozen=True)
 class Component:
     """One named network of a controller.
@@ -74,7 +79,7 @@ class Controller(ABC):
     def dataflow(self) -> nn.Module:
         """How data passes through the components, as a module that ``torch.fx`` can trace.
 
-        Its children are the components' modules under their own names; ``forward(*inputs)`` returns a dict from
+        Its children are the components' modules under their `attribute_name`; ``forward(*inputs)`` returns a dict from
         component name to that component's output.
         """
 

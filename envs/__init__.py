@@ -1,6 +1,15 @@
 """Control tasks: frozen specs, own environments, and the one way to make them."""
 
+import gymnasium as gym
+
 from envs.make import Env, make
 from envs.tasks import TASKS, Task, TaskError, lookup, resolve
 
 __all__ = ["TASKS", "Env", "Task", "TaskError", "lookup", "make", "resolve"]
+
+gym.register(
+    "prunectl/CartPoleSwingUp-v0",
+    entry_point="envs.cartpole_swingup:CartPoleSwingUp",
+    vector_entry_point="envs.cartpole_swingup:CartPoleSwingUpVector",
+    max_episode_steps=500,
+)

@@ -52,6 +52,7 @@ TASKS: dict[str, Task] = {
         Task("HalfCheetah-v5", 1000, "runs forwards", 4800.0),
         Task("Walker2d-v5", 1000, "walks forwards to the end without falling", 3000.0),
         Task("Ant-v5", 1000, "walks forwards to the end without tipping over", 3000.0),
+        Task("prunectl/CartPoleSwingUp-v0", 500, "swings up and stays upright near the middle", 400.0),
     )
 }
 
@@ -98,4 +99,6 @@ def _split(name: str) -> tuple[str, int | None]:
 
 def _is_gymnasium(name: str) -> bool:
     """Whether the id is one of Gymnasium's own, whose old versions are kept only to say that they moved."""
-    return str(registry[name].entry_point).startswith("gymnasium.envs")
+    entry = registry[name].entry_point
+    where = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return str(where).startswith("gymnasium.envs")

@@ -1,0 +1,32 @@
+"""Component-aware structured pruning: graph, scores, plan, surgery, recovery. No environment, no plot, no file."""
+
+from pruning.errors import PruningError
+from pruning.graph import ComponentGraph
+from pruning.importance import Scores, score
+from pruning.method import ALLOCATIONS, GROUPINGS, IMPORTANCES, RECOVERIES, Method
+from pruning.pipeline import Calibration, Pruned, plan_for, prune
+from pruning.plan import PruningPlan, make_plan
+from pruning.recovery import reconstruct
+from pruning.surgery import apply
+from pruning.trace import trace
+
+__all__ = [
+    "ALLOCATIONS",
+    "GROUPINGS",
+    "IMPORTANCES",
+    "RECOVERIES",
+    "Calibration",
+    "ComponentGraph",
+    "Method",
+    "Pruned",
+    "PruningError",
+    "PruningPlan",
+    "Scores",
+    "apply",
+    "make_plan",
+    "plan_for",
+    "prune",
+    "reconstruct",
+    "score",
+    "trace",
+]

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import nn
 
-from agents.controller import Component
+from agents.controller import Component, attribute_name
 
 
 class Actor(nn.Module):
@@ -50,7 +50,7 @@ class OffPolicyFlow(nn.Module):
     def __init__(self, components: Mapping[str, nn.Module], encoder_of: Mapping[str, str]) -> None:
         super().__init__()
         for name, module in components.items():
-            self.add_module(escape(name), module)
+            self.add_module(attribute_name(name), module)
         self.encoder_of = dict(encoder_of)
         self.critics = [name for name in components if name.startswith("critic.")]
 
@@ -62,7 +62,7 @@ class OffPolicyFlow(nn.Module):
         outputs["actor"] = self.get_submodule("actor")(seen["actor"])
         question = torch.cat([seen["critic"], action], dim=1)
         for name in self.critics:
-            outputs[name] = self.get_submodule(escape(name))(question)
+            outputs[name] = self.get_submodule(attribute_name(name))(question)
         return outputs
 
 
@@ -72,7 +72,7 @@ class OnPolicyFlow(nn.Module):
     def __init__(self, components: Mapping[str, nn.Module], encoder_of: Mapping[str, str]) -> None:
         super().__init__()
         for name, module in components.items():
-            self.add_module(escape(name), module)
+            self.add_module(attribute_name(name), module)
         self.encoder_of = dict(encoder_of)
 
     def forward(self, observation: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -83,11 +83,6 @@ class OnPolicyFlow(nn.Module):
                 features[self.encoder_of[name]] if name in self.encoder_of else observation
             )
         return outputs
-
-
-def escape(name: str) -> str:
-    """A component's name as a module attribute, which may not hold a dot."""
-    return name.replace(".", "_")
 
 
 def is_on_policy(policy: BasePolicy) -> bool:

@@ -1,0 +1,39 @@
+"""Checkpoints from the Hugging Face hub: ``hf://user/name``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents.controller import ControllerError
+
+PREFIX = "hf://"
+#: What an rl-zoo upload holds and we read; everything else stays on the hub.
+_WANTED = ("*.zip", "args.yml", "vec_normalize.pkl", "vecnormalize.pkl")
+#: rl-zoo uploads its training curves as a zip as well.
+_UNWANTED = "train_eval_metrics.zip"
+
+
+def download(reference: str) -> Path:
+    """Fetch a repository's checkpoint and configuration; the folder where they lie.
+
+    Raises:
+        ControllerError: no such repository, no network, or huggingface_hub is not installed.
+    """
+    repository = reference.removeprefix(PREFIX)
+    if repository.count("/") != 1:
+        raise ControllerError(f"'{reference}': expected hf://user/name")
+    try:
+        import huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise ControllerError(f"'{reference}' needs huggingface_hub: pip install prunectl[hub]") from error
+    try:
+        names = huggingface_hub.list_repo_files(repository)
+        wanted = [n for n in names if n != _UNWANTED and any(Path(n).match(pattern) for pattern in _WANTED)]
+        paths = [Path(huggingface_hub.hf_hub_download(repository, name)) for name in wanted]
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ControllerError(f"'{reference}' cannot be fetched: {' '.join(str(error).split())[:200]}") from error
+    checkpoints = [path for path in paths if path.suffix == ".zip"]
+    if not checkpoints:
+        raise ControllerError(f"'{reference}': the repository holds no checkpoint (.zip)")
+    return checkpoints[0].parent

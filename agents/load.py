@@ -1,0 +1,130 @@
+"""The one loader: from whatever names a checkpoint to a controller."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from agents import hub, rl_zoo
+from agents.controller import Controller, ControllerError
+from agents.sb3 import archive as zips
+from agents.sb3.blueprint import Blueprint, build, of_model
+from agents.sb3.controller import Normalisation, SB3Controller
+from agents.sb3.families import ALGORITHMS, recognise
+from agents.sb3.statistics import read_statistics
+
+#: Where the bundled controllers lie.
+ZOO = Path(__file__).parent / "zoo"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A controller and what its files say of it.
+
+    ``task`` is the environment's id as written there, perhaps an old version. ``digest`` is a SHA-256 over everything
+    that decides what the controller does. ``plan`` is the provenance of a pruned checkpoint.
+    """
+
+    controller: Controller
+    name: str
+    task: str | None
+    training_seed: int | None
+    digest: str
+    plan: Mapping[str, Any] | None
+
+
+def load(reference: str | Path, trust: bool = False) -> Loaded:
+    """Load a checkpoint; nothing from the file is executed.
+
+    Args:
+        reference: an SB3 ``.zip``, an rl-zoo run folder, a bundled name such as ``sac-pendulum``, or ``hf://user/name``.
+        trust: let Stable-Baselines3 unpickle the file, on the user's word.
+
+    Raises:
+        ControllerError: nothing there, or nothing that can be rebuilt; the message says what to do.
+    """
+    text = str(reference)
+    if text.startswith(hub.PREFIX):
+        return _load_run(hub.download(text), text.removeprefix(hub.PREFIX), trust)
+    path = Path(text)
+    if path.exists():
+        return _load_run(path, _short_name(path.resolve()), trust)
+    entry = _bundled_entry(text)
+    if entry is None:
+        near = difflib.get_close_matches(text, [e["name"] for e in bundled()], n=3, cutoff=0.5)
+        offer = f"; did you mean {', '.join(near)}?" if near else "; `prunectl agents` lists what is bundled"
+        raise ControllerError(f"no checkpoint '{text}': neither a file, nor a folder, nor a bundled name{offer}")
+    return _load_run(ZOO / entry["name"] / "controller.zip", entry["name"], trust)
+
+
+@cache
+def bundled() -> Sequence[Mapping[str, Any]]:
+    """The index of the bundled controllers: name, algorithm, task, training seed, steps, dense return, command."""
+    index = ZOO / "index.json"
+    return tuple(json.loads(index.read_text())) if index.is_file() else ()
+
+
+def _bundled_entry(name: str) -> Mapping[str, Any] | None:
+    """By full name, or without the training seed for the first one."""
+    return next((entry for entry in bundled() if entry["name"] in (name, f"{name}-1")), None)
+
+
+def _load_run(path: Path, name: str, trust: bool) -> Loaded:
+    run = rl_zoo.open_run(path)
+    archive = zips.read_archive(run.checkpoint)
+    where = str(run.checkpoint)
+    statistics = archive.sidecar.get("normalisation")
+    normalisation = Normalisation.from_json(statistics) if statistics else None
+    if normalisation is None and run.statistics is not None:
+        normalisation = read_statistics(run.statistics)
+    blueprint = _unpickled(run.checkpoint, archive) if trust else zips.blueprint(archive, where)
+    try:
+        model = build(blueprint, archive.state)
+    except ControllerError as error:
+        raise ControllerError(f"{where}: {error}") from error
+    controller = SB3Controller(blueprint, model.policy, normalisation)
+    _check_statistics(controller, where)
+    seed = archive.sidecar.get("training_seed", archive.data.get("seed"))
+    digest = hashlib.sha256(run.checkpoint.read_bytes())
+    if run.statistics is not None:
+        digest.update(run.statistics.read_bytes())
+    return Loaded(
+        controller=controller,
+        name=name,
+        task=archive.sidecar.get("task") or run.environment,
+        training_seed=seed if isinstance(seed, int) else None,
+        digest=digest.hexdigest(),
+        plan=archive.sidecar.get("plan"),
+    )
+
+
+def _unpickled(path: Path, archive: zips.Archive) -> Blueprint:
+    """What Stable-Baselines3 makes of the file when it may run what is in it."""
+    algorithm = recognise(archive.data, str(path))
+    try:
+        return of_model(algorithm, ALGORITHMS[algorithm].load(path, device="cpu"))
+    except Exception as error:  # unpickling may fail in any way
+        raise ControllerError(f"{path}: Stable-Baselines3 cannot unpickle it ({error!r:.200})") from error
+
+
+def _check_statistics(controller: SB3Controller, where: str) -> None:
+    statistics = controller.normalisation
+    if statistics is not None and statistics.mean.shape != controller.observation_space.shape:
+        raise ControllerError(
+            f"{where}: its observation statistics have shape {statistics.mean.shape}, "
+            f"its observations {controller.observation_space.shape}"
+        )
+
+
+def _short_name(path: Path) -> str:
+    """``sac/HalfCheetah-v3_1`` for a run folder under its algorithm's, else the file's or folder's own name."""
+    folder = path if path.is_dir() else path.parent
+    if folder.parent.name in ALGORITHMS and (path.is_dir() or (path.with_suffix("") / "args.yml").is_file()):
+        return f"{folder.parent.name}/{folder.name}"
+    return path.parent.name if path.name == "controller.zip" else path.name if path.is_dir() else path.stem

@@ -1,0 +1,49 @@
+"""How much of the dense controller is left, component by component, before any episode is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from agents.controller import Controller
+from pruning.execution import read
+from pruning.graph import ComponentGraph
+from pruning.plan import PruningPlan
+
+
+def fidelities(
+    small: Controller, teacher: Controller, graph: ComponentGraph, plan: PruningPlan, inputs: Sequence[torch.Tensor]
+) -> dict[str, float]:
+    """R2 of each component's output against the dense one's, on held-out visited inputs.
+
+    The outputs of a component are taken together: 1 - sum of squared errors / sum of squared deviations from the mean,
+    over inputs and outputs. A component whose output is a flow is compared on the units that are left of it. At most 1;
+    a component that says the mean of the dense one has 0.
+    """
+    with torch.no_grad():
+        dense = read(teacher.dataflow(), inputs).results
+        reduced = read(small.dataflow(), inputs).results
+    found = {}
+    for name, output in reduced.items():
+        wanted = dense[name].double()
+        if wanted.shape != output.shape:
+            wanted = wanted[:, _kept_outputs(name, graph, plan)]
+        error = ((output.double() - wanted) ** 2).sum()
+        spread = ((wanted - wanted.mean(dim=0)) ** 2).sum()
+        found[name] = float(1 - error / spread.clamp_min(1e-12))
+    return found
+
+
+def integrity(fidelity: Mapping[str, float]) -> float:
+    """The lowest fidelity among the components."""
+    return min(fidelity.values())
+
+
+def _kept_outputs(component: str, graph: ComponentGraph, plan: PruningPlan) -> torch.Tensor:
+    flow = next(
+        name
+        for name in graph.flows
+        if any(graph.layer_component[layer] == component for layer in graph.groups[name].producers)
+    )
+    return torch.tensor(plan.kept[flow])

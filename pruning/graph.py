@@ -1,0 +1,159 @@
+"""The component graph: which units a controller has, which layers must lose them together, and in whose component.
+
+Every parameter is described by one `Axis` a dimension, and an axis is a run of segments, each either fixed or belonging
+to a group. From these alone follow the parameter counts of any plan and the whole of surgery: no layer type is known
+anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+
+@dataclass(frozen=True)
+class Segment:
+    """``units`` consecutive indices of a tensor's axis; they are units of ``group``, or fixed if it is None."""
+
+    group: str | None
+    units: int
+
+
+Axis = tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The layers that must lose a unit together.
+
+    ``kind`` is ``intra`` (all in one component) or ``inter`` (a flow couples several). ``producers`` and ``consumers``
+    are the linear layers that write and that read the units, as paths in the dataflow.
+    """
+
+    name: str
+    kind: str
+    components: tuple[str, ...]
+    units: int
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers that lose something with a unit."""
+        return tuple(dict.fromkeys(self.producers + self.consumers))
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One parameter or buffer: its name in the controller's networks, its component, its axes."""
+
+    name: str
+    component: str
+    axes: tuple[Axis, ...]
+    trainable: bool
+
+    def size(self, widths: Mapping[str, int]) -> int:
+        """Number of entries when each group has the given width."""
+        return prod(axis_width(axis, widths) for axis in self.axes)
+
+
+def axis_width(axis: Axis, widths: Mapping[str, int]) -> int:
+    """Width of an axis when each group has the given width."""
+    return sum(segment.units if segment.group is None else widths[segment.group] for segment in axis)
+
+
+@dataclass(frozen=True)
+class ComponentGraph:
+    """What `trace` finds in a controller.
+
+    ``layer_axes`` gives, for each linear layer in the order of computation, its input axis and its output axis.
+    ``ties`` are groups that must keep equal widths. ``mirrors`` are name prefixes of networks with the same shapes.
+    """
+
+    groups: Mapping[str, Group]
+    tensors: Mapping[str, Tensor]
+    layer_axes: Mapping[str, tuple[Axis, Axis]]
+    layer_component: Mapping[str, str]
+    components: tuple[str, ...]
+    deployed: frozenset[str]
+    ties: tuple[tuple[str, ...], ...]
+    mirrors: Mapping[str, str]
+
+    @cached_property
+    def dense(self) -> dict[str, int]:
+        """Width of each group before anything is pruned."""
+        return {name: group.units for name, group in self.groups.items()}
+
+    @property
+    def flows(self) -> tuple[str, ...]:
+        """Names of the groups that couple components."""
+        return tuple(name for name, group in self.groups.items() if group.kind == "inter")
+
+    def parameters(self, widths: Mapping[str, int], component: str | None = None) -> int:
+        """Number of parameters, of one component or of all, when each group has the given width."""
+        fixed, variable = self._counts
+        chosen = self.components if component is None else (component,)
+        return sum(fixed[c] + sum(prod(_factors(t, widths)) for t in variable[c]) for c in chosen)
+
+    def deployed_parameters(self, widths: Mapping[str, int]) -> int:
+        """Number of parameters of the components that `act` runs."""
+        return sum(self.parameters(widths, name) for name in self.components if name in self.deployed)
+
+    def deployed_macs(self, widths: Mapping[str, int]) -> int:
+        """Multiply-accumulates of one pass through every linear layer of the deployed components."""
+        return sum(
+            axis_width(inputs, widths) * axis_width(outputs, widths)
+            for layer, (inputs, outputs) in self.layer_axes.items()
+            if self.layer_component[layer] in self.deployed
+        )
+
+    def params_per_unit(self, group: str) -> int:
+        """How many parameters leave with one unit of a group, everything else dense."""
+        return self.parameters(self.dense) - self.parameters({**self.dense, group: self.dense[group] - 1})
+
+    def hidden_widths(self, component: str, widths: Mapping[str, int]) -> list[int]:
+        """Output widths of a component's linear layers, in order."""
+        return [
+            axis_width(outputs, widths)
+            for layer, (_, outputs) in self.layer_axes.items()
+            if self.layer_component[layer] == component
+        ]
+
+    @cached_property
+    def _counts(self) -> tuple[dict[str, int], dict[str, list[tuple[tuple[int, tuple[str, ...]], ...]]]]:
+        """Per component: the parameters no plan changes, and the others as (fixed part, groups) an axis."""
+        fixed = dict.fromkeys(self.components, 0)
+        variable: dict[str, list[tuple[tuple[int, tuple[str, ...]], ...]]] = {name: [] for name in self.components}
+        for tensor in self.tensors.values():
+            if not tensor.trainable:
+                continue
+            axes = tuple(
+                (sum(s.units for s in axis if s.group is None), tuple(s.group for s in axis if s.group is not None))
+                for axis in tensor.axes
+            )
+            if any(groups for _, groups in axes):
+                variable[tensor.component].append(axes)
+            else:
+                fixed[tensor.component] += prod(width for width, _ in axes)
+        return fixed, variable
+
+    def __str__(self) -> str:
+        total = self.parameters(self.dense)
+        lines = [f"{len(self.components)} components, {len(self.groups)} groups, {total:,} parameters"]
+        for component in self.components:
+            role = "deployed" if component in self.deployed else "training only"
+            lines.append(f"  {component:<12} {self.parameters(self.dense, component):>10,} parameters  {role}")
+        lines.append("groups (units x parameters a unit):")
+        width = max((len(name) for name in self.groups), default=0)
+        for name, group in self.groups.items():
+            coupled = f"couples {', '.join(group.components)}" if group.kind == "inter" else f"inside {group.components[0]}"
+            tied = next((tie for tie in self.ties if name in tie), ())
+            note = f"; as wide as {', '.join(other for other in tied if other != name)}" if tied else ""
+            lines.append(f"  {name:<{width}} {group.units:>5} x {self.params_per_unit(name):<6,} {coupled}{note}")
+        return "\n".join(lines)
+
+
+def _factors(axes: tuple[tuple[int, tuple[str, ...]], ...], widths: Mapping[str, int]) -> list[int]:
+    return [fixed + sum(widths[group] for group in groups) for fixed, groups in axes]

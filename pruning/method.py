@@ -1,0 +1,72 @@
+"""A pruning method by its four names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from pruning.errors import PruningError
+from pruning.importance import IMPORTANCES as _IMPORTANCES
+
+GROUPINGS = ("global", "layer", "component", "stock-global", "stock-local")
+IMPORTANCES = tuple(_IMPORTANCES)
+ALLOCATIONS = ("uniform", "ranked")
+RECOVERIES = ("none", "reconstruct")
+
+#: Goes up whenever the same names begin to mean another computation; part of a cell's identity.
+VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Method:
+    """Any grouping with any importance, allocation and recovery.
+
+    The ``stock-`` groupings are Torch-Pruning's own pruners: they come with their own magnitude importance and their own
+    way of dividing, so only the recovery is free.
+
+    Raises:
+        PruningError: a name that does not exist, or a stock grouping with another importance or allocation.
+    """
+
+    grouping: str = "component"
+    importance: str = "surgeon"
+    allocation: str = "uniform"
+    recovery: str = "reconstruct"
+
+    def __post_init__(self) -> None:
+        for field, known in zip(fields(self), (GROUPINGS, IMPORTANCES, ALLOCATIONS, RECOVERIES), strict=True):
+            _check(field.name, getattr(self, field.name), known)
+        if self.stock and (self.importance, self.allocation) != ("magnitude", "uniform"):
+            raise PruningError(
+                f"grouping '{self.grouping}' is Torch-Pruning as it comes: it takes importance 'magnitude' and "
+                f"allocation 'uniform', not '{self.importance}' and '{self.allocation}'"
+            )
+
+    @property
+    def stock(self) -> bool:
+        """Whether the plan is Torch-Pruning's own."""
+        return self.grouping.startswith("stock-")
+
+    @property
+    def label(self) -> str:
+        """A short name, the same everywhere."""
+        parts = [self.grouping] if self.stock else [self.grouping, self.importance]
+        if self.allocation != "uniform":
+            parts.append(self.allocation)
+        if self.recovery != "none":
+            parts.append(self.recovery)
+        return " + ".join(parts)
+
+    @property
+    def version(self) -> str:
+        """Version of the code behind the names."""
+        return VERSION
+
+
+def _check(kind: str, name: str, known: Sequence[str]) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    offer = f"did you mean '{near[0]}'? " if near else ""
+    raise PruningError(f"unknown {kind} '{name}': {offer}there are {', '.join(known)}")

@@ -1,0 +1,116 @@
+"""The stages one after another, from a dense controller to a smaller, recovered one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from numpy.typing import NDArray
+
+from agents.controller import Batch, Controller
+from pruning.errors import PruningError
+from pruning.fidelity import fidelities, integrity
+from pruning.graph import ComponentGraph
+from pruning.importance import Scores, score
+from pruning.method import Method
+from pruning.plan import PruningPlan, make_plan
+from pruning.recovery import reconstruct
+from pruning.stock import stock_plan
+from pruning.surgery import apply
+from pruning.trace import trace
+
+C = TypeVar("C", bound=Controller)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the dense controller saw and did, for importance and reconstruction, and a held-out part for fidelity.
+
+    Observations ``(n, obs)`` are raw, actions ``(n, ...)`` as the environment took them.
+    """
+
+    observations: Batch
+    actions: NDArray[Any]
+    held_out_observations: Batch
+    held_out_actions: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Pruned(Generic[C]):
+    """A smaller controller, what was done to it, how faithful it is, and how long each stage took."""
+
+    controller: C
+    plan: PruningPlan
+    fidelity: Mapping[str, float]
+    seconds: Mapping[str, float]
+
+    @property
+    def integrity(self) -> float:
+        """The lowest fidelity among the components."""
+        return integrity(self.fidelity)
+
+
+def plan_for(
+    controller: Controller,
+    graph: ComponentGraph,
+    method: Method,
+    sparsity: float,
+    calibration: Calibration,
+    seed: int = 0,
+    min_width: int = 1,
+    scores: Scores | None = None,
+) -> PruningPlan:
+    """The plan of a method; ``scores`` spares computing them again for another sparsity.
+
+    Raises:
+        PruningError: a sparsity outside [0, 1), or one that cannot be met.
+    """
+    if not 0 <= sparsity < 1:
+        raise PruningError(f"sparsity {sparsity:g} is outside [0, 1): it is the share of parameters to remove")
+    inputs = controller.inputs(calibration.observations, calibration.actions)
+    if method.stock:
+        return stock_plan(controller, graph, inputs, sparsity, method.grouping == "stock-global")
+    if scores is None:
+        scores = score(controller, graph, method.importance, inputs, seed)
+    return make_plan(graph, scores, method.grouping, method.allocation, sparsity, min_width)
+
+
+def prune(
+    controller: C,
+    method: Method,
+    sparsity: float,
+    calibration: Calibration,
+    seed: int = 0,
+    min_width: int = 1,
+    scores: Scores | None = None,
+) -> Pruned[C]:
+    """Trace, score, allocate, plan, apply, recover.
+
+    Args:
+        controller: the dense one; it stays as it is.
+        method: which grouping, importance, allocation and recovery.
+        sparsity: share of all parameters to remove, in [0, 1).
+        calibration: data of the dense controller's own episodes.
+        seed: for importances that draw random numbers.
+        min_width: no layer falls below it.
+        scores: what `score` gave for this controller, importance, calibration and seed, if it is there already.
+
+    Raises:
+        PruningError: the sparsity cannot be met, or the networks cannot be traced.
+    """
+    graph = trace(controller)
+    started = time.perf_counter()
+    plan = plan_for(controller, graph, method, sparsity, calibration, seed, min_width, scores)
+    planned = time.perf_counter()
+    small = apply(plan, controller, graph)
+    cut = time.perf_counter()
+    if method.recovery == "reconstruct" and sparsity > 0:
+        inputs = controller.inputs(calibration.observations, calibration.actions)
+        small = reconstruct(small, controller, graph, plan, inputs)
+    recovered = time.perf_counter()
+    held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
+    fidelity = fidelities(small, controller, graph, plan, held_out)
+    seconds = {"plan": planned - started, "surgery": cut - planned, "recovery": recovered - cut}
+    return Pruned(small, plan, fidelity, seconds)

@@ -1,0 +1,142 @@
+"""A plan: which units each group keeps. Plain data, printable, JSON both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from pruning.allocation import Widths, allocate
+from pruning.graph import ComponentGraph
+from pruning.importance import Scores
+
+
+@dataclass(frozen=True)
+class ComponentPlan:
+    """What a plan does to one component. Widths are those of its linear layers, in order."""
+
+    params_dense: int
+    params_pruned: int
+    widths_dense: tuple[int, ...]
+    widths_pruned: tuple[int, ...]
+    deployed: bool
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """``kept[group]`` are the indices that stay, ascending; the rest says what comes of it.
+
+    ``couples`` names the components of the groups that touch several. Sparsities are shares of parameters: total over
+    all components, deployed over those that `act` runs. ``macs_deployed`` counts one pass through their linear layers.
+    """
+
+    sparsity_asked: float
+    kept: Mapping[str, tuple[int, ...]]
+    units: Mapping[str, int]
+    couples: Mapping[str, tuple[str, ...]]
+    components: Mapping[str, ComponentPlan]
+    macs_deployed: int
+
+    @property
+    def widths(self) -> Widths:
+        """Width of each group once the plan is carried out."""
+        return {name: len(indices) for name, indices in self.kept.items()}
+
+    @property
+    def params_dense(self) -> int:
+        return sum(c.params_dense for c in self.components.values())
+
+    @property
+    def params_pruned(self) -> int:
+        return sum(c.params_pruned for c in self.components.values())
+
+    @property
+    def params_deployed(self) -> int:
+        """Parameters left in the deployed components."""
+        return sum(c.params_pruned for c in self.components.values() if c.deployed)
+
+    @property
+    def sparsity_total(self) -> float:
+        return 1 - self.params_pruned / self.params_dense
+
+    @property
+    def sparsity_deployed(self) -> float:
+        return 1 - self.params_deployed / sum(c.params_dense for c in self.components.values() if c.deployed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` turns back into the same plan."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The plan that `to_json` wrote, also after a round through a JSON file."""
+        components = {
+            name: ComponentPlan(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in entry.items()})
+            for name, entry in data["components"].items()
+        }
+        return cls(
+            sparsity_asked=data["sparsity_asked"],
+            kept={name: tuple(indices) for name, indices in data["kept"].items()},
+            units=dict(data["units"]),
+            couples={name: tuple(names) for name, names in data["couples"].items()},
+            components=components,
+            macs_deployed=data["macs_deployed"],
+        )
+
+    def __str__(self) -> str:
+        lines = [
+            f"sparsity {self.sparsity_total:.3f} total, {self.sparsity_deployed:.3f} deployed "
+            f"(asked {self.sparsity_asked:g}): {self.params_dense:,} -> {self.params_pruned:,} parameters"
+        ]
+        for name, c in self.components.items():
+            role = "deployed" if c.deployed else "training only"
+            before, after = ("-".join(map(str, widths)) for widths in (c.widths_dense, c.widths_pruned))
+            gone = 1 - c.params_pruned / max(c.params_dense, 1)
+            lines.append(
+                f"  {name:<12} {c.params_dense:>10,} -> {c.params_pruned:<9,} (-{gone:.1%})  {before} -> {after}  {role}"
+            )
+        for name, components in self.couples.items():
+            lines.append(f"  {name}: {self.units[name]} -> {len(self.kept[name])} units, couples {', '.join(components)}")
+        return "\n".join(lines)
+
+
+def make_plan(
+    graph: ComponentGraph,
+    scores: Scores,
+    grouping: str = "component",
+    allocation: str = "uniform",
+    sparsity: float = 0.5,
+    min_width: int = 1,
+) -> PruningPlan:
+    """Keep the best-scored units of each group, as many as the allocation leaves it (see `allocate`)."""
+    widths = allocate(graph, scores, grouping, allocation, sparsity, min_width)
+    kept = {}
+    for name, width in widths.items():
+        best_first = np.argsort(-scores[name], kind="stable")
+        kept[name] = tuple(sorted(int(index) for index in best_first[:width]))
+    return describe(graph, kept, sparsity)
+
+
+def describe(graph: ComponentGraph, kept: Mapping[str, tuple[int, ...]], sparsity_asked: float) -> PruningPlan:
+    """The plan that keeps these units."""
+    widths = {name: len(kept[name]) for name in graph.groups}
+    components = {
+        name: ComponentPlan(
+            params_dense=graph.parameters(graph.dense, name),
+            params_pruned=graph.parameters(widths, name),
+            widths_dense=tuple(graph.hidden_widths(name, graph.dense)),
+            widths_pruned=tuple(graph.hidden_widths(name, widths)),
+            deployed=name in graph.deployed,
+        )
+        for name in graph.components
+    }
+    return PruningPlan(
+        sparsity_asked=sparsity_asked,
+        kept={name: kept[name] for name in graph.groups},
+        units=dict(graph.dense),
+        couples={name: graph.groups[name].components for name in graph.flows},
+        components=components,
+        macs_deployed=graph.deployed_macs(widths),
+    )

@@ -1,0 +1,97 @@
+"""Torch-Pruning's own pruners as they come: the paper's baselines. The one module that calls the library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch_pruning
+from torch import nn
+
+from agents.controller import Controller
+from pruning.allocation import TOLERANCE
+from pruning.errors import PruningError
+from pruning.execution import columns
+from pruning.graph import ComponentGraph
+from pruning.plan import PruningPlan, describe
+
+
+def stock_plan(
+    controller: Controller,
+    graph: ComponentGraph,
+    inputs: Sequence[torch.Tensor],
+    sparsity: float,
+    global_pruning: bool,
+) -> PruningPlan:
+    """What ``torch_pruning.BasePruner`` removes with its own magnitude importance (L2), global or local.
+
+    Its ratio counts channels, so it is driven by bisection until the asked share of parameters is gone. It knows no
+    components, keeps no twins equally wide, and skips a layer that its threshold would empty altogether.
+
+    Raises:
+        PruningError: no ratio comes within tolerance of the asked sparsity.
+    """
+    if sparsity == 0:
+        return describe(graph, {name: tuple(range(group.units)) for name, group in graph.groups.items()}, 0.0)
+    dataflow = controller.dataflow()
+    example = tuple(tensor[:2] for tensor in inputs)
+    dense = graph.parameters(graph.dense)
+
+    def at(ratio: float) -> tuple[dict[str, tuple[int, ...]], float]:
+        kept = _kept(dataflow, graph, example, ratio, global_pruning)
+        return kept, 1 - graph.parameters({name: len(units) for name, units in kept.items()}) / dense
+
+    best, achieved = _nearest(at, sparsity)
+    finest = max(graph.params_per_unit(name) for name in graph.groups) / dense
+    if abs(achieved - sparsity) > max(TOLERANCE, finest):
+        kind = "global" if global_pruning else "local"
+        raise PruningError(
+            f"stock {kind} pruning cannot reach sparsity {sparsity:g}: the nearest it gives is {achieved:.3f}"
+        )
+    return describe(graph, best, sparsity)
+
+
+def _nearest(at: Any, sparsity: float) -> tuple[dict[str, tuple[int, ...]], float]:
+    """Bisection, and a scan where it fails: a layer that the library skips makes the path jump back."""
+    low, high = 0.0, 1.0
+    tried = []
+    for _ in range(12):
+        middle = (low + high) / 2
+        tried.append(at(middle))
+        low, high = (middle, high) if tried[-1][1] < sparsity else (low, middle)
+    if min(abs(achieved - sparsity) for _, achieved in tried) > TOLERANCE:
+        tried += [at(ratio) for ratio in np.linspace(0.02, 0.999, 60)]
+    return min(tried, key=lambda result: abs(result[1] - sparsity))  # type: ignore[no-any-return]
+
+
+def _kept(
+    dataflow: nn.Module, graph: ComponentGraph, example: tuple[torch.Tensor, ...], ratio: float, global_pruning: bool
+) -> dict[str, tuple[int, ...]]:
+    """The units that one step of the library's pruner leaves; the module itself is only looked at."""
+    outputs = [
+        dataflow.get_submodule(layer)
+        for layer, (_, output) in graph.layer_axes.items()
+        if all(segment.group is None for segment in output)
+    ]
+    pruner = torch_pruning.BasePruner(
+        dataflow,
+        example,
+        importance=torch_pruning.importance.MagnitudeImportance(p=2),
+        global_pruning=global_pruning,
+        pruning_ratio=ratio,
+        ignored_layers=outputs,
+        output_transform=lambda results: list(results.values()),
+    )
+    path_of = {id(module): path for path, module in dataflow.named_modules()}
+    kept = {name: set(range(group.units)) for name, group in graph.groups.items()}
+    for group in pruner.step(interactive=True):
+        path = path_of.get(id(group[0].dep.target.module))
+        if path not in graph.layer_axes:
+            continue
+        _, output = graph.layer_axes[path]
+        for name in {segment.group for segment in output} - {None}:
+            where = columns(output, str(name))
+            kept[str(name)] -= {index - where.start for index in group[0].idxs}
+    return {name: tuple(sorted(units)) for name, units in kept.items()}

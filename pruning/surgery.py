@@ -1,0 +1,82 @@
+"""Carrying a plan out: a new, smaller controller; the dense one is untouched."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from agents.controller import Controller
+from pruning.errors import PruningError
+from pruning.graph import Axis, ComponentGraph
+from pruning.graph import Tensor as Described
+from pruning.plan import PruningPlan
+
+C = TypeVar("C", bound=Controller)
+
+
+def apply(plan: PruningPlan, controller: C, graph: ComponentGraph) -> C:
+    """The controller with only the units that the plan keeps; target networks lose the same units as their twins.
+
+    Raises:
+        PruningError: the plan was made for a controller of another shape.
+    """
+    if dict(plan.units) != graph.dense:
+        raise PruningError("the plan was made for another controller: its groups and widths are not this one's")
+    networks = copy.deepcopy(controller.networks)
+    owners = dict(networks.named_modules())
+    tensors = {**dict(networks.named_parameters()), **dict(networks.named_buffers())}
+    for described in graph.tensors.values():
+        for name in [described.name, *_mirrored(described.name, graph.mirrors)]:
+            owner, _, attribute = name.rpartition(".")
+            _replace(owners[owner], attribute, select(tensors[name], described, plan.kept))
+    for module in networks.modules():
+        _restate_widths(module)
+    return controller.with_networks(networks)
+
+
+def select(tensor: torch.Tensor, described: Described, kept: Mapping[str, Sequence[int]]) -> torch.Tensor:
+    """What is left of one tensor."""
+    values = tensor.detach()
+    for dimension, axis in enumerate(described.axes):
+        if any(segment.group is not None for segment in axis):
+            values = values.index_select(dimension, kept_indices(axis, kept))
+    return values.clone()
+
+
+def kept_indices(axis: Axis, kept: Mapping[str, Sequence[int]]) -> torch.Tensor:
+    """The indices of an axis that stay: all of its fixed segments, and each group's kept units where they lie."""
+    indices: list[int] = []
+    start = 0
+    for segment in axis:
+        units = range(segment.units) if segment.group is None else kept[segment.group]
+        indices += [start + unit for unit in units]
+        start += segment.units
+    return torch.tensor(indices, dtype=torch.long)
+
+
+def _mirrored(name: str, mirrors: Mapping[str, str]) -> list[str]:
+    return [target + name.removeprefix(online) for online, target in mirrors.items() if name.startswith(online)]
+
+
+def _replace(owner: nn.Module, attribute: str, values: torch.Tensor) -> None:
+    old = getattr(owner, attribute)
+    if isinstance(old, nn.Parameter):
+        setattr(owner, attribute, nn.Parameter(values, requires_grad=old.requires_grad))
+    else:
+        setattr(owner, attribute, values)
+
+
+def _restate_widths(module: nn.Module) -> None:
+    """Modules repeat their widths as plain numbers; let them say what their tensors say."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.LayerNorm) and module.weight is not None:
+        module.normalized_shape = tuple(module.weight.shape)
+    elif hasattr(module, "num_features"):
+        first = next((t for t in [*module.parameters(), *module.buffers()] if t.dim() == 1), None)
+        if first is not None:
+            module.num_features = len(first)
