@@ -72,7 +72,7 @@ def _environment(path: Path) -> str | None:
         data = yaml.load(path.read_text(), Loader=_PlainLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ControllerError(f"{path}: not readable YAML ({' '.join(str(error).split())[:120]})") from error
-    while isinstance(data, list) and len(data) == 1:
+    if isinstance(data, list) and len(data) == 1:  # an OrderedDict's arguments: one, the list of pairs
         data = data[0]
     pairs = data.items() if isinstance(data, dict) else data if isinstance(data, list) else []
     for pair in pairs:

@@ -19,10 +19,10 @@ class TaskError(ValueError):
 class Task:
     """One control task.
 
-    ``horizon`` is in environment steps. ``success`` is what a solved episode looks like, in words, and ``success_return``
+    ``horizon`` is in environment steps. ``success`` is what a solved episode looks like, in words; ``success_return``
     the return it takes, where there is such a number. ``random_return`` and ``random_std`` are the mean and standard
-    deviation over 100 episodes of uniformly random actions, measured by ``prunectl evaluate random --task ID --episodes
-    100 --seed 0``; None where they have not been measured yet.
+    deviation over 100 episodes of uniformly random actions, measured by ``prunectl evaluate random --task ID
+    --episodes 100``; None where they have not been measured.
     """
 
     id: str
@@ -36,23 +36,23 @@ class Task:
 TASKS: dict[str, Task] = {
     task.id: task
     for task in (
-        Task("CartPole-v1", 500, "the pole stays up for all 500 steps", 475.0),
-        Task("Acrobot-v1", 500, "the tip swings above the line within 100 steps", -100.0),
-        Task("Pendulum-v1", 200, "swings up within two seconds and stays upright", -200.0),
-        Task("MountainCarContinuous-v0", 999, "reaches the flag with little force", 90.0),
-        Task("LunarLander-v3", 1000, "lands on the pad", 200.0),
-        Task("LunarLanderContinuous-v3", 1000, "lands on the pad", 200.0),
-        Task("BipedalWalker-v3", 1600, "walks to the end of the terrain", 300.0),
-        Task("InvertedPendulum-v5", 1000, "the pole stays up for all 1000 steps", 950.0),
-        Task("InvertedDoublePendulum-v5", 1000, "both poles stay up for all 1000 steps", 9100.0),
-        Task("Reacher-v5", 50, "the finger-tip stays at the target", -3.75),
-        Task("Pusher-v5", 100, "the object is pushed to the goal", 0.0),
-        Task("Swimmer-v5", 1000, "swims forwards at full speed", 360.0),
-        Task("Hopper-v5", 1000, "hops forwards to the end without falling", 3000.0),
-        Task("HalfCheetah-v5", 1000, "runs forwards", 4800.0),
-        Task("Walker2d-v5", 1000, "walks forwards to the end without falling", 3000.0),
-        Task("Ant-v5", 1000, "walks forwards to the end without tipping over", 3000.0),
-        Task("prunectl/CartPoleSwingUp-v0", 500, "swings up and stays upright near the middle", 400.0),
+        Task("CartPole-v1", 500, "the pole stays up for all 500 steps", 475.0, 24.96, 15.38),
+        Task("Acrobot-v1", 500, "the tip swings above the line within 100 steps", -100.0, -500.0, 0.0),
+        Task("Pendulum-v1", 200, "swings up within two seconds and stays upright", -200.0, -1197.18, 290.43),
+        Task("MountainCarContinuous-v0", 999, "reaches the flag with little force", 90.0, -33.31, 0.87),
+        Task("LunarLander-v3", 1000, "lands on the pad", 200.0, -191.0, 106.92),
+        Task("LunarLanderContinuous-v3", 1000, "lands on the pad", 200.0, -206.67, 115.45),
+        Task("BipedalWalker-v3", 1600, "walks to the end of the terrain", 300.0, -100.01, 15.81),
+        Task("InvertedPendulum-v5", 1000, "the pole stays up for all 1000 steps", 950.0, 5.63, 4.17),
+        Task("InvertedDoublePendulum-v5", 1000, "both poles stay up for all 1000 steps", 9100.0, 50.1, 20.72),
+        Task("Reacher-v5", 50, "the finger-tip stays at the target", -3.75, -42.88, 4.0),
+        Task("Pusher-v5", 100, "the object is pushed to the goal", 0.0, -148.45, 6.91),
+        Task("Swimmer-v5", 1000, "swims forwards at full speed", 360.0, 3.16, 11.11),
+        Task("Hopper-v5", 1000, "hops forwards to the end without falling", 3000.0, 17.04, 16.34),
+        Task("HalfCheetah-v5", 1000, "runs forwards", 4800.0, -281.3, 78.71),
+        Task("Walker2d-v5", 1000, "walks forwards to the end without falling", 3000.0, 1.93, 5.94),
+        Task("Ant-v5", 1000, "walks forwards to the end without tipping over", 3000.0, -78.17, 118.51),
+        Task("prunectl/CartPoleSwingUp-v0", 500, "swings up and stays upright near the middle", 400.0, 29.8, 22.56),
     )
 }
 

@@ -148,8 +148,9 @@ def _check(graph: ComponentGraph, knobs: Sequence[Knob], sparsity: float, min_wi
     scope, highest = min(most.items(), key=lambda item: item[1])
     if sparsity > highest + TOLERANCE:
         width = f"{min_width} unit{'s' if min_width > 1 else ''} a layer"
+        reached = np.floor(highest * 1e4) / 1e4
         raise PruningError(
-            f"sparsity {sparsity:g} cannot be met: with {width} left, scope '{scope}' reaches {np.floor(highest * 1e4) / 1e4:g} at most"
+            f"sparsity {sparsity:g} cannot be met: with {width} left, scope '{scope}' reaches {reached:g} at most"
         )
 
 
@@ -163,9 +164,7 @@ def _scope_parameters(graph: ComponentGraph, widths: Mapping[str, int], scope: s
 
 
 def _ratio(graph: ComponentGraph, knobs: Sequence[Knob], min_width: int, ratio: float) -> Widths:
-    return {
-        name: max(round(ratio * knob.units), min(min_width, knob.units)) for knob in knobs for name in knob.groups
-    }
+    return {name: max(round(ratio * knob.units), min(min_width, knob.units)) for knob in knobs for name in knob.groups}
 
 
 def _bisect(at: Callable[[float], Widths], count: Callable[[Widths], float], target: float) -> Widths:

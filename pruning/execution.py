@@ -15,31 +15,25 @@ from pruning.trace import graph_module
 
 @dataclass(frozen=True)
 class Reading:
-    """What one run saw: ``inputs[layer]`` and ``outputs[layer]`` ``(n, width)`` of each linear layer, by path, and the
-    components' own outputs by name. A layer that is called several times has its rows stacked."""
+    """What one run saw: ``inputs[layer]`` and ``outputs[layer]`` hold a tensor ``(n, width)`` for each call of a linear
+    layer, by path; ``results`` the components' own outputs by name."""
 
-    inputs: dict[str, torch.Tensor]
-    outputs: dict[str, torch.Tensor]
+    inputs: dict[str, list[torch.Tensor]]
+    outputs: dict[str, list[torch.Tensor]]
     results: dict[str, torch.Tensor]
 
 
 def read(dataflow: nn.Module, inputs: Sequence[torch.Tensor]) -> Reading:
     """Run the dataflow once and keep what passes through its linear layers. Gradients flow if they are enabled."""
-    seen_in: dict[str, list[torch.Tensor]] = {}
-    seen_out: dict[str, list[torch.Tensor]] = {}
-    results: dict[str, torch.Tensor] = {}
+    reading = Reading({}, {}, {})
     for step in Steps(dataflow, inputs):
         value = step.run()
         if step.linear is not None:
-            seen_in.setdefault(step.path, []).append(step.argument)
-            seen_out.setdefault(step.path, []).append(value)
+            reading.inputs.setdefault(step.path, []).append(step.argument)
+            reading.outputs.setdefault(step.path, []).append(value)
         if step.is_output:
-            results = value
-    return Reading(
-        {path: torch.cat(tensors) if len(tensors) > 1 else tensors[0] for path, tensors in seen_in.items()},
-        {path: torch.cat(tensors) if len(tensors) > 1 else tensors[0] for path, tensors in seen_out.items()},
-        results,
-    )
+            reading.results.update(value)
+    return reading
 
 
 class Steps:
@@ -68,7 +62,9 @@ class Step:
     @property
     def argument(self) -> torch.Tensor:
         """What the call's module is about to read."""
-        value: torch.Tensor = self.interpreter.env[self.node.args[0]]
+        read = self.node.args[0]
+        assert isinstance(read, fx.Node)
+        value: torch.Tensor = self.interpreter.env[read]
         return value
 
     def run(self) -> Any:

@@ -148,7 +148,9 @@ class ComponentGraph:
         lines.append("groups (units x parameters a unit):")
         width = max((len(name) for name in self.groups), default=0)
         for name, group in self.groups.items():
-            coupled = f"couples {', '.join(group.components)}" if group.kind == "inter" else f"inside {group.components[0]}"
+            coupled = (
+                f"couples {', '.join(group.components)}" if group.kind == "inter" else f"inside {group.components[0]}"
+            )
             tied = next((tie for tie in self.ties if name in tie), ())
             note = f"; as wide as {', '.join(other for other in tied if other != name)}" if tied else ""
             lines.append(f"  {name:<{width}} {group.units:>5} x {self.params_per_unit(name):<6,} {coupled}{note}")

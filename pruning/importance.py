@@ -1,7 +1,7 @@
 """Importances: from a group and the calibration data to one score a unit.
 
-All are at least zero and higher means keep. Raw scores of different layers are not comparable, so each comes normalised:
-as a unit's share of its layer's total, or (`surgeon`) as damage relative to the variance of what the layer feeds.
+All are at least zero and higher means keep. Raw scores of different layers are not comparable, so each comes
+normalised: as a unit's share of its layer's total, or (`surgeon`) as damage relative to the variance of what it feeds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import nn
 from agents.controller import Controller
 from pruning.execution import Reading, columns, read
 from pruning.graph import ComponentGraph, Group
+from pruning.sensitivity import backward
 from pruning.surgeon import eliminate
 
 Array = NDArray[np.float64]
@@ -76,17 +77,17 @@ class Evidence:
         return np.asarray(np.linalg.norm(self.outgoing(self.graph.groups[segments[0].group]), axis=1))
 
     def activations(self, group: Group) -> Array:
-        """``(n, units)``: the units' values as their first consumer reads them."""
+        """``(rows, units)``: the units' values as their first consumer reads them, a row an input and call."""
         layer = group.consumers[0]
-        seen = self.reading.inputs[layer][:, columns(self.graph.layer_axes[layer][0], group.name)]
-        return seen.detach().double().numpy()
+        where = columns(self.graph.layer_axes[layer][0], group.name)
+        return torch.cat(self.reading.inputs[layer])[:, where].detach().double().numpy()
 
 
 Importance = Callable[[Evidence, Group], Array]
 
 
 def magnitude(evidence: Evidence, group: Group) -> Array:
-    """L2 norm over all weights that leave with a unit, in and out (Li et al. 2017; over the group: Fang et al. 2023)."""
+    """L2 norm over all weights that leave with a unit, in and out (over a group: Fang et al. 2023, DepGraph)."""
     weights = np.concatenate([evidence.incoming(group), evidence.outgoing(group)], axis=1)
     return share(np.linalg.norm(weights, axis=1))
 
@@ -107,23 +108,16 @@ def taylor(evidence: Evidence, group: Group) -> Array:
 
     With o the component outputs, each divided by its standard deviation, and h the unit: E[sum_o (h do/dh)^2]^(1/2), a
     unit gate's Taylor criterion (Molchanov et al. 2019, eq. 8) on the outputs themselves, since a trained controller's
-    own loss has no gradient left. The sum over outputs is taken by random signs (Hutchinson), one backward a draw.
+    own loss has no gradient left. The sum over outputs is taken by random signs, one backward pass a draw.
     """
     total = np.zeros(group.units)
     draws = 4
     for _ in range(draws):
-        with torch.enable_grad():
-            leaves = [tensor.detach().clone().requires_grad_() for tensor in evidence.inputs]
-            reading = read(evidence.dataflow, leaves)
-            loss = torch.zeros(())
-            for output in reading.results.values():
-                signs = evidence.generator.choice([-1.0, 1.0], size=tuple(output.shape))
-                scale = output.detach().std(dim=0, correction=0).clamp_min(1e-6)
-                loss = loss + (output / scale * torch.as_tensor(signs, dtype=output.dtype)).sum()
-            seen = [reading.inputs[layer] for layer in group.consumers]
-            gradients = torch.autograd.grad(loss, seen, allow_unused=True)
-        change = np.zeros((len(seen[0]), group.units))
-        for layer, values, gradient in zip(group.consumers, seen, gradients, strict=True):
+        reading, projection = backward(evidence.dataflow, evidence.inputs, evidence.generator)
+        seen = [(layer, values) for layer in group.consumers for values in reading.inputs[layer]]
+        gradients = torch.autograd.grad(projection, [values for _, values in seen], allow_unused=True)
+        change = np.zeros((len(evidence.inputs[0]), group.units))
+        for (layer, values), gradient in zip(seen, gradients, strict=True):
             if gradient is not None:
                 where = columns(evidence.graph.layer_axes[layer][0], group.name)
                 change += (values * gradient)[:, where].detach().double().numpy()

@@ -22,8 +22,8 @@ VERSION = "1"
 class Method:
     """Any grouping with any importance, allocation and recovery.
 
-    The ``stock-`` groupings are Torch-Pruning's own pruners: they come with their own magnitude importance and their own
-    way of dividing, so only the recovery is free.
+    The ``stock-`` groupings are Torch-Pruning's own pruners: they come with their own magnitude importance and their
+    own way of dividing, so only the recovery is free.
 
     Raises:
         PruningError: a name that does not exist, or a stock grouping with another importance or allocation.

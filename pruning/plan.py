@@ -73,7 +73,13 @@ class PruningPlan:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The plan that `to_json` wrote, also after a round through a JSON file."""
         components = {
-            name: ComponentPlan(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in entry.items()})
+            name: ComponentPlan(
+                params_dense=entry["params_dense"],
+                params_pruned=entry["params_pruned"],
+                widths_dense=tuple(entry["widths_dense"]),
+                widths_pruned=tuple(entry["widths_pruned"]),
+                deployed=entry["deployed"],
+            )
             for name, entry in data["components"].items()
         }
         return cls(
@@ -94,11 +100,11 @@ class PruningPlan:
             role = "deployed" if c.deployed else "training only"
             before, after = ("-".join(map(str, widths)) for widths in (c.widths_dense, c.widths_pruned))
             gone = 1 - c.params_pruned / max(c.params_dense, 1)
-            lines.append(
-                f"  {name:<12} {c.params_dense:>10,} -> {c.params_pruned:<9,} (-{gone:.1%})  {before} -> {after}  {role}"
-            )
+            params = f"{c.params_dense:>10,} -> {c.params_pruned:<9,} (-{gone:.1%})"
+            lines.append(f"  {name:<12} {params}  {before} -> {after}  {role}")
         for name, components in self.couples.items():
-            lines.append(f"  {name}: {self.units[name]} -> {len(self.kept[name])} units, couples {', '.join(components)}")
+            units = f"{self.units[name]} -> {len(self.kept[name])} units"
+            lines.append(f"  {name}: {units}, couples {', '.join(components)}")
         return "\n".join(lines)
 
 

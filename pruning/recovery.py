@@ -15,6 +15,7 @@ from agents.controller import Controller
 from pruning.execution import Steps
 from pruning.graph import ComponentGraph
 from pruning.plan import PruningPlan
+from pruning.sensitivity import row_weights
 from pruning.surgery import kept_indices
 
 C = TypeVar("C", bound=Controller)
@@ -34,7 +35,8 @@ def reconstruct(
     """A copy of the pruned controller, each layer that lost inputs refitted by ridge regression.
 
     Walking both dataflows in lockstep from the input: find (W, b) so that the *reduced, already refitted* inputs of a
-    layer reproduce the dense layer's pre-activations of its kept outputs. float64, intercept included.
+    layer reproduce the dense layer's pre-activations of its kept outputs. float64, intercept included, and each row of
+    the data weighted by how much the outputs move with that layer there (`row_weights`).
 
     Args:
         small: what `apply` gave.
@@ -45,37 +47,46 @@ def reconstruct(
     """
     networks = copy.deepcopy(small.networks)
     refitted = small.with_networks(networks)
+    weights = row_weights(teacher.dataflow(), graph, inputs)
+    even = np.ones((len(inputs[0]), 1))
+    done: set[str] = set()
     with torch.no_grad():
-        for dense, reduced in zip(
-            Steps(teacher.dataflow(), inputs), Steps(refitted.dataflow(), inputs), strict=True
-        ):
+        for dense, reduced in zip(Steps(teacher.dataflow(), inputs), Steps(refitted.dataflow(), inputs), strict=True):
             target = dense.run()
-            if reduced.linear is not None and not _same(dense.argument, reduced.argument):
+            # A layer that is called again has been fitted: fitting it anew would undo what its first call relied on.
+            if reduced.linear is not None and reduced.path not in done and not _same(dense.argument, reduced.argument):
+                done.add(reduced.path)
                 _, output_axis = graph.layer_axes[reduced.path]
                 wanted = target[:, kept_indices(output_axis, plan.kept)]
-                weight, bias = ridge(_double(reduced.argument), _double(wanted))
-                _set(reduced.linear, weight, bias)
+                rows = weights.get(reduced.path, even)
+                _set(reduced.linear, *ridge(_double(reduced.argument), _double(wanted), rows))
             reduced.run()
     return refitted
 
 
-def ridge(inputs: Array, targets: Array, ridge: float = RIDGE) -> tuple[Array, Array]:
-    """The (W, b) that minimise ``|inputs W + b - targets|^2 / n + lambda |W|^2``, the intercept free.
+def ridge(inputs: Array, targets: Array, rows: Array, penalty: float = RIDGE) -> tuple[Array, Array]:
+    """The (W, b) that minimise ``sum_r w_r |inputs_r W + b - targets_r|^2 + lambda |W|^2``, the intercept free.
 
     Args:
         inputs: ``(n, in)``.
         targets: ``(n, out)``.
-        ridge: lambda, as a share of the mean diagonal of the inputs' Gram matrix.
+        rows: weights ``(n, 1)`` for all targets or ``(n, out)``, a column each.
+        penalty: lambda, as a share of the mean diagonal of the inputs' Gram matrix.
 
     Returns:
         W ``(in, out)`` and b ``(out,)``.
     """
-    mean_in, mean_out = inputs.mean(axis=0), targets.mean(axis=0)
+    if rows.shape[1] > 1:
+        columns = [ridge(inputs, targets[:, [i]], rows[:, [i]], penalty) for i in range(targets.shape[1])]
+        weights, biases = zip(*columns, strict=True)
+        return np.concatenate(weights, axis=1), np.concatenate(biases)
+    share = rows / rows.sum()
+    mean_in, mean_out = (share * inputs).sum(axis=0), (share * targets).sum(axis=0)
     centred = inputs - mean_in
-    gram = centred.T @ centred / len(inputs)
-    penalty = ridge * float((inputs**2).sum(axis=1).mean()) / inputs.shape[1] + 1e-12
-    system = gram + penalty * np.eye(len(gram))
-    weight = np.linalg.solve(system, centred.T @ (targets - mean_out) / len(inputs))
+    weighted = share * centred
+    diagonal = float((share * inputs**2).sum()) / inputs.shape[1]
+    system = weighted.T @ centred + (penalty * diagonal + 1e-12) * np.eye(inputs.shape[1])
+    weight = np.linalg.solve(system, weighted.T @ (targets - mean_out))
     return weight, mean_out - mean_in @ weight
 
 

@@ -44,7 +44,9 @@ def stock_plan(
         return kept, 1 - graph.parameters({name: len(units) for name, units in kept.items()}) / dense
 
     best, achieved = _nearest(at, sparsity)
-    finest = max(graph.params_per_unit(name) for name in graph.groups) / dense
+    # Local pruning takes a unit from every layer at once; that is as fine as it goes.
+    steps = [graph.params_per_unit(name) for name in graph.groups]
+    finest = (max(steps) if global_pruning else sum(steps)) / dense
     if abs(achieved - sparsity) > max(TOLERANCE, finest):
         kind = "global" if global_pruning else "local"
         raise PruningError(
@@ -87,7 +89,7 @@ def _kept(
     path_of = {id(module): path for path, module in dataflow.named_modules()}
     kept = {name: set(range(group.units)) for name, group in graph.groups.items()}
     for group in pruner.step(interactive=True):
-        path = path_of.get(id(group[0].dep.target.module))
+        path = path_of.get(id(group[0].dep.target.module), "")
         if path not in graph.layer_axes:
             continue
         _, output = graph.layer_axes[path]

@@ -12,8 +12,8 @@ def eliminate(activations: Array, weights: Array, ridge: float = 1e-4) -> tuple[
     """In which order units may go, and what each removal has cost by then.
 
     Consumers compute ``activations @ weights + bias``. With H the activations and a constant column, G = H'H/n +
-    lambda I and W the consumers' weights, removing unit j and refitting what is left raises the consumers' squared error
-    by |W_j|^2 / [G^-1]_jj. The cheapest goes, W and G^-1 are updated by rank one, and so on to the last.
+    lambda I and W the consumers' weights, removing unit j and refitting what is left raises the consumers' squared
+    error by |W_j|^2 / [G^-1]_jj. The cheapest goes, W and G^-1 are updated by rank one, and so on to the last.
 
     Args:
         activations: ``(n, units)``, the units' values over the calibration inputs.

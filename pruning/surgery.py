@@ -29,8 +29,11 @@ def apply(plan: PruningPlan, controller: C, graph: ComponentGraph) -> C:
     networks = copy.deepcopy(controller.networks)
     owners = dict(networks.named_modules())
     tensors = {**dict(networks.named_parameters()), **dict(networks.named_buffers())}
+    aliases = _aliases(networks)
     for described in graph.tensors.values():
-        for name in [described.name, *_mirrored(described.name, graph.mirrors)]:
+        for name in [described.name, *_mirrored(aliases[described.name], graph.mirrors)]:
+            if name not in tensors:
+                continue  # another name of a tensor that goes by its first
             owner, _, attribute = name.rpartition(".")
             _replace(owners[owner], attribute, select(tensors[name], described, plan.kept))
     for module in networks.modules():
@@ -58,8 +61,23 @@ def kept_indices(axis: Axis, kept: Mapping[str, Sequence[int]]) -> torch.Tensor:
     return torch.tensor(indices, dtype=torch.long)
 
 
-def _mirrored(name: str, mirrors: Mapping[str, str]) -> list[str]:
-    return [target + name.removeprefix(online) for online, target in mirrors.items() if name.startswith(online)]
+def _aliases(networks: nn.Module) -> dict[str, list[str]]:
+    """All the names of each tensor, by its first: a shared encoder hangs below the actor and below the critic."""
+    tensors = [*networks.named_parameters(remove_duplicate=False), *networks.named_buffers(remove_duplicate=False)]
+    names: dict[int, list[str]] = {}
+    for name, tensor in tensors:
+        names.setdefault(id(tensor), []).append(name)
+    return {all_names[0]: all_names for all_names in names.values()}
+
+
+def _mirrored(names: Sequence[str], mirrors: Mapping[str, str]) -> list[str]:
+    """The tensors of target networks that have the same shape as the tensor with these names."""
+    return [
+        target + name.removeprefix(online)
+        for name in names
+        for online, target in mirrors.items()
+        if name.startswith(online)
+    ]
 
 
 def _replace(owner: nn.Module, attribute: str, values: torch.Tensor) -> None:
@@ -79,4 +97,4 @@ def _restate_widths(module: nn.Module) -> None:
     elif hasattr(module, "num_features"):
         first = next((t for t in [*module.parameters(), *module.buffers()] if t.dim() == 1), None)
         if first is not None:
-            module.num_features = len(first)
+            setattr(module, "num_features", len(first))  # noqa: B010 - the attribute is whatever library's

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 
@@ -107,7 +108,8 @@ class _AbstractRun:
                 case "call_module":
                     values[node] = self._call(str(node.target), values[node.args[0]])
                 case "output":
-                    self.outputs = {name: values[arg] for name, arg in node.args[0].items()}
+                    results: Any = node.args[0]
+                    self.outputs = {name: values[argument] for name, argument in results.items()}
                 case _:
                     values[node] = self._function(node, values)
 
@@ -140,7 +142,7 @@ class _AbstractRun:
         return output
 
     def _function(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> _Value:
-        arguments = fx.node.map_arg(node.args, lambda argument: values[argument])
+        arguments: Any = fx.node.map_arg(node.args, lambda argument: values[argument])
         if node.target is torch.cat:
             return tuple(space for value in arguments[0] for space in value)
         if node.target is torch.matmul and isinstance(arguments[1], nn.Parameter):
@@ -152,7 +154,7 @@ class _AbstractRun:
             first, *others = [value for value in arguments if isinstance(value, tuple)]
             for other in others:
                 self._unify(first, other, node.name)
-            return first  # type: ignore[no-any-return]
+            return first
         raise PruningError(f"operation '{node.target}' at '{node.name}': its effect on units is not known")
 
     def _new(self, units: int) -> _Value:
@@ -232,7 +234,7 @@ class _AbstractRun:
 
 def _example(controller: Controller) -> tuple[Any, Any]:
     """One observation and one action, for their widths alone."""
-    return controller.observation_space.sample()[None], controller.action_space.sample()[None]
+    return controller.observation_space.sample()[None], np.asarray(controller.action_space.sample())[None]
 
 
 def _attribute(module: nn.Module, path: str) -> Any:

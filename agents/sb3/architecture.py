@@ -26,7 +26,7 @@ def policy_arguments(state: State) -> dict[str, Any]:
     """
     if any(key.startswith("mlp_extractor.shared_net") for key in state):
         raise ControllerError("layers shared inside the MLP extractor are no longer built by Stable-Baselines3")
-    if any(key.startswith("mlp_extractor.") or key.startswith("action_net.") for key in state):
+    if any(key.startswith(("mlp_extractor.", "action_net.")) for key in state):
         hidden = {"pi": _widths(state, "mlp_extractor.policy_net."), "vf": _widths(state, "mlp_extractor.value_net.")}
         arguments: dict[str, Any] = {"net_arch": hidden}
         encoders = [_widths(state, f"{prefix}features_extractor.net.") for prefix in ("", "vf_")]
@@ -92,4 +92,3 @@ def _widths(state: State, prefix: str) -> list[int]:
 def _twins(state: State, prefix: str) -> list[str]:
     names = {match[0] for key in state if (match := re.match(re.escape(prefix) + r"qf\d+", key))}
     return sorted(names, key=lambda name: int(name.rsplit("qf", 1)[1]))
-

@@ -55,7 +55,10 @@ def read_archive(path: Path) -> Archive:
             names = set(archive.namelist())
             missing = {"data", "policy.pth"} - names
             if missing:
-                raise ControllerError(f"{path}: no Stable-Baselines3 checkpoint, it has no '{sorted(missing)[0]}'")
+                # A zip cut short ends inside its weights, which are a zip themselves: then that one is what opens.
+                raise ControllerError(
+                    f"{path}: no Stable-Baselines3 checkpoint, or one cut short: it has no '{sorted(missing)[0]}'"
+                )
             data = _json(archive, "data", path)
             state = _tensors(archive, "policy.pth", path)
             variables = _tensors(archive, "pytorch_variables.pth", path) if "pytorch_variables.pth" in names else {}
@@ -159,7 +162,9 @@ def _policy_kwargs(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(entries, Mapping):
         raise ControllerError(f"{where}: its policy arguments are unreadable; --trust unpickles them, on your word")
     known: dict[str, Callable[[Any], Any]] = {
-        **dict.fromkeys(("use_sde", "full_std", "use_expln", "squash_output", "ortho_init", "normalize_images"), _plain),
+        **dict.fromkeys(
+            ("use_sde", "full_std", "use_expln", "squash_output", "ortho_init", "normalize_images"), _plain
+        ),
         **dict.fromkeys(("share_features_extractor", "batch_norm"), _plain),
         **dict.fromkeys(("log_std_init", "clip_mean", "batch_norm_momentum", "batch_norm_eps"), _plain),
         "renorm_warmup_steps": _plain,

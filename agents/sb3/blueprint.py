@@ -73,13 +73,13 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor]) -> BaseAlgorithm:
     """
     kwargs = {**blueprint.policy_kwargs, **_merged(blueprint.policy_kwargs, policy_arguments(state))}
     policy_class = _policy_class(blueprint.algorithm)
-    model: Any = ALGORITHMS[blueprint.algorithm](policy_class, env=None, _init_setup_model=False, device="cpu")  # type: ignore[call-arg,arg-type]
+    model: Any = ALGORITHMS[blueprint.algorithm](policy_class, env=None, _init_setup_model=False, device="cpu")  # type: ignore[call-arg]
     vars(model).update(blueprint.settings)
     model.observation_space, model.action_space = blueprint.observation_space, blueprint.action_space
     model.n_envs = 1
     model.policy_kwargs = kwargs
     if getattr(model, "target_entropy", None) == "auto":  # TQC and CrossQ would ask the environment, which is not here
-        model.target_entropy = -float(np.prod(blueprint.action_space.shape))
+        model.target_entropy = -float(np.prod(blueprint.action_space.shape or ()))
     buffer_size = getattr(model, "buffer_size", None)
     if buffer_size is not None:
         model.buffer_size = 1  # setting up would allocate the replay buffer, which nobody uses before `learn`
@@ -97,7 +97,19 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor]) -> BaseAlgorithm:
         with torch.no_grad():
             model.log_ent_coef.copy_(blueprint.variables["log_ent_coef"])
     model.policy.set_training_mode(False)
+    _forget_noise(model.policy)
     return model  # type: ignore[no-any-return]
+
+
+def _forget_noise(policy: BasePolicy) -> None:
+    """Cut the sampled gSDE noise from the graph that made it: tensors with a history cannot be copied."""
+    for module in policy.modules():
+        distribution = vars(module).get("action_dist")
+        for name, value in vars(distribution).items() if distribution is not None else ():
+            if isinstance(value, Tensor):
+                setattr(distribution, name, value.detach())
+            elif isinstance(value, torch.distributions.Distribution):
+                setattr(distribution, name, None)
 
 
 def _policy_class(algorithm: str) -> type[BasePolicy]:

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from agents.controller import Batch, Component, Controller
 from agents.sb3 import networks as views
-from agents.sb3.blueprint import Blueprint
+from agents.sb3.blueprint import Blueprint, build, of_model
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class SB3Controller(Controller):
     def __post_init__(self) -> None:
         self.policy_networks.eval()
 
+    @classmethod
+    def of(cls, algorithm: str, model: BaseAlgorithm, normalisation: Normalisation | None = None) -> Self:
+        """A copy of a live algorithm object's policy; the object goes on as it was."""
+        blueprint = of_model(algorithm, model)
+        return cls(blueprint, build(blueprint, model.policy.state_dict()).policy, normalisation)
+
     @property
     def algorithm(self) -> str:  # type: ignore[override]
         return self.blueprint.algorithm
@@ -71,7 +78,7 @@ class SB3Controller(Controller):
         return self.blueprint.action_space
 
     @cached_property
-    def components(self) -> Mapping[str, Component]:  # type: ignore[override]
+    def components(self) -> Mapping[str, Component]:
         return views.as_components(views.component_modules(self.policy_networks))
 
     @property

@@ -29,13 +29,13 @@ class Actor(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk, self.mean, self.squash = trunk, mean, squash
-        self.spread = spread
+        self.spread: Any = spread
         self.state_dependent = isinstance(spread, nn.Linear)
         self.gsde = isinstance(spread, nn.Parameter) and spread.dim() == 2
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         latent = self.trunk(features)
-        # The exploration heads shape no action, but they lose the inputs that the latent loses: the tracer must see them.
+        # The exploration heads shape no action, but they lose the inputs that the latent loses: tracing must see them.
         if self.state_dependent:
             self.spread(latent)
         elif self.gsde:
@@ -45,7 +45,7 @@ class Actor(nn.Module):
 
 
 class OffPolicyFlow(nn.Module):
-    """``(observation, action) -> {actor: action, critic.i: values}``; the critics see the action they are asked about."""
+    """``(observation, action) -> {actor: action, critic.i: values}``; the critics judge the action passed in."""
 
     def __init__(self, components: Mapping[str, nn.Module], encoder_of: Mapping[str, str]) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def is_on_policy(policy: BasePolicy) -> bool:
     return isinstance(policy, ActorCriticPolicy)
 
 
-def encoders(policy: BasePolicy) -> tuple[dict[str, nn.Module], dict[str, str]]:
+def encoders(policy: Any) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """The features extractors with parameters, by component name, and who reads which (``actor|critic|value``)."""
     if is_on_policy(policy):
         readers = {"actor": policy.pi_features_extractor, "value": policy.vf_features_extractor}
@@ -104,7 +104,7 @@ def encoders(policy: BasePolicy) -> tuple[dict[str, nn.Module], dict[str, str]]:
     return {f"encoder_{name}": module for name, module in readers.items()}, {n: f"encoder_{n}" for n in readers}
 
 
-def component_modules(policy: BasePolicy) -> dict[str, nn.Module]:
+def component_modules(policy: Any) -> dict[str, nn.Module]:
     """The policy's components in their fixed order, each holding exactly its own parameters."""
     modules, _ = encoders(policy)
     if is_on_policy(policy):
@@ -128,7 +128,7 @@ def component_modules(policy: BasePolicy) -> dict[str, nn.Module]:
     return modules
 
 
-def critics(policy: BasePolicy) -> Sequence[nn.Module]:
+def critics(policy: Any) -> Sequence[nn.Module]:
     """The Q-networks of an off-policy policy, in order."""
     found: list[nn.Module] = []
     while hasattr(policy.critic, f"qf{len(found)}"):

@@ -1,0 +1,296 @@
+"""What comes from outside: broken files, hostile files, rl-zoo folders, the hub, bundled names."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import SaveTiny, untrained
+
+import agents
+import envs
+from agents import ControllerError
+from agents.rl_zoo import open_run
+from agents.sb3.controller import Normalisation, SB3Controller
+from agents.sb3.statistics import read_statistics
+
+
+class Hostile:
+    """Leaves a file behind if it is ever unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.mark}",)
+
+
+def rewrite(path: Path, changes: Mapping[str, bytes | None]) -> Path:
+    """The same zip with entries replaced, or left out where they are None."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    entries |= {name: content for name, content in changes.items() if content is not None}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            if changes.get(name, b"") is not None:
+                archive.writestr(name, content)
+    return path
+
+
+def data_of(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        return dict(json.loads(archive.read("data")))
+
+
+# Broken files
+
+
+def test_nothing_there_offers_the_nearest_name() -> None:
+    with pytest.raises(ControllerError, match="neither a file, nor a folder, nor a bundled name"):
+        agents.load("no/such/thing.zip")
+
+
+def test_a_truncated_zip(save_tiny: SaveTiny) -> None:
+    path = save_tiny("sac", "Pendulum-v1")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ControllerError, match="cut short"):
+        agents.load(path)
+
+
+def test_a_corrupted_entry(save_tiny: SaveTiny) -> None:
+    path = save_tiny("sac", "Pendulum-v1")
+    raw = bytearray(path.read_bytes())
+    where = raw.find(b"policy.pth") + 2000
+    raw[where : where + 50] = b"\xff" * 50
+    path.write_bytes(bytes(raw))
+    with pytest.raises(ControllerError):
+        agents.load(path)
+
+
+@pytest.mark.parametrize("missing", ["data", "policy.pth"])
+def test_a_zip_of_something_else(save_tiny: SaveTiny, missing: str) -> None:
+    with pytest.raises(ControllerError, match=f"no '{missing}'"):
+        agents.load(rewrite(save_tiny("ppo", "CartPole-v1"), {missing: None}))
+
+
+def test_nan_weights_are_named(save_tiny: SaveTiny) -> None:
+    path = save_tiny("td3", "Pendulum-v1")
+    with zipfile.ZipFile(path) as archive:
+        state = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+    state["actor.mu.0.bias"][1] = float("nan")
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    with pytest.raises(ControllerError, match=r"actor\.mu\.0\.bias.*NaN"):
+        agents.load(rewrite(path, {"policy.pth": stream.getvalue()}))
+
+
+def test_an_architecture_that_cannot_be_rebuilt_is_never_guessed(save_tiny: SaveTiny) -> None:
+    path = save_tiny("sac", "Pendulum-v1")
+    data = data_of(path)
+    data["policy_kwargs"]["activation_fn"] = "<class 'my_research.Sine'>"
+    with pytest.raises(ControllerError, match=r"activation_fn.*--trust"):
+        agents.load(rewrite(path, {"data": json.dumps(data).encode()}))
+    data = data_of(path)
+    data["policy_class"]["__module__"] = "my_research.policies"
+    with pytest.raises(ControllerError, match="my_research"):
+        agents.load(rewrite(path, {"data": json.dumps(data).encode()}))
+
+
+def test_weights_that_do_not_fit_their_space(save_tiny: SaveTiny) -> None:
+    path = save_tiny("ppo", "CartPole-v1")
+    data = data_of(path)
+    data["action_space"] |= {"n": "5"}
+    with pytest.raises(ControllerError, match="do not fit"):
+        agents.load(rewrite(path, {"data": json.dumps(data).encode()}))
+
+
+# Hostile files
+
+
+def test_pickles_in_the_json_are_never_opened(save_tiny: SaveTiny, tmp_path: Path) -> None:
+    import base64
+
+    path, mark = save_tiny("sac", "Pendulum-v1"), tmp_path / "ran"
+    bomb = base64.b64encode(pickle.dumps(Hostile(mark))).decode()
+    data = data_of(path)
+    for entry in data.values():
+        if isinstance(entry, dict) and ":serialized:" in entry:
+            entry[":serialized:"] = bomb
+    expected = agents.load(path).controller
+    loaded = agents.load(rewrite(path, {"data": json.dumps(data).encode()})).controller
+    assert not mark.exists()
+    assert np.array_equal(loaded.act(np.ones((3, 3))), expected.act(np.ones((3, 3))))
+
+
+def test_pickles_among_the_weights_are_refused(save_tiny: SaveTiny, tmp_path: Path) -> None:
+    path, mark = save_tiny("sac", "Pendulum-v1"), tmp_path / "ran"
+    stream = io.BytesIO()
+    torch.save({"actor.mu.weight": Hostile(mark)}, stream)
+    with pytest.raises(ControllerError, match="holds no plain tensors"):
+        agents.load(rewrite(path, {"policy.pth": stream.getvalue()}))
+    assert not mark.exists()
+
+
+def test_pickles_in_the_statistics_do_nothing(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    (tmp_path / "vecnormalize.pkl").write_bytes(pickle.dumps(Hostile(mark)))
+    with pytest.raises(ControllerError, match="no observation statistics"):
+        read_statistics(tmp_path / "vecnormalize.pkl")
+    assert not mark.exists()
+
+
+def test_a_zip_bomb_is_refused(save_tiny: SaveTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.sb3.archive.LARGEST_ENTRY", 1000)
+    with pytest.raises(ControllerError, match="would unpack to over"):
+        agents.load(save_tiny("sac", "Pendulum-v1"))
+
+
+def test_python_tags_in_the_arguments_are_plain_data(save_tiny: SaveTiny, tmp_path: Path) -> None:
+    path, mark = save_tiny("sac", "Pendulum-v1", name="Pendulum-v1"), tmp_path / "ran"
+    folder = tmp_path / "Pendulum-v1"
+    folder.mkdir()
+    (folder / "args.yml").write_text(
+        "!!python/object/apply:collections.OrderedDict\n"
+        f"- - - algo\n    - !!python/object/apply:os.system ['touch {mark}']\n"
+        "  - - env\n    - Pendulum-v0\n"
+    )
+    assert open_run(path).environment == "Pendulum-v0"
+    assert not mark.exists()
+
+
+# rl-zoo folders and the hub
+
+
+def run_folder(tmp_path: Path, statistics: bool) -> Path:
+    folder = tmp_path / "ppo" / "CartPole-v1_1"
+    (folder / "CartPole-v1").mkdir(parents=True)
+    untrained("ppo", "CartPole-v1").save(folder / "CartPole-v1.zip", {})
+    pairs = "- - - env\n    - CartPole-v1\n  - - seed\n    - 3\n"
+    (folder / "CartPole-v1" / "args.yml").write_text("!!python/object/apply:collections.OrderedDict\n" + pairs)
+    if statistics:
+        from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+        wrapped = VecNormalize(DummyVecEnv([lambda: envs.make("CartPole-v1")]), clip_obs=7.0)
+        wrapped.obs_rms.mean, wrapped.obs_rms.var = np.array([1.0, 2, 3, 4]), np.array([1.0, 4, 9, 16])
+        wrapped.save(str(folder / "CartPole-v1" / "vecnormalize.pkl"))
+    return folder
+
+
+@pytest.mark.parametrize("by", ["folder", "zip"])
+def test_a_run_folder_brings_its_task_and_its_statistics(tmp_path: Path, by: str) -> None:
+    folder = run_folder(tmp_path, statistics=True)
+    loaded = agents.load(folder if by == "folder" else folder / "CartPole-v1.zip")
+    assert (loaded.name, loaded.task) == ("ppo/CartPole-v1_1", "CartPole-v1")
+    assert isinstance(loaded.controller, SB3Controller)
+    statistics = loaded.controller.normalisation
+    assert statistics is not None
+    np.testing.assert_allclose(statistics(np.array([[2.0, 4, 300, 4]])), [[1, 1, 7, 0]], rtol=1e-6)
+
+
+def test_statistics_decide_the_digest(tmp_path: Path) -> None:
+    with_them = agents.load(run_folder(tmp_path / "a", statistics=True)).digest
+    folder = run_folder(tmp_path / "b", statistics=False)
+    shutil.copy(tmp_path / "a/ppo/CartPole-v1_1/CartPole-v1.zip", folder / "CartPole-v1.zip")
+    assert agents.load(folder).digest != with_them
+
+
+def test_saving_carries_the_statistics(tmp_path: Path) -> None:
+    controller = agents.load(run_folder(tmp_path, statistics=True)).controller
+    remarks = controller.save(tmp_path / "again.zip", {})
+    assert any("normalised observations" in remark for remark in remarks)
+    again = agents.load(tmp_path / "again.zip").controller
+    seen = np.array([[0.3, -1, 0.2, 9.0], [5.0, 5, 5, 5]])
+    np.testing.assert_array_equal(again.act(seen), controller.act(seen))
+    assert isinstance(again, SB3Controller)
+    assert isinstance(again.normalisation, Normalisation)
+
+
+def test_an_ambiguous_folder(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.zip").touch()
+    with pytest.raises(ControllerError, match=r"found a\.zip, b\.zip"):
+        agents.load(tmp_path)
+
+
+def test_the_hub_through_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    folder = tmp_path / "snapshot"
+    folder.mkdir()
+    untrained("ppo", "CartPole-v1").save(folder / "ppo-CartPole-v1.zip", {})
+    (folder / "args.yml").write_text("!!python/object/apply:collections.OrderedDict\n- - - env\n    - CartPole-v1\n")
+    names = ["README.md", "args.yml", "replay.mp4", "ppo-CartPole-v1.zip", "train_eval_metrics.zip"]
+    fetched: list[str] = []
+
+    def fetch(repository: str, name: str) -> str:
+        assert repository == "sb3/ppo-CartPole-v1"
+        fetched.append(name)
+        return str(folder / name)
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repository: names)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    loaded = agents.load("hf://sb3/ppo-CartPole-v1")
+    assert (loaded.name, loaded.task) == ("sb3/ppo-CartPole-v1", "CartPole-v1")
+    assert sorted(fetched) == ["args.yml", "ppo-CartPole-v1.zip"]
+
+
+def test_a_hub_reference_needs_user_and_name() -> None:
+    with pytest.raises(ControllerError, match="expected hf://user/name"):
+        agents.load("hf://only-a-name")
+
+
+def test_trust_unpickles_on_the_users_word(save_tiny: SaveTiny) -> None:
+    path = save_tiny("a2c", "CartPole-v1")
+    np.testing.assert_array_equal(
+        agents.load(path, trust=True).controller.act(np.ones((2, 4))), agents.load(path).controller.act(np.ones((2, 4)))
+    )
+
+
+# Controllers that this project did not train
+
+RETURNS = {
+    "sac/Pendulum-v1_1": (-135.4, 1.0),
+    "sac/MountainCarContinuous-v0_1": (94.8, 0.5),
+    "sac/HalfCheetah-v3_1": (9430, 150),
+    "sac/Walker2d-v3_1": (3929, 80),
+    "sac/Swimmer-v3_1": (336.0, 3),
+    "tqc/Pendulum-v1_1": (-130.8, 1.0),
+    "ddpg/Pendulum-v1_1": (-130.8, 1.0),
+    "ppo/CartPole-v1_1": (500, 0),
+    "ppo/LunarLanderContinuous-v2_1": (271.3, 5),
+    "ppo/Hopper-v3_1": (2438.6, 20),
+    "ppo/HalfCheetah-v3_1": (5885.9, 100),
+    "ppo/BipedalWalker-v3_1": (211, 10),
+    "ppo/Swimmer-v3_1": (281.6, 20),  # as rl-zoo reports it
+    "a2c/HalfCheetah-v3_1": (3066.8, 250),
+    "trpo/Hopper-v3_1": (3624.2, 20),
+}
+
+
+@pytest.mark.parametrize("name", RETURNS)
+def test_the_zoo_loads(zoo: Path, name: str) -> None:
+    loaded = agents.load(zoo / name)
+    assert loaded.name == name
+    today, _ = envs.resolve(str(loaded.task))
+    assert today in envs.TASKS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RETURNS)
+def test_the_zoo_reaches_its_returns(zoo: Path, name: str) -> None:
+    from experiments.evaluator import evaluate
+
+    loaded = agents.load(zoo / name)
+    task, _ = envs.resolve(str(loaded.task))
+    expected, slack = RETURNS[name]
+    assert evaluate(loaded.controller, task, range(10)).mean_return == pytest.approx(expected, abs=slack)

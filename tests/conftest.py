@@ -1,0 +1,89 @@
+"""Fixtures that many tests share: small controllers on disk, and the pretrained ones beside the project."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import envs
+from agents.extractors import MlpExtractor
+from agents.sb3.controller import SB3Controller
+from agents.sb3.families import ALGORITHMS
+
+ROOT = Path(__file__).parent.parent
+
+#: ``(algorithm, task, name="tiny", widths=(16, 16), encoder=(), seed=0, **settings) -> path`` of a saved controller.
+SaveTiny = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Path:
+    """The pretrained controllers that this project did not train."""
+    folder = ROOT.parent / "shared" / "zoo"
+    if not folder.is_dir():
+        pytest.skip("the pretrained controllers are not beside the project (../shared/zoo)")
+    return folder
+
+
+@pytest.fixture
+def save_tiny(tmp_path: Path) -> SaveTiny:
+    """Save an untrained controller of a few units and give its path."""
+
+    def save(algorithm: str, task: str, name: str = "tiny", **architecture: Any) -> Path:
+        path = tmp_path / f"{name}.zip"
+        untrained(algorithm, task, **architecture).save(path, {"task": task, "training_seed": 7})
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def balancer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved PPO controller of 12-12 units that balances CartPole-v1 for all 500 steps."""
+    controller = untrained("ppo", "CartPole-v1", widths=(12, 12), seed=3)
+    actor = controller.components["actor"].module
+    first, second, logits = (module for module in actor.modules() if isinstance(module, torch.nn.Linear))
+    with torch.no_grad():
+        # Each unit sees position, speed, angle and turning speed in nearly the proportion that balances; every second
+        # one weighs little, so that a third of the units can go.
+        gains = torch.tensor([0.05, 0.15, 1.0, 0.5])
+        strength = torch.where(torch.arange(12) % 2 == 0, 1.0, 0.1)
+        first.weight.copy_(strength[:, None] * gains + 0.01 * torch.randn(12, 4))
+        second.weight.copy_(0.3 * strength[:, None] * torch.ones(12) + 0.01 * torch.randn(12, 12))
+        logits.weight.copy_(torch.stack([-strength, strength]))
+        for layer in (first, second, logits):
+            layer.bias.zero_()
+    path = tmp_path_factory.mktemp("controllers") / "balancer.zip"
+    controller.save(path, {"task": "CartPole-v1", "training_seed": 3})
+    return path
+
+
+def untrained(
+    algorithm: str,
+    task: str,
+    widths: tuple[int, ...] = (16, 16),
+    encoder: tuple[int, ...] = (),
+    seed: int = 0,
+    **settings: Any,
+) -> SB3Controller:
+    """A controller with random weights, made through Stable-Baselines3's own constructor."""
+    policy_kwargs: dict[str, Any] = {"net_arch": list(widths)}
+    if encoder:
+        policy_kwargs |= {
+            "features_extractor_class": MlpExtractor,
+            "features_extractor_kwargs": {"widths": list(encoder)},
+            "share_features_extractor": True,
+        }
+    policy_kwargs |= settings.pop("policy_kwargs", {})
+    family: Any = ALGORITHMS[algorithm]
+    model = family("MlpPolicy", envs.make(task), seed=seed, policy_kwargs=policy_kwargs, device="cpu", **settings)
+    return SB3Controller.of(algorithm, model)

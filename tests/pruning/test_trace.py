@@ -1,0 +1,176 @@
+"""What the graph finds, against groups and counts worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from conftest import untrained
+from gymnasium import spaces
+from torch import nn
+
+from agents import Component, Controller
+from pruning import PruningError, trace
+from pruning.graph import Segment
+
+
+def test_an_actor_critic_falls_into_its_layers() -> None:
+    graph = trace(untrained("sac", "Pendulum-v1", widths=(8, 6)))
+    assert list(graph.groups) == [f"{name}/{i}" for name in ("actor", "critic.0", "critic.1") for i in (0, 1)]
+    assert graph.dense == {
+        "actor/0": 8, "actor/1": 6, "critic.0/0": 8, "critic.0/1": 6, "critic.1/0": 8, "critic.1/1": 6,
+    }  # fmt: skip
+    assert graph.flows == ()
+    # actor: 3 -> 8 -> 6 -> mean 1 and log_std 1; critic: 3 + 1 -> 8 -> 6 -> 1
+    assert graph.parameters(graph.dense, "actor") == (3 * 8 + 8) + (8 * 6 + 6) + 2 * (6 + 1)
+    assert graph.parameters(graph.dense, "critic.0") == (4 * 8 + 8) + (8 * 6 + 6) + (6 + 1)
+    # A unit of the first layer takes its 3 weights in, its bias, and 6 weights out.
+    assert graph.params_per_unit("actor/0") == 3 + 1 + 6
+    # One of the second takes 8 in, a bias, and a weight to each head.
+    assert graph.params_per_unit("actor/1") == 8 + 1 + 2
+    assert graph.deployed_parameters(graph.dense) == graph.parameters(graph.dense, "actor")
+    assert graph.deployed_macs(graph.dense) == 3 * 8 + 8 * 6 + 6 * 2
+    assert graph.ties == (("critic.0/0", "critic.1/0"), ("critic.0/1", "critic.1/1"))
+
+
+def test_the_gsde_matrix_loses_a_row_with_a_latent_unit() -> None:
+    graph = trace(untrained("sac", "Pendulum-v1", widths=(8, 6), use_sde=True))
+    assert graph.tensors["actor.log_std"].axes == ((Segment("actor/1", 6),), (Segment(None, 1),))
+    assert graph.params_per_unit("actor/1") == 8 + 1 + 1 + 1
+
+
+def test_a_shared_encoder_couples_its_readers() -> None:
+    graph = trace(untrained("sac", "Pendulum-v1", widths=(8, 6), encoder=(5, 4)))
+    (flow,) = graph.flows
+    assert flow == "encoder->actor,critic.0,critic.1"
+    group = graph.groups[flow]
+    assert group.kind == "inter"
+    assert group.components == ("encoder", "actor", "critic.0", "critic.1")
+    # One latent unit: 5 weights and a bias in, 8 weights out to each of three readers.
+    assert graph.params_per_unit(flow) == 5 + 1 + 3 * 8
+    assert graph.groups["encoder/0"].components == ("encoder",)
+    # The critics see the latent beside the action, which stays.
+    assert graph.tensors["critic.qf0.0.weight"].axes[1] == (Segment(flow, 4), Segment(None, 1))
+
+
+def test_an_encoder_of_the_actors_own_is_no_coupling_of_critics() -> None:
+    controller = untrained(
+        "ppo", "Pendulum-v1", widths=(8,), encoder=(5, 4), policy_kwargs={"share_features_extractor": False}
+    )
+    assert trace(controller).flows == ("encoder_actor->actor", "encoder_value->value")
+
+
+def test_normalisation_belongs_to_the_units_it_normalises() -> None:
+    graph = trace(untrained("crossq", "Pendulum-v1", policy_kwargs={"net_arch": {"pi": [8], "qf": [6]}}))
+    axes = {name: tensor.axes for name, tensor in graph.tensors.items()}
+    assert axes["actor.latent_pi.0.scale"] == ((Segment(None, 3),),)  # of the observation
+    assert axes["actor.latent_pi.3.scale"] == ((Segment("actor/0", 8),),)
+    assert axes["actor.latent_pi.3.ra_mean"] == ((Segment("actor/0", 8),),)
+
+
+class WorldModel(nn.Module):
+    """TD-MPC's shape: one latent written by encoder and dynamics, read by dynamics, reward and policy."""
+
+    def __init__(self, latent: int = 5) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(3, 7), nn.ELU(), nn.Linear(7, latent))
+        self.dynamics = nn.Sequential(nn.Linear(latent + 2, 6), nn.ELU(), nn.Linear(6, latent))
+        self.reward = nn.Sequential(nn.Linear(latent + 2, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 1))
+        self.actor = nn.Sequential(nn.Linear(latent, 4), nn.ELU(), nn.Linear(4, 2))
+
+    def forward(self, observation: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
+        latent = self.encoder(observation)
+        following = self.dynamics(torch.cat([latent, action], dim=-1))
+        # A second step, as planning makes: what the dynamics wrote it now reads.
+        last = self.dynamics(torch.cat([following, action], dim=-1))
+        return {
+            "encoder": latent,
+            "dynamics": last,
+            "reward": self.reward(torch.cat([following, action], dim=-1)),
+            "actor": self.actor(latent),
+        }
+
+
+class Fake(Controller):
+    """Any dataflow as a controller of observations of 3 and actions of 2 numbers."""
+
+    algorithm = "fake"
+    observation_space = spaces.Box(-1, 1, (3,))
+    action_space = spaces.Box(-1, 1, (2,))
+
+    def __init__(self, networks: nn.Module) -> None:
+        self.networks = networks
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        return {name: Component(name, module, True) for name, module in self.networks.named_children()}
+
+    @property
+    def ties(self) -> Sequence[Sequence[str]]:
+        return ()
+
+    @property
+    def mirrors(self) -> Mapping[str, str]:
+        return {}
+
+    def dataflow(self) -> nn.Module:
+        return self.networks
+
+    def inputs(self, observations: Any, actions: Any) -> tuple[torch.Tensor, ...]:
+        return torch.as_tensor(observations), torch.as_tensor(actions)
+
+    def act(self, observations: Any) -> Any:
+        raise NotImplementedError
+
+    def with_networks(self, networks: nn.Module) -> Fake:
+        return Fake(networks)
+
+    def save(self, path: Any, provenance: Any) -> tuple[str, ...]:
+        raise NotImplementedError
+
+
+def test_a_latent_ties_the_whole_world_model_into_one_group() -> None:
+    graph = trace(Fake(WorldModel()))
+    (flow,) = graph.flows
+    group = graph.groups[flow]
+    assert set(group.components) == {"encoder", "dynamics", "reward", "actor"}
+    assert group.producers == ("encoder.2", "dynamics.2")
+    assert set(group.consumers) == {"dynamics.0", "reward.0", "actor.0"}
+    # in: 7 + 1 from the encoder, 6 + 1 from the dynamics; out: 6 + 4 + 4
+    assert graph.params_per_unit(flow) == 8 + 7 + 14
+    intra = [g for g in graph.groups.values() if g.kind == "intra"]
+    assert {g.components for g in intra} == {("encoder",), ("dynamics",), ("reward",), ("actor",)}
+
+
+class Reshaping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.actor = nn.Linear(3, 4)
+
+    def forward(self, observation: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"actor": self.actor(observation).flip(1)}
+
+
+class Deciding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.actor = nn.Linear(3, 2)
+
+    def forward(self, observation: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"actor": self.actor(observation if observation.sum() > 0 else -observation)}
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"), [(Reshaping(), "'flip'.*not known"), (Deciding(), "cannot be traced")]
+)
+def test_what_cannot_be_followed_is_refused(networks: nn.Module, message: str) -> None:
+    with pytest.raises(PruningError, match=message):
+        trace(Fake(networks))
+
+
+def test_printing_says_who_is_coupled_to_whom() -> None:
+    text = str(trace(untrained("sac", "Pendulum-v1", widths=(8, 6), encoder=(5, 4))))
+    assert "couples encoder, actor, critic.0, critic.1" in text
+    assert "as wide as critic.1/0" in text
