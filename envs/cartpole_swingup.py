@@ -18,7 +18,7 @@ order of operations: both agree to the last bit.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -42,12 +42,12 @@ _LEVER = POLE_MASS * HALF_LENGTH
 _INERTIA = 4.0 / 3.0 * POLE_MASS * HALF_LENGTH * HALF_LENGTH
 
 #: A float, or an array with one entry an environment.
-Number = TypeVar("Number", float, NDArray[np.float64])
+Number = Any
 #: x (m), x' (m/s), theta (rad, 0 upright, in [-pi, pi)), theta' (rad/s).
 State = tuple[Number, Number, Number, Number]
 
 
-def _slope(state: State[Number], force: Number) -> State[Number]:
+def _slope(state: State, force: Number) -> State:
     """Time derivative of the state."""
     _, x_dot, theta, theta_dot = state
     sine, cosine = np.sin(theta), np.cos(theta)
@@ -56,12 +56,12 @@ def _slope(state: State[Number], force: Number) -> State[Number]:
     return x_dot, push - _LEVER * turn * cosine / _TOTAL, theta_dot, turn
 
 
-def _along(state: State[Number], slope: State[Number], time: float) -> State[Number]:
+def _along(state: State, slope: State, time: float) -> State:
     x, x_dot, theta, theta_dot = state
     return x + time * slope[0], x_dot + time * slope[1], theta + time * slope[2], theta_dot + time * slope[3]
 
 
-def advance(state: State[Number], force: Number) -> State[Number]:
+def advance(state: State, force: Number) -> State:
     """The state 0.02 s later under a constant force in newtons: one RK4 step, then the ends of the rail."""
     first = _slope(state, force)
     second = _slope(_along(state, first, 0.5 * STEP), force)
@@ -83,7 +83,7 @@ def _limit(value: Number, bound: float) -> Number:
     return np.minimum(np.maximum(value, -bound), bound)
 
 
-def reward(state: State[Number], action: Number) -> Number:
+def reward(state: State, action: Number) -> Number:
     """How good a state is, in [0, 1]: upright times near the middle of the rail times little force.
 
     (1 + cos theta) / 2  *  (1 - (x / 2.4)^2 / 2)  *  (1 - action^2 / 10), smooth everywhere, 1 when balanced in the
@@ -94,14 +94,14 @@ def reward(state: State[Number], action: Number) -> Number:
     return 0.5 * (1.0 + np.cos(theta)) * (1.0 - 0.5 * offset * offset) * (1.0 - 0.1 * action * action)
 
 
-def observe(state: State[Number]) -> NDArray[np.float32]:
+def observe(state: State) -> NDArray[np.float32]:
     """Observations ``(5,)`` or ``(n, 5)``: x, x', cos theta, sin theta, theta'."""
     x, x_dot, theta, theta_dot = state
     return np.stack((x, x_dot, np.cos(theta), np.sin(theta), theta_dot), axis=-1).astype(np.float32)
 
 
 def _start(generator: np.random.Generator) -> NDArray[np.float64]:
-    return generator.uniform(-START, START, size=4) + np.array([0.0, 0.0, np.pi, 0.0])
+    return np.add(generator.uniform(-START, START, size=4), (0.0, 0.0, np.pi, 0.0))
 
 
 def _observation_space() -> spaces.Box:
@@ -113,7 +113,7 @@ def _action_space() -> spaces.Box:
     return spaces.Box(-1.0, 1.0, shape=(1,), dtype=np.float32)
 
 
-class CartPoleSwingUp(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
+class CartPoleSwingUp(gym.Env[NDArray[Any], NDArray[Any]]):
     """One cart-pole. Action ``(1,)`` in [-1, 1], times 10 N, clipped where it lies outside. Nothing terminates it."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / STEP)}  # noqa: RUF012 (Gymnasium's own form)
@@ -122,7 +122,7 @@ class CartPoleSwingUp(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.render_mode = render_mode
         self.observation_space = _observation_space()
         self.action_space = _action_space()
-        self.state: State[float] | None = None
+        self.state: State | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -139,7 +139,7 @@ class CartPoleSwingUp(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.state = advance(self.state, FORCE * share)
         return observe(self.state), float(reward(self.state, share)), False, False, {}
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]  # Gymnasium's RenderFrame is a TypeVar
+    def render(self) -> NDArray[np.uint8] | None:
         if self.render_mode is None or self.state is None:
             return None
         return draw(self.state)
@@ -193,7 +193,7 @@ class CartPoleSwingUpVector(VectorEnv[NDArray[np.float32], NDArray[np.float32], 
         return observe((x, x_dot, theta, theta_dot))
 
 
-def draw(state: State[float], width: int = 480, height: int = 240) -> NDArray[np.uint8]:
+def draw(state: State, width: int = 480, height: int = 240) -> NDArray[np.uint8]:
     """The scene as an image ``(height, width, 3)``.
 
     Raises:
@@ -205,7 +205,7 @@ def draw(state: State[float], width: int = 480, height: int = 240) -> NDArray[np
         message = 'rendering needs pygame: pip install "gymnasium[classic-control]"'
         raise gym.error.DependencyNotInstalled(message) from error
     x, _, theta, _ = state
-    scale = width / (2.0 * RAIL + 1.0)
+    scale = width / (2.0 * (RAIL + 2.0 * HALF_LENGTH))  # the pole stays in the picture wherever the cart is
     cart = np.array([width / 2 + scale * x, 0.55 * height])
     tip = cart + scale * 2.0 * HALF_LENGTH * np.array([np.sin(theta), -np.cos(theta)])
     surface = pygame.Surface((width, height))

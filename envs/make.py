@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 from sb3_contrib.common.wrappers import TimeFeatureWrapper
 
-from envs.tasks import TaskError, resolve
+from envs.tasks import TaskError, registered, resolve
 
 # Rendering off-screen needs a GL platform that has no display; simulation alone does not care.
 os.environ.setdefault("MUJOCO_GL", "egl")
@@ -32,12 +32,14 @@ def make(task_id: str, time_feature: bool = False, render_mode: str | None = Non
         TaskError: unknown, not installable here, or without a flat view of its observations.
     """
     today, _ = resolve(task_id)
-    if "mujoco" in str(gym.spec(today).entry_point):
+    if "mujoco" in str(registered(today).entry_point):
         _log_mujoco_warnings()
     try:
-        env: Env = gym.make(today, render_mode=render_mode, disable_env_checker=True)
-    except (ImportError, gym.error.Error) as error:
-        raise TaskError(f"task '{today}' cannot be made: {error}") from error
+        # An environment need not know of rendering to be trained and measured on.
+        rendering = {} if render_mode is None else {"render_mode": render_mode}
+        env: Env = gym.make(today, disable_env_checker=True, **rendering)
+    except Exception as error:  # whatever the environment's own constructor raises
+        raise TaskError(f"task '{today}' cannot be made: {' '.join(str(error).split())}") from error
     if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
         if not env.observation_space.is_np_flattenable:
             raise TaskError(f"task '{today}' has observations {env.observation_space}, which have no flat form")

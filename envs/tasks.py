@@ -7,8 +7,7 @@ import importlib
 import re
 from dataclasses import dataclass
 
-import gymnasium as gym
-from gymnasium.envs.registration import registry
+from gymnasium.envs.registration import EnvSpec, registry
 
 
 class TaskError(ValueError):
@@ -88,8 +87,13 @@ def lookup(task_id: str) -> Task:
     today, _ = resolve(task_id)
     if today in TASKS:
         return TASKS[today]
-    spec = gym.spec(today)
+    spec = registered(today)
     return Task(today, spec.max_episode_steps or 1000, "not stated", spec.reward_threshold)
+
+
+def registered(task_id: str) -> EnvSpec:
+    """Gymnasium's own spec of an id that `resolve` gave."""
+    return registry[task_id.rpartition(":")[2]]
 
 
 def _split(name: str) -> tuple[str, int | None]:

@@ -20,7 +20,7 @@ class Episodes:
     """What a batch of episodes brought.
 
     ``seeds``, ``returns`` (undiscounted sums of reward) and ``lengths`` (environment steps) have one entry an episode.
-    ``observations`` ``(steps, obs)`` and ``actions`` ``(steps, ...)`` hold every visited pair if recording was asked for.
+    ``observations`` ``(steps, obs)`` and ``actions`` ``(steps, ...)`` hold every visited pair if that was asked for.
     """
 
     task: str
@@ -70,6 +70,7 @@ def evaluate(
     seeds: Sequence[int],
     record: bool = False,
     disturb: NDArray[np.float64] | None = None,
+    most_steps: int | None = None,
 ) -> Episodes:
     """Run one deterministic episode a seed, all in one batch, finished ones dropped.
 
@@ -82,6 +83,7 @@ def evaluate(
         record: keep every observation and the action that was taken there.
         disturb: for each episode the standard deviation of Gaussian noise on the action, as a share of half the
             action range (for discrete actions: the probability of a random one). None for none.
+        most_steps: break every episode off after so many steps; None for whole episodes.
 
     Raises:
         ControllerError: the controller's spaces are not the task's, or it answers with something that is not a number.
@@ -92,7 +94,7 @@ def evaluate(
         policy = controller.policy(seeds)
         if disturb is not None:
             policy = _disturbed(policy, controller.action_space, disturb, seeds)
-        return run(policy, made, task, seeds, record)
+        return run(policy, made, task, seeds, record, most_steps)
 
 
 def evaluate_random(task: str, seeds: Sequence[int]) -> Episodes:
@@ -104,10 +106,17 @@ def evaluate_random(task: str, seeds: Sequence[int]) -> Episodes:
         def policy(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
             return np.asarray([made[episode].action_space.sample() for episode in episodes])
 
-        return run(policy, made, task, seeds, record=False)
+        return run(policy, made, task, seeds)
 
 
-def run(policy: Policy, made: Sequence[envs.Env], task: str, seeds: Sequence[int], record: bool) -> Episodes:
+def run(
+    policy: Policy,
+    made: Sequence[envs.Env],
+    task: str,
+    seeds: Sequence[int],
+    record: bool = False,
+    most_steps: int | None = None,
+) -> Episodes:
     """The loop itself, over environments that exist already."""
     returns = np.zeros(len(seeds))
     lengths = np.zeros(len(seeds), dtype=np.int64)
@@ -115,7 +124,9 @@ def run(policy: Policy, made: Sequence[envs.Env], task: str, seeds: Sequence[int
     taken: list[NDArray[Any]] = []
     current = np.asarray([env.reset(seed=int(seed))[0] for env, seed in zip(made, seeds, strict=True)])
     running = np.arange(len(seeds))
-    while len(running):
+    steps = 0
+    while len(running) and steps != most_steps:
+        steps += 1
         actions = policy(current, running)
         if record:
             visited.append(current.copy())
@@ -166,7 +177,8 @@ def _disturbed(
 def _needs_time_feature(controller: Controller, env: envs.Env, task: str) -> bool:
     """Check the spaces; a controller whose observation is one wider was trained with the time left appended."""
     ours, theirs = controller.observation_space.shape, env.observation_space.shape
-    assert ours is not None and theirs is not None
+    assert ours is not None
+    assert theirs is not None
     if _kind(controller.action_space) != _kind(env.action_space):
         raise ControllerError(
             f"the controller's actions are {_kind(controller.action_space)}, those of {task} are "

@@ -20,9 +20,8 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import envs
-from agents.controller import Controller, ControllerError
+from agents.controller import ControllerError
 from agents.extractors import MlpExtractor
-from agents.sb3.blueprint import of_model
 from agents.sb3.controller import SB3Controller
 from agents.sb3.families import ALGORITHMS
 from experiments.evaluator import evaluate
@@ -134,8 +133,7 @@ class _Curve(BaseCallback):
         return True
 
     def _measure(self) -> None:
-        mode = self.model.policy.training
-        controller = self._controller()
+        controller = SB3Controller.of(self.training.algorithm, self.model)
         episodes = evaluate(controller, self.task, validation_seeds(10))
         elapsed = round(time.perf_counter() - self.started, 1)
         self.rows.append(
@@ -150,7 +148,3 @@ class _Curve(BaseCallback):
         if episodes.mean_return >= self.best:
             self.best, self.kept_step = episodes.mean_return, self.num_timesteps
             controller.save(self.out / "controller.zip", {"task": self.task, "training_seed": self.training.seed})
-        self.model.policy.set_training_mode(mode)
-
-    def _controller(self) -> Controller:
-        return SB3Controller(of_model(self.training.algorithm, self.model), self.model.policy)

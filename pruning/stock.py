@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,15 +78,18 @@ def _kept(
         for layer, (_, output) in graph.layer_axes.items()
         if all(segment.group is None for segment in output)
     ]
-    pruner = torch_pruning.BasePruner(
-        dataflow,
-        example,
-        importance=torch_pruning.importance.MagnitudeImportance(p=2),
-        global_pruning=global_pruning,
-        pruning_ratio=ratio,
-        ignored_layers=outputs,
-        output_transform=lambda results: list(results.values()),
-    )
+    with warnings.catch_warnings():
+        # It warns of parameters that no layer owns (gSDE's): our own surgery cuts those.
+        warnings.simplefilter("ignore")
+        pruner = torch_pruning.BasePruner(
+            dataflow,
+            example,
+            importance=torch_pruning.importance.MagnitudeImportance(p=2),
+            global_pruning=global_pruning,
+            pruning_ratio=ratio,
+            ignored_layers=outputs,
+            output_transform=lambda results: list(results.values()),
+        )
     path_of = {id(module): path for path, module in dataflow.named_modules()}
     kept = {name: set(range(group.units)) for name, group in graph.groups.items()}
     for group in pruner.step(interactive=True):

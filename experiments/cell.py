@@ -1,0 +1,147 @@
+"""One point of a sweep: what it is, what decides its outcome, and the work itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from agents.controller import Controller
+from experiments.calibration import calibrate
+from experiments.evaluator import Episodes, evaluate, evaluate_random
+from experiments.seeds import reported_seeds
+from pruning import Calibration, Method, PruningPlan, Scores, prune, score, trace
+from pruning.plan import describe
+
+#: Part of every cell's key. Raise it when calibration or evaluation change, so that old cells are computed anew.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A controller on a task. ``digest`` stands for everything that decides what the controller does."""
+
+    controller: str
+    digest: str
+    algorithm: str
+    task: str
+    training_seed: int | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A controller, a method, a sparsity and a seed. The dense controller is the cell without a method.
+
+    ``seed`` drives the pruning, ``episode_seed`` is the first of ``episodes`` environment seeds.
+    """
+
+    subject: Subject
+    method: Method | None
+    sparsity: float
+    seed: int
+    episodes: int
+    episode_seed: int
+    min_width: int
+
+    @property
+    def key(self) -> str:
+        """A hash of everything that decides the outcome, 32 hexadecimal digits."""
+        method = self.method
+        decisive = {
+            "version": VERSION,
+            "controller": self.subject.digest,
+            "task": self.subject.task,
+            "method": None if method is None else [*_names(method), method.version],
+            "sparsity": self.sparsity,
+            "seed": self.seed,
+            "episodes": self.episodes,
+            "episode_seed": self.episode_seed,
+            "min_width": self.min_width,
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
+
+    def __str__(self) -> str:
+        where = f"{self.subject.controller} on {self.subject.task}"
+        if self.method is None:
+            return f"{where}, dense"
+        return f"{where}, {self.method.label} at sparsity {self.sparsity:g}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell gives. ``seconds`` has the time of each stage."""
+
+    plan: PruningPlan
+    integrity: float
+    episodes: Episodes
+    seconds: Mapping[str, float]
+
+
+def run_calibration(controller: Controller, task: str, seed: int) -> Calibration:
+    """What all cells of one controller and seed share, on one thread."""
+    torch.set_num_threads(1)
+    return calibrate(controller, task, seed)
+
+
+def run_dense(controller: Controller, cell: Cell) -> Outcome:
+    """Measure the dense controller, on one thread.
+
+    Raises:
+        ControllerError: it does not fit the task, or its actions are not numbers.
+    """
+    torch.set_num_threads(1)
+    graph = trace(controller)
+    everything = {name: tuple(range(units)) for name, units in graph.dense.items()}
+    return _measured(controller, describe(graph, everything, 0.0), 1.0, {}, cell)
+
+
+def run_scores(controller: Controller, calibration: Calibration, importance: str, seed: int) -> Scores:
+    """The scores that all cells of one controller, importance and seed share, on one thread."""
+    torch.set_num_threads(1)
+    calibration = _aligned(calibration)
+    inputs = controller.inputs(calibration.observations, calibration.actions)
+    return score(controller, trace(controller), importance, inputs, seed)
+
+
+def run_pruned(controller: Controller, calibration: Calibration, scores: Scores | None, cell: Cell) -> Outcome:
+    """Prune and measure, on one thread. Stock methods take no scores.
+
+    Raises:
+        PruningError: the sparsity cannot be met.
+        ControllerError: the pruned controller's actions are not numbers.
+    """
+    torch.set_num_threads(1)
+    assert cell.method is not None
+    calibration = _aligned(calibration)
+    pruned = prune(
+        controller, cell.method, cell.sparsity, calibration, seed=cell.seed, min_width=cell.min_width, scores=scores
+    )
+    return _measured(pruned.controller, pruned.plan, pruned.integrity, pruned.seconds, cell)
+
+
+def run_random(task: str, episodes: int, episode_seed: int) -> Episodes:
+    """The random reference of a task, on the seeds that its cells are measured on."""
+    return evaluate_random(task, reported_seeds(episodes, episode_seed))
+
+
+def _measured(
+    controller: Controller, plan: PruningPlan, integrity: float, seconds: Mapping[str, float], cell: Cell
+) -> Outcome:
+    started = time.perf_counter()
+    episodes = evaluate(controller, cell.subject.task, reported_seeds(cell.episodes, cell.episode_seed))
+    return Outcome(plan, integrity, episodes, {**seconds, "evaluate": time.perf_counter() - started})
+
+
+def _aligned(calibration: Calibration) -> Calibration:
+    """Fresh copies: an array that came from another worker may start at any byte, and the last bit of a product
+    depends on where."""
+    return Calibration(*(np.array(getattr(calibration, field.name)) for field in fields(calibration)))
+
+
+def _names(method: Method) -> list[str]:
+    return [method.grouping, method.importance, method.allocation, method.recovery]

@@ -1,0 +1,71 @@
+"""The command line. Each command imports what it needs when it runs, so that ``prunectl --help`` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from experiments.cli import controllers, sweeps, tasks
+
+app = typer.Typer(
+    name="prunectl",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Make trained neural controllers smaller, component by component, and measure what that costs.",
+)
+app.command("tasks")(tasks.list_tasks)
+app.command("agents")(tasks.list_agents)
+app.command()(controllers.inspect)
+app.command()(controllers.prune)
+app.command()(controllers.evaluate)
+app.command()(sweeps.sweep)
+app.command()(sweeps.report)
+app.command()(controllers.train)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 2 the user's mistake (one line on standard error), 1 anything else."""
+    # One thread for NumPy too: the same numbers as a sweep's workers, and small matrices gain nothing from two.
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    # `--task module:Id` names a module of the user's, who stands beside it.
+    sys.path.append(os.getcwd())
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status. What is nobody's mistake but ours is raised."""
+    try:
+        status = app(arguments, standalone_mode=False)
+    except typer.TyperException as error:
+        print(f"prunectl: {error.format_message()}", file=sys.stderr)
+        return 2
+    except typer.Abort:
+        return 1
+    except Exception as error:
+        line = mistake(error)
+        if line is None:
+            raise
+        print(f"prunectl: {line}", file=sys.stderr)
+        return 2
+    return status if isinstance(status, int) else 0
+
+
+def mistake(error: Exception) -> str | None:
+    """One line for an error that the user can put right, None for any other."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if not isinstance(error, ValueError):
+        return None
+    from agents import ControllerError
+    from envs import TaskError
+    from experiments.config import ConfigError
+    from experiments.store import StoreError
+    from pruning import PruningError
+
+    if isinstance(error, ControllerError | TaskError | PruningError | ConfigError | StoreError):
+        return " ".join(str(error).split())
+    return None

@@ -1,0 +1,96 @@
+"""What the commands share: options, and the two channels they speak on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from agents import Loaded
+
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="CKPT", help="An SB3 .zip, an rl-zoo run folder, a bundled name, or hf://user/name.")
+]
+Task = Annotated[str | None, typer.Option("--task", metavar="ID", help="The task; default: what the checkpoint names.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Unpickle what the checkpoint holds: it can run any code.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N")]
+
+
+def say(line: str) -> None:
+    """A remark on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def emit(data: Any) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(data))
+
+
+def columns(rows: list[list[str]]) -> str:
+    """Rows of text in aligned columns, a header first."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def load(reference: str, task: str | None, trust: bool) -> tuple[Loaded, str | None]:
+    """A checkpoint and the task that exists today for it, if either says one; remarks go to standard error.
+
+    Raises:
+        ControllerError: no such checkpoint, or one that does not fit the task.
+        TaskError: no such task.
+    """
+    import torch
+
+    import agents
+    import envs
+    from experiments.evaluator import environments
+
+    torch.set_num_threads(1)
+    loaded = agents.load(reference, trust=trust)
+    named = task or loaded.task
+    if named is None:
+        return loaded, None
+    today, remark = envs.resolve(named)
+    if remark:
+        say(remark)
+    with environments(today, 1, loaded.controller):
+        return loaded, today
+
+
+def load_for_task(reference: str, task: str | None, trust: bool) -> tuple[Loaded, str]:
+    """The same where a task is needed.
+
+    Raises:
+        ControllerError: also when neither the user nor the checkpoint names one.
+    """
+    from agents import ControllerError
+
+    loaded, today = load(reference, task, trust)
+    if today is None:
+        raise ControllerError(f"{reference}: it does not name its task: add --task ID (`prunectl tasks` lists them)")
+    return loaded, today
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Refuse an output that cannot be written or would be overwritten before hours are spent on it.
+
+    Raises:
+        OSError: there is no such folder, or the file is there already.
+    """
+    import os
+
+    if not path.parent.is_dir():
+        raise FileNotFoundError(2, "there is no such folder to write to", str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(21, "it is a folder, a file is needed", str(path))
+    if path.exists() and not force:
+        raise FileExistsError(17, "it is there already: choose another name, or --force to replace it", str(path))
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(13, "the folder cannot be written to", str(path.parent))

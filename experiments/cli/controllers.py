@@ -1,0 +1,208 @@
+"""``inspect``, ``prune``, ``evaluate`` and ``train``: one controller at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.cli.common import Checkpoint, Json, Seed, Task, Trust, check_output, emit, load, load_for_task, say
+
+#: The word that stands for uniformly random actions where `evaluate` takes a checkpoint.
+RANDOM = "random"
+
+
+def inspect(checkpoint: Checkpoint, task: Task = None, as_json: Json = False, trust: Trust = False) -> None:
+    """Show a controller's components, its flows, and the groups of units that must go together."""
+    from pruning import trace
+
+    loaded, today = load(checkpoint, task, trust)
+    graph = trace(loaded.controller)
+    if not as_json:
+        print(f"{loaded.name} ({today or 'task unknown'})\n{loaded.controller}\n\n{graph}")
+        return
+    components = loaded.controller.components.values()
+    emit(
+        {
+            "checkpoint": checkpoint,
+            "task": today,
+            "algorithm": loaded.controller.algorithm,
+            "params": loaded.controller.parameters(),
+            "components": {c.name: {"params": c.parameters, "deployed": c.deployed} for c in components},
+            "flows": list(graph.flows),
+            "groups": [
+                {
+                    "name": name,
+                    "kind": group.kind,
+                    "components": list(group.components),
+                    "layers": list(group.layers),
+                    "units": group.units,
+                    "params_per_unit": graph.params_per_unit(name),
+                }
+                for name, group in graph.groups.items()
+            ],
+            "plan": loaded.plan,
+        }
+    )
+
+
+def prune(
+    checkpoint: Checkpoint,
+    sparsity: Annotated[float, typer.Option("--sparsity", metavar="S", help="Share of all parameters to remove.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where the smaller controller goes.")],
+    task: Task = None,
+    grouping: Annotated[str, typer.Option(help="global, layer, component, stock-global, stock-local.")] = "component",
+    importance: Annotated[str, typer.Option(help="magnitude, random, taylor, activation, surgeon.")] = "surgeon",
+    allocation: Annotated[str, typer.Option(help="uniform, ranked.")] = "uniform",
+    recovery: Annotated[str, typer.Option(help="none, reconstruct.")] = "reconstruct",
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+    as_json: Json = False,
+    trust: Trust = False,
+) -> None:
+    """Make a controller smaller and write it as an ordinary checkpoint."""
+    import time
+    from dataclasses import asdict
+
+    from experiments.calibration import calibrate
+    from experiments.provenance import command_line, versions
+    from pruning import Method, PruningError
+    from pruning import prune as prune_controller
+
+    method = Method(grouping, importance, allocation, recovery)
+    if not 0 <= sparsity < 1:
+        raise PruningError(f"sparsity {sparsity:g} is outside [0, 1): it is the share of parameters to remove")
+    check_output(out, force)
+    loaded, today = load_for_task(checkpoint, task, trust)
+    started = time.perf_counter()
+    calibration = calibrate(loaded.controller, today, seed)
+    calibrated = time.perf_counter()
+    pruned = prune_controller(loaded.controller, method, sparsity, calibration, seed=seed)
+    seconds = {"calibration": calibrated - started, **pruned.seconds}
+    plan = pruned.plan
+    provenance = {
+        "task": today,
+        "training_seed": loaded.training_seed,
+        "source": {"name": loaded.name, "digest": loaded.digest},
+        "method": asdict(method),
+        "seed": seed,
+        "plan": plan.to_json(),
+        "fidelity": dict(pruned.fidelity),
+        "command": command_line(),
+        "versions": versions(),
+    }
+    for remark in pruned.controller.save(out, provenance):
+        say(remark)
+    if not as_json:
+        print(f"{loaded.name} on {today}, {method.label}\n{plan}")
+        print(f"integrity {pruned.integrity:.3f}, {sum(seconds.values()):.1f} s, written to {out}")
+        return
+    emit(
+        {
+            "checkpoint": str(out),
+            "task": today,
+            "method": asdict(method),
+            "seed": seed,
+            "sparsity_asked": plan.sparsity_asked,
+            "sparsity_total": plan.sparsity_total,
+            "sparsity_deployed": plan.sparsity_deployed,
+            "params_dense": plan.params_dense,
+            "params_pruned": plan.params_pruned,
+            "params_deployed": plan.params_deployed,
+            "components": plan.to_json()["components"],
+            "fidelity": dict(pruned.fidelity),
+            "integrity": pruned.integrity,
+            "seconds": sum(seconds.values()),
+            "stages": seconds,
+        }
+    )
+
+
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint, or 'random' for random actions.")],
+    task: Task = None,
+    episodes: Annotated[int, typer.Option(min=1, metavar="N")] = 20,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Environment seed of the first episode.")] = 0,
+    as_json: Json = False,
+    trust: Trust = False,
+) -> None:
+    """Measure a controller's return over seeded episodes with deterministic actions."""
+    import envs
+    from agents import ControllerError
+    from experiments.evaluator import evaluate as run
+    from experiments.evaluator import evaluate_random
+    from experiments.seeds import reported_seeds
+
+    seeds = reported_seeds(episodes, seed)
+    if checkpoint == RANDOM:
+        if task is None:
+            raise ControllerError("random actions belong to no task: add --task ID (`prunectl tasks` lists them)")
+        today, remark = envs.resolve(task)
+        if remark:
+            say(remark)
+        result = evaluate_random(today, seeds)
+    else:
+        loaded, today = load_for_task(checkpoint, task, trust)
+        result = run(loaded.controller, today, seeds)
+    if as_json:
+        emit(
+            {
+                "checkpoint": checkpoint,
+                "task": today,
+                "episodes": episodes,
+                "seed": seed,
+                "mean_return": result.mean_return,
+                "std_return": result.std_return,
+                "returns": result.returns.tolist(),
+                "lengths": result.lengths.tolist(),
+            }
+        )
+        return
+    print(
+        f"{today}: return {result.mean_return:.1f} ± {result.std_return:.1f} over {episodes} episodes "
+        f"(seeds {seeds[0]} to {seeds[-1]}, {result.lengths.mean():.0f} steps an episode)"
+    )
+
+
+def train(
+    algorithm: Annotated[str, typer.Argument(metavar="ALGO", help="sac, td3, ddpg, ppo, a2c, tqc, trpo or crossq.")],
+    task: Annotated[str, typer.Option("--task", metavar="ID")],
+    steps: Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Environment steps.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="A new folder.")],
+    seed: Seed = 0,
+    encoder: Annotated[str, typer.Option(metavar="WIDTHS", help="A shared encoder of these widths, e.g. 64,64.")] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A hyperparameter in YAML; may be repeated."),
+    ] = None,
+) -> None:
+    """Train a controller with Stable-Baselines3 and keep the best checkpoint."""
+    from experiments.provenance import command_line
+    from experiments.training import Training
+    from experiments.training import train as run
+
+    training = Training(algorithm, task, steps, seed, _overrides(set_ or []), _widths(encoder))
+    print(run(training, out, command_line()))
+
+
+def _overrides(entries: list[str]) -> dict[str, object]:
+    import yaml
+
+    overrides = {}
+    for entry in entries:
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set {entry}: write it as KEY=VALUE")
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"--set {entry}: the value is not YAML") from error
+    return overrides
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        return [int(width) for width in text.split(",")] if text else []
+    except ValueError as error:
+        raise typer.BadParameter(f"--encoder {text}: write widths as 64,64") from error

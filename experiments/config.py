@@ -1,0 +1,176 @@
+"""What a sweep is asked to compute: a YAML file, checked to the last key before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product, starmap
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from pruning import Method
+
+
+class ConfigError(ValueError):
+    """A sweep that cannot be run as asked; the message says which file, which key and what is allowed."""
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ControllerEntry(_Frozen):
+    """One controller: a reference as the command line takes it, and the task and name where it does not tell them.
+
+    ``${NAME}`` in the reference stands for an environment variable.
+    """
+
+    controller: str
+    task: str | None = None
+    name: str | None = None
+
+    @field_validator("controller")
+    @classmethod
+    def _variables_are_set(cls, value: str) -> str:
+        substitute(value)
+        return value
+
+    @property
+    def reference(self) -> str:
+        """The reference with its environment variables filled in."""
+        return substitute(self.controller)
+
+
+class MethodEntry(_Frozen):
+    """Methods to compare: each of the four is a name or a list of names, and every combination is meant."""
+
+    grouping: OneOrMore = ("component",)
+    importance: OneOrMore = ("surgeon",)
+    allocation: OneOrMore = ("uniform",)
+    recovery: OneOrMore = ("reconstruct",)
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        _ = self.methods
+        return self
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The full factorial."""
+        return tuple(starmap(Method, product(self.grouping, self.importance, self.allocation, self.recovery)))
+
+
+def _entry(value: Any) -> Any:
+    return {"controller": value} if isinstance(value, str) else value
+
+
+class SweepConfig(_Frozen):
+    """A sweep: every controller by every method by every sparsity by every seed, and each controller dense.
+
+    ``sparsities`` are asked of all components together, each in [0, 1); 0 stands for the dense controller, which is
+    always measured. ``seeds`` drive random importance and the calibration episodes. ``episodes`` are evaluated a cell,
+    on the environment seeds ``episode_seed``, ``episode_seed + 1``, ... No group of units falls below ``min_width``.
+    """
+
+    controllers: Annotated[
+        tuple[Annotated[ControllerEntry, BeforeValidator(_entry)], ...], BeforeValidator(_listed), Field(min_length=1)
+    ]
+    methods: Annotated[tuple[MethodEntry, ...], BeforeValidator(_listed), Field(min_length=1)]
+    sparsities: Annotated[
+        tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(_listed), Field(min_length=1)
+    ]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
+    episodes: Annotated[int, Field(ge=1)] = 10
+    episode_seed: Annotated[int, Field(ge=0)] = 0
+    min_width: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def expanded_methods(self) -> tuple[Method, ...]:
+        """All methods in the order of the file, each once."""
+        return tuple(dict.fromkeys(method for entry in self.methods for method in entry.methods))
+
+    @property
+    def pruned_sparsities(self) -> tuple[float, ...]:
+        """The sparsities above 0, rising, each once."""
+        return tuple(sorted({sparsity for sparsity in self.sparsities if sparsity > 0}))
+
+
+def load_config(path: Path) -> SweepConfig:
+    """Read a sweep's YAML file.
+
+    Raises:
+        ConfigError: not YAML, an unknown key or name, a value out of range, an environment variable that is not set.
+        OSError: the file cannot be read.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{path}: not a sweep: it needs the keys controllers, methods and sparsities")
+    try:
+        return SweepConfig.model_validate(dict(data))
+    except ValidationError as error:
+        # A mistyped key is told before the key that is missing because of it.
+        first, *others = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        more = f" (and {len(others)} more)" if others else ""
+        raise ConfigError(f"{path}: {_explain(first)}{more}") from error
+
+
+def substitute(text: str) -> str:
+    """``text`` with every ``${NAME}`` replaced by that environment variable.
+
+    Raises:
+        ConfigError: one of them is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in os.environ:
+            raise ConfigError(f"the environment variable {name} is not set: run it as {name}=... prunectl sweep ...")
+        return os.environ[name]
+
+    return re.sub(r"\$\{(\w+)\}", value, text)
+
+
+def _explain(error: ErrorDetails) -> str:
+    """One line: which key, what is wrong with it, what is allowed."""
+    where = _path(error["loc"])
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        allowed = _keys(error["loc"][:-1])
+        near = difflib.get_close_matches(key, allowed, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return f"{where}: unknown key; allowed are {', '.join(allowed)}{hint}"
+    if error["type"] == "missing":
+        return f"{where}: this key is missing"
+    if error["type"] == "value_error":  # raised by us: its own words say what is allowed
+        return f"{where}: {error['ctx']['error']}"
+    given = error["input"]
+    shown = f", got {given!r}" if isinstance(given, int | float | str) else ""
+    if error["loc"][0] == "sparsities" and error["type"] in ("greater_than_equal", "less_than"):
+        return f"{where}: a sparsity lies in [0, 1){shown}"
+    return f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}{shown}"
+
+
+def _path(location: Sequence[int | str]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).lstrip(".")
+
+
+def _keys(location: Sequence[int | str]) -> Iterable[str]:
+    inner: dict[int | str, type[_Frozen]] = {"controllers": ControllerEntry, "methods": MethodEntry}
+    return list((inner[location[0]] if location else SweepConfig).model_fields)

@@ -1,0 +1,107 @@
+"""The results of a store as curves: what figures are drawn from and summaries are worked out of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from experiments import statistics
+from experiments.store import Store
+from pruning import Method
+
+Array = NDArray[np.float64]
+
+#: The two sparsities, the one that return sees first.
+AXES = ("deployed", "total")
+METHOD = ["grouping", "importance", "allocation", "recovery"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One method on one controller, over the asked sparsities ``asked`` ``(sparsity,)`` that every seed has.
+
+    ``returns`` is ``(seeds, sparsity, episodes)``; ``sparsity`` gives the achieved one by axis and ``integrity`` the
+    lowest fidelity, both ``(sparsity,)`` and means over the seeds.
+    """
+
+    method: Method
+    asked: Array
+    sparsity: Mapping[str, Array]
+    integrity: Array
+    returns: Array
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All methods on one controller, with its references ``(episodes,)`` on the same episodes (None: not there yet)."""
+
+    controller: str
+    algorithm: str
+    task: str
+    dense: Array | None
+    random: Array | None
+    curves: tuple[Curve, ...]
+
+
+def panels(store: Store) -> list[Panel]:
+    """Everything the store's sweep has computed, in the order of its config. Failed cells are left out."""
+    table = store.results()
+    returns = store.episode_returns()
+    table = table[table["status"] == "done"]
+    found = []
+    for (controller, task), rows in table.groupby(["controller", "task"], sort=False):
+        first = rows.iloc[0]
+        dense = [returns[key] for key in rows.loc[rows["grouping"].isna(), "key"]]
+        pruned = rows[rows["grouping"].notna()]
+        seeds = range(int(first["episode_seed"]), int(first["episode_seed"] + first["episodes"]))
+        curves = (_curve(list(names), cells, returns) for names, cells in pruned.groupby(METHOD, sort=False))
+        found.append(
+            Panel(
+                str(controller),
+                str(first["algorithm"]),
+                str(task),
+                dense[0] if dense else None,
+                store.random_returns(str(task), seeds),
+                tuple(curve for curve in curves if curve is not None),
+            )
+        )
+    return found
+
+
+def normalised_draws(
+    panel: Panel, curve: Curve, generator: np.random.Generator, resamples: int = 2_000
+) -> tuple[Array, Array] | None:
+    """Normalised return ``(sparsity,)`` and bootstrap draws of it ``(resamples, sparsity)``, if references exist."""
+    if panel.dense is None or panel.random is None:
+        return None
+    references = np.broadcast_to(np.stack([panel.dense, panel.random]), (len(curve.returns), 2, len(panel.dense)))
+    together = np.concatenate([references, curve.returns], axis=1)
+    means = together.mean(axis=(0, 2))
+    draws = statistics.resampled(together, generator, resamples)
+    return (
+        statistics.normalised(means[2:], means[0], means[1]),
+        statistics.normalised(draws[:, 2:], draws[:, :1], draws[:, 1:2]),
+    )
+
+
+def _curve(names: Sequence[object], cells: pd.DataFrame, returns: Mapping[str, Array]) -> Curve | None:
+    """The cells of one method, at the asked sparsities that every one of its seeds has."""
+    keys = cells.pivot(index="seed", columns="sparsity_asked", values="key").dropna(axis=1)
+    if keys.empty:
+        return None
+    by_key = cells.set_index("key")
+
+    def mean(column: str) -> Array:
+        return np.asarray([by_key.loc[keys[asked], column].astype(float).mean() for asked in keys.columns])
+
+    return Curve(
+        Method(*map(str, names)),
+        asked=np.asarray(keys.columns, dtype=np.float64),
+        sparsity={axis: mean(f"sparsity_{axis}") for axis in AXES},
+        integrity=mean("integrity"),
+        returns=np.asarray([[returns[key] for key in row] for row in keys.to_numpy()]),
+    )

@@ -1,0 +1,190 @@
+"""Figures of return against sparsity, drawn from the store alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from agents.files import replacing
+from experiments import statistics
+from experiments.curves import Curve, Panel, normalised_draws
+from pruning import Method
+
+#: Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that white paper swallows; and a
+#: marker each, for those who print in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999933")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+#: Torch-Pruning's own pruners, the baselines, stay out of the colours.
+STOCK = {"stock-global": ("#000000", "x"), "stock-local": ("#888888", "+")}
+STYLES = {"none": (0, (4, 2)), "reconstruct": "-"}
+LOOK: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.2,
+    "pdf.fonttype": 42,
+}
+#: Curves are not followed further below random than this share of the way from random to dense.
+BELOW_RANDOM = 0.12
+
+
+def return_figure(found: Sequence[Panel], axis: str, generator: np.random.Generator) -> Figure:
+    """Return against the ``deployed`` or the ``total`` sparsity: a panel a controller, a line a method.
+
+    Bands are 95% bootstrap confidence over episodes and pruning seeds; lines across are the dense controller and
+    uniformly random actions on the same episodes.
+    """
+    methods = _methods(found)
+    columns = min(len(found), 4) if len(found) != 4 else 2
+    rows = math.ceil(len(found) / columns)
+    with rc_context(LOOK):
+        figure = Figure(figsize=(max(2.6 * columns, 4.2) + 0.3, 2.1 * rows + 0.9), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, panel in zip(grid, found, strict=False):
+            _draw(axes, panel, axis, methods, generator)
+        for axes in grid[len(found) :]:
+            axes.set_visible(False)
+        for axes in grid[max(len(found) - columns, 0) : len(found)]:
+            axes.set_xlabel(f"{axis} sparsity")
+        for axes in grid[: len(found) : columns]:
+            axes.set_ylabel("return")
+        _legend(figure, methods, columns)
+    return figure
+
+
+def overall_figure(found: Sequence[Panel], axis: str, generator: np.random.Generator) -> Figure | None:
+    """Normalised return against sparsity, averaged over the controllers; None if no method has all of them.
+
+    Each controller's curve is read off straight lines between its own sparsities, as far as every controller's curve
+    goes; values below 0 count as 0.
+    """
+    methods = _methods(found)
+    with rc_context(LOOK):
+        figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+        axes = figure.subplots()
+        drawn = [method for method in methods if _draw_overall(axes, found, axis, method, methods[method], generator)]
+        if not drawn:
+            return None
+        axes.axhline(1.0, color="0.35", linewidth=0.8)
+        axes.axhline(0.0, color="0.35", linewidth=0.8, linestyle=":")
+        axes.set(xlabel=f"{axis} sparsity", ylabel=f"normalised return, mean of {len(found)} controllers", xlim=(0, 1))
+        _legend(figure, {method: methods[method] for method in drawn}, 2)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> tuple[Path, Path]:
+    """Write ``path`` with the endings ``.pdf`` (vectors) and ``.png``; the same figure gives the same files."""
+    written = []
+    for ending, settings in ((".pdf", {"metadata": {"CreationDate": None}}), (".png", {"dpi": 160})):
+        target = path.with_name(path.name + ending)
+        with replacing(target) as temporary:
+            figure.savefig(temporary, format=ending[1:], **settings)
+        written.append(target)
+    return written[0], written[1]
+
+
+def _methods(found: Iterable[Panel]) -> dict[Method, dict[str, Any]]:
+    """Each method's look: colour and marker say what is cut, the line style how it is recovered."""
+    methods = dict.fromkeys(curve.method for panel in found for curve in panel.curves)
+    cuts = dict.fromkeys(_cut(method) for method in methods if not method.stock)
+    looks = dict(zip(cuts, cycle(zip(COLOURS, MARKERS, strict=True)), strict=False))
+    found_looks = {method: STOCK.get(method.grouping) or looks[_cut(method)] for method in methods}
+    return {
+        method: {
+            "color": colour,
+            "marker": marker,
+            "linestyle": STYLES.get(method.recovery, ":"),
+            "markerfacecolor": "white" if method.recovery == "none" else colour,
+        }
+        for method, (colour, marker) in found_looks.items()
+    }
+
+
+def _cut(method: Method) -> tuple[str, str, str]:
+    return method.grouping, method.importance, method.allocation
+
+
+def _draw(
+    axes: Axes, panel: Panel, axis: str, methods: dict[Method, dict[str, Any]], generator: np.random.Generator
+) -> None:
+    for curve in panel.curves:
+        x, order = _sorted(curve, axis)
+        returns = curve.returns[:, order]
+        if panel.dense is not None:
+            dense = np.broadcast_to(panel.dense, (len(returns), 1, len(panel.dense)))
+            x, returns = np.insert(x, 0, 0.0), np.concatenate([dense, returns], axis=1)
+        mean = returns.mean(axis=(0, 2))
+        low, high = statistics.interval(statistics.resampled(returns, generator))
+        look = methods[curve.method]
+        axes.plot(x, mean, **look)
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.13, linewidth=0)
+    if panel.dense is not None:
+        axes.axhline(panel.dense.mean(), color="0.35", linewidth=0.8, zorder=1)
+    if panel.random is not None:
+        axes.axhline(panel.random.mean(), color="0.35", linewidth=0.8, linestyle=":", zorder=1)
+    if panel.dense is not None and panel.random is not None:
+        gap = abs(panel.dense.mean() - panel.random.mean())
+        bottom = min(panel.dense.mean(), panel.random.mean()) - BELOW_RANDOM * gap
+        axes.set_ylim(bottom=max(bottom, axes.get_ylim()[0]))
+    axes.set_xlim(0, 1)
+    named = panel.task.rpartition("-v")[0] in panel.controller
+    axes.set_title(panel.controller if named else f"{panel.controller}\n{panel.task}")
+
+
+def _draw_overall(
+    axes: Axes,
+    found: Sequence[Panel],
+    axis: str,
+    method: Method,
+    look: dict[str, Any],
+    generator: np.random.Generator,
+) -> bool:
+    """Draw one method if every controller has it."""
+    curves = [(panel, curve) for panel in found for curve in panel.curves if curve.method == method]
+    reach = min((curve.sparsity[axis].max() for _, curve in curves), default=0.0)
+    if len(curves) < len(found) or reach == 0:
+        return False
+    grid = np.linspace(0, reach, 25)
+    means, draws = [], []
+    for panel, curve in curves:
+        values = normalised_draws(panel, curve, generator, 500)
+        if values is None:
+            return False
+        x, order = _sorted(curve, axis)
+        x = np.insert(x, 0, 0.0)
+        mean, drawn = (np.insert(np.maximum(v[..., order], 0.0), 0, 1.0, axis=-1) for v in values)
+        means.append(np.interp(grid, x, mean))
+        draws.append([np.interp(grid, x, row) for row in drawn])
+    low, high = statistics.interval(np.mean(draws, axis=0))
+    axes.plot(grid, np.mean(means, axis=0), **look, markevery=4)
+    axes.fill_between(grid, low, high, color=look["color"], alpha=0.13, linewidth=0)
+    return True
+
+
+def _sorted(curve: Curve, axis: str) -> tuple[Any, Any]:
+    """The curve's sparsities on this axis in rising order, and that order."""
+    order = np.argsort(curve.sparsity[axis], kind="stable")
+    return curve.sparsity[axis][order], order
+
+
+def _legend(figure: Figure, methods: dict[Method, dict[str, Any]], columns: int) -> None:
+    handles = [Line2D([], [], **look) for look in methods.values()]
+    labels = [method.label for method in methods]
+    handles += [Line2D([], [], color="0.35", linewidth=0.8), Line2D([], [], color="0.35", linewidth=0.8, linestyle=":")]
+    labels += ["dense", "random actions"]
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(min(columns, 4), 2), fontsize=7)

@@ -1,0 +1,190 @@
+"""What a sweep found, for people: figures, a summary table and a page, made from the store alone."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agents.files import replacing
+from experiments import figures, statistics
+from experiments.curves import AXES, Curve, Panel, normalised_draws, panels
+from experiments.store import Store, StoreError
+
+#: Sparsity at which integrity is quoted.
+HALF = 0.5
+#: Seed of the bootstrap, so that the same store gives the same report.
+SEED = 0
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+img {{ max-width: 100% }} .wide {{ overflow-x: auto }}
+table {{ border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }}
+th:nth-child(-n+2), td:nth-child(-n+2) {{ text-align: left }}
+</style></head><body>
+<h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+_LEGEND = (
+    "s95 is the highest sparsity up to which the normalised return stays at or above 0.95, with its 95% bootstrap "
+    "interval; \u2265 marks a curve that never fell. Area is the mean height of the normalised curve. Integrity is the "
+    "lowest R\u00b2 among the components' outputs at half of all parameters; in means, values below 0 count as 0."
+)
+
+
+def write_report(folder: Path) -> tuple[list[Path], str]:
+    """Write figures, ``summary.csv``, ``summary.md`` and ``report.html`` into a sweep's folder.
+
+    Returns:
+        The files, and the summary as text for the terminal.
+
+    Raises:
+        StoreError: there is no store, or nothing in it to report.
+        OSError: a file cannot be written.
+    """
+    with Store.reading(folder) as store:
+        found = panels(store)
+        results = store.results()
+    if not any(panel.curves for panel in found):
+        raise StoreError(f"{folder}: no pruned controller has been measured yet: run the sweep to its end first")
+    failed = results[results["status"] == "failed"]
+    summary = summarise(found)
+    written = []
+    shown = []
+    for axis in AXES:
+        drawn = {f"return_{axis}": figures.return_figure(found, axis, _generator())}
+        if len(found) > 1 and (overall := figures.overall_figure(found, axis, _generator())) is not None:
+            drawn[f"overall_{axis}"] = overall
+        for name, figure in drawn.items():
+            pdf, png = figures.save(figure, folder / name)
+            written += [pdf, png]
+            shown.append(png)
+    text = as_text(summary)
+    with replacing(folder / "summary.csv") as temporary:
+        summary.to_csv(temporary, index=False)
+    with replacing(folder / "summary.md") as temporary:
+        temporary.write_text(f"{as_markdown(summary)}\n\n{_LEGEND}\n", encoding="utf-8")
+    with replacing(folder / "report.html") as temporary:
+        temporary.write_text(_page(folder.resolve().name, summary, shown, failed), encoding="utf-8")
+    return [*written, *(folder / name for name in ("summary.csv", "summary.md", "report.html"))], text
+
+
+def summarise(found: Sequence[Panel]) -> pd.DataFrame:
+    """A row a controller and method, then one a method with the means over its controllers ("mean of 15").
+
+    Columns: controller, task, method, s95_AXIS with its 95% interval (``_low``, ``_high``) and whether the curve never
+    fell (``_open``), area_AXIS, for both axes, and integrity_half (in the means, values below 0 count as 0).
+    """
+    generator = _generator()
+    table = pd.DataFrame([_row(panel, curve, generator) for panel in found for curve in panel.curves])
+    if len(found) < 2:
+        return table
+    numbers = [name for name in map(str, table) if name.startswith(("s95_", "area_", "integrity_"))]
+    plain = [name for name in numbers if not name.endswith(("_low", "_high", "_open"))]
+    floored = table.assign(integrity_half=table["integrity_half"].clip(lower=0.0))
+    groups = floored.groupby("method", sort=False)
+    means = groups[plain].mean().reset_index()
+    means.insert(0, "controller", [f"mean of {count}" for count in groups.size()])
+    return pd.concat([table, means], ignore_index=True)
+
+
+def as_text(summary: pd.DataFrame) -> str:
+    """The summary in aligned columns."""
+    rows = _rows(summary)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        left = [cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False)]
+        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([*left, *right]))
+    return "\n".join(lines)
+
+
+def as_markdown(summary: pd.DataFrame) -> str:
+    """The summary as a Markdown table."""
+    header, *rows = _rows(summary)
+    lines = [header, ["---", "---", *["---:"] * (len(header) - 2)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(panel: Panel, curve: Curve, generator: np.random.Generator) -> dict[str, object]:
+    row: dict[str, object] = {"controller": panel.controller, "task": panel.task, "method": curve.method.label}
+    normalised = normalised_draws(panel, curve, generator)
+    for axis in AXES:
+        names = [f"s95_{axis}", f"s95_{axis}_low", f"s95_{axis}_high"]
+        if normalised is None:
+            row |= dict.fromkeys([*names, f"area_{axis}"], np.nan) | {f"s95_{axis}_open": False}
+            continue
+        order = np.argsort(curve.sparsity[axis], kind="stable")
+        x = curve.sparsity[axis][order]
+        values, draws = (v[..., order] for v in normalised)
+        reached = float(statistics.s95(values, x))
+        low, high = statistics.interval(statistics.s95(draws, x))
+        row |= dict(zip(names, (reached, float(low), float(high)), strict=True))
+        row[f"s95_{axis}_open"] = bool(values.min() >= 0.95)
+        row[f"area_{axis}"] = float(statistics.area(values, x))
+    row["integrity_half"] = float(np.interp(HALF, [0.0, *curve.asked], [1.0, *curve.integrity], right=np.nan))
+    return row
+
+
+def _rows(summary: pd.DataFrame) -> list[list[str]]:
+    """Header and rows as text, for every form of the table."""
+    header = ["controller", "method"]
+    header += [f"{what} {axis}" for axis in AXES for what in ("s95", "area")]
+    header += [f"integrity at {HALF:g}"]
+    rows = [header]
+    for record in summary.to_dict("records"):
+        cells = [str(record["controller"]), str(record["method"])]
+        for axis in AXES:
+            cells += [_s95_text(record, f"s95_{axis}"), _number(record[f"area_{axis}"])]
+        rows.append([*cells, _number(record["integrity_half"])])
+    return rows
+
+
+def _s95_text(record: Mapping[Hashable, Any], name: str) -> str:
+    text = ("\u2265 " if record[f"{name}_open"] is True else "") + _number(record[name])
+    if pd.isna(record[f"{name}_low"]):
+        return text
+    return f"{text} [{_number(record[f'{name}_low'])}, {_number(record[f'{name}_high'])}]"
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2f}" if value >= -10 else "< -10"
+
+
+def _page(title: str, summary: pd.DataFrame, shown: Sequence[Path], failed: pd.DataFrame) -> str:
+    header, *rows = _rows(summary)
+    table = _table(header, rows)
+    parts = [f'<div class="wide">{table}</div>', f"<p>{html.escape(_LEGEND)}</p>"]
+    for path in shown:
+        data = base64.b64encode(path.read_bytes()).decode()
+        parts.append(f'<p><img alt="{path.stem}" src="data:image/png;base64,{data}"></p>')
+    if len(failed):
+        names = ["controller", "grouping", "importance", "recovery", "sparsity_asked", "error"]
+        cells = [[str(value) for value in row] for row in failed[names].itertuples(index=False)]
+        parts.append(f'<h2>Cells that failed</h2><div class="wide">{_table(names, cells)}</div>')
+    return _PAGE.format(title=html.escape(title), body="\n".join(parts))
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table>{line('th', header)}{''.join(line('td', row) for row in rows)}</table>"
+
+
+def _generator() -> np.random.Generator:
+    return np.random.default_rng(SEED)

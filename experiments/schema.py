@@ -1,0 +1,98 @@
+"""The tables of a sweep's store, and what of a cell goes into which column."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from experiments.cell import Cell, Outcome
+
+#: Marks the file as ours; the second number goes up with the form of the tables.
+APPLICATION_ID, FORM = 0x7072756E, 1
+
+#: Columns of a cell's row, in the order of the exports. ``normalised_return`` is worked out when results are read.
+COLUMNS = {
+    "controller": "TEXT",
+    "algorithm": "TEXT",
+    "task": "TEXT",
+    "training_seed": "INTEGER",
+    "grouping": "TEXT",
+    "importance": "TEXT",
+    "allocation": "TEXT",
+    "recovery": "TEXT",
+    "sparsity_asked": "REAL",
+    "sparsity_total": "REAL",
+    "sparsity_deployed": "REAL",
+    "params_total": "INTEGER",
+    "params_deployed": "INTEGER",
+    "macs_deployed": "INTEGER",
+    "integrity": "REAL",
+    "seed": "INTEGER",
+    "episode_seed": "INTEGER",
+    "episodes": "INTEGER",
+    "mean_return": "REAL",
+    "std_return": "REAL",
+    "status": "TEXT",
+    "error": "TEXT",
+    "components": "TEXT",
+    "digest": "TEXT",
+    "min_width": "INTEGER",
+    "plan_seconds": "REAL",
+    "surgery_seconds": "REAL",
+    "recovery_seconds": "REAL",
+    "evaluate_seconds": "REAL",
+}
+
+TABLES = f"""
+CREATE TABLE cell (key TEXT PRIMARY KEY, {", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())}) WITHOUT ROWID;
+CREATE TABLE episode (
+    cell TEXT NOT NULL REFERENCES cell(key) ON DELETE CASCADE, number INTEGER NOT NULL,
+    seed INTEGER NOT NULL, return REAL NOT NULL, length INTEGER NOT NULL, PRIMARY KEY (cell, number)
+) WITHOUT ROWID;
+CREATE TABLE random_episode (
+    task TEXT NOT NULL, seed INTEGER NOT NULL, return REAL NOT NULL, length INTEGER NOT NULL, PRIMARY KEY (task, seed)
+) WITHOUT ROWID;
+CREATE TABLE planned (key TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORM};
+"""
+
+
+def row_of(cell: Cell) -> dict[str, Any]:
+    """The columns that say which cell it is."""
+    subject, method = cell.subject, cell.method
+    return {
+        "key": cell.key,
+        "controller": subject.controller,
+        "algorithm": subject.algorithm,
+        "task": subject.task,
+        "training_seed": subject.training_seed,
+        "grouping": None if method is None else method.grouping,
+        "importance": None if method is None else method.importance,
+        "allocation": None if method is None else method.allocation,
+        "recovery": None if method is None else method.recovery,
+        "sparsity_asked": cell.sparsity,
+        "seed": None if method is None else cell.seed,
+        "episode_seed": cell.episode_seed,
+        "episodes": cell.episodes,
+        "digest": subject.digest,
+        "min_width": cell.min_width,
+    }
+
+
+def columns_of(outcome: Outcome) -> dict[str, Any]:
+    """The columns that a computed cell fills besides."""
+    plan, episodes = outcome.plan, outcome.episodes
+    return {
+        "status": "done",
+        "sparsity_total": plan.sparsity_total,
+        "sparsity_deployed": plan.sparsity_deployed,
+        "params_total": plan.params_pruned,
+        "params_deployed": plan.params_deployed,
+        "macs_deployed": plan.macs_deployed,
+        "integrity": outcome.integrity,
+        "mean_return": episodes.mean_return,
+        "std_return": episodes.std_return,
+        "components": json.dumps(plan.to_json()["components"]),
+        **{f"{stage}_seconds": seconds for stage, seconds in outcome.seconds.items()},
+    }

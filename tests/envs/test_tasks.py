@@ -1,0 +1,103 @@
+"""Task ids, versions, and environments of one's own as CONTRIBUTING shows them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import envs
+from envs import TASKS, TaskError, lookup, make, resolve
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_specs_say_what_gymnasium_says(task: envs.Task) -> None:
+    env = make(task.id)
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == task.horizon
+    assert env.observation_space.shape is not None
+    assert len(env.observation_space.shape) == 1
+    assert task.random_return is not None
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "today"),
+    [
+        ("HalfCheetah-v3", "HalfCheetah-v5"),
+        ("Hopper-v4", "Hopper-v5"),
+        ("LunarLanderContinuous-v2", "LunarLanderContinuous-v3"),
+        ("Pendulum-v0", "Pendulum-v1"),
+    ],
+)
+def test_old_versions_stand_for_todays_and_say_so(asked: str, today: str) -> None:
+    found, remark = resolve(asked)
+    assert found == today
+    assert remark is not None
+    assert today in remark
+
+
+def test_todays_versions_stand_for_themselves() -> None:
+    assert all(resolve(name) == (name, None) for name in TASKS)
+
+
+def test_an_unknown_id_offers_the_nearest() -> None:
+    with pytest.raises(TaskError, match="did you mean Pendulum-v1"):
+        resolve("Pendlum-v1")
+    with pytest.raises(TaskError, match="module 'no_such_module' cannot be imported"):
+        resolve("no_such_module:Thing-v0")
+
+
+def test_any_gymnasium_id_has_a_spec() -> None:
+    task = lookup("MountainCar-v0")
+    assert (task.horizon, task.random_return) == (200, None)
+
+
+def test_the_time_feature_counts_down() -> None:
+    env = make("Swimmer-v5", time_feature=True)
+    first, _ = env.reset(seed=0)
+    second, *_ = env.step(env.action_space.sample())
+    assert first.shape == (9,)
+    assert (first[-1], second[-1]) == (1.0, pytest.approx(0.999))
+    env.close()
+
+
+def test_observations_without_a_flat_form_are_refused() -> None:
+    env = make("Blackjack-v1")  # a tuple of numbers: flattened
+    assert env.observation_space.shape is not None
+    assert len(env.observation_space.shape) == 1
+    env.close()
+
+
+def test_mujoco_leaves_no_log_behind(tmp_path: Path) -> None:
+    script = "import envs; envs.make('HalfCheetah-v5').reset(seed=0)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "settotalmass" not in done.stderr + done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_environment_of_ones_own_as_contributing_shows_it(tmp_path: Path) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "integrator.py").write_text(code)
+    commands = [line.strip() for line in text.splitlines() if "integrator:DoubleIntegrator-v0" in line]
+    assert len(commands) == 3
+    done = None
+    for command in commands:
+        shorter = command.replace("--steps 5000", "--steps 200").removeprefix("prunectl ").split()
+        extra = ["--json"] if not command.startswith("prunectl train") else []
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "prunectl"), *shorter, *extra],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert done is not None
+    assert np.isclose(json.loads(done.stdout)["sparsity_total"], 0.8, atol=0.005)

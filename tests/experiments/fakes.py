@@ -1,0 +1,51 @@
+"""Cells and outcomes made up for tests of what comes after the computing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.cell import Cell, Outcome, Subject
+from experiments.evaluator import Episodes
+from pruning import Method, PruningPlan
+from pruning.plan import ComponentPlan
+
+
+def subject(name: str = "mine", task: str = "CartPole-v1", digest: str | None = None) -> Subject:
+    return Subject(name, digest or f"digest of {name}", "ppo", task, 3)
+
+
+def cell(
+    of: Subject | None = None, method: Method | None = None, sparsity: float = 0.0, seed: int = 0, episodes: int = 2
+) -> Cell:
+    return Cell(of or subject(), method, sparsity, seed, episodes, episode_seed=0, min_width=1)
+
+
+def episodes(returns: Sequence[float], task: str = "CartPole-v1") -> Episodes:
+    values = np.asarray(returns, dtype=np.float64)
+    return Episodes(task, tuple(range(len(values))), values, np.full(len(values), 9))
+
+
+def outcome(
+    returns: Sequence[float],
+    deployed: float = 0.0,
+    total: float = 0.0,
+    integrity: float = 1.0,
+    task: str = "CartPole-v1",
+) -> Outcome:
+    """An actor of 1,000 parameters (deployed) and a value network of 1,000, pruned to these sparsities."""
+    actor = round(1000 * (1 - deployed))
+    value = round(2000 * (1 - total)) - actor
+    plan = PruningPlan(
+        sparsity_asked=total,
+        kept={},
+        units={},
+        couples={},
+        components={
+            "actor": ComponentPlan(1000, actor, (30, 2), (max(actor // 30, 1), 2), True),
+            "value": ComponentPlan(1000, value, (30, 1), (max(value // 30, 1), 1), False),
+        },
+        macs_deployed=actor,
+    )
+    return Outcome(plan, integrity, episodes(returns, task), {"plan": 0.5, "evaluate": 1.5})

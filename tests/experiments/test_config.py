@@ -1,0 +1,114 @@
+"""Sweep configs: what they expand to, and that every mistake is one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.config import ConfigError, SweepConfig, load_config
+from pruning import Method
+
+CONFIGS = Path(__file__).parent.parent.parent / "experiments" / "configs"
+GOOD = "controllers: [a.zip]\nmethods: [{}]\nsparsities: [0.5]\n"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_lists_make_a_full_factorial_in_order_without_duplicates(tmp_path: Path) -> None:
+    config = load_config(
+        written(
+            tmp_path,
+            "controllers: a.zip\nsparsities: [0.5, 0, 0.2, 0.5]\nmethods:\n"
+            "  - {grouping: [global, component], recovery: [none, reconstruct]}\n"
+            "  - {grouping: stock-global, importance: magnitude, recovery: none}\n"
+            "  - {grouping: component}\n",
+        )
+    )
+    assert config.expanded_methods == (
+        Method("global", "surgeon", "uniform", "none"),
+        Method("global", "surgeon", "uniform", "reconstruct"),
+        Method("component", "surgeon", "uniform", "none"),
+        Method("component", "surgeon", "uniform", "reconstruct"),
+        Method("stock-global", "magnitude", "uniform", "none"),
+    )
+    assert config.pruned_sparsities == (0.2, 0.5)
+    assert config.controllers[0].reference == "a.zip"
+    assert config.seeds == (0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("controllers: [a]\nmethods: [{}]\nsparsitys: [0.5]", ["sparsitys", "did you mean 'sparsities'", "episodes"]),
+        ("controllers: [a]\nmethods: [{}]", ["sparsities", "missing"]),
+        ("controllers: [a]\nmethods: [{gruping: x}]\nsparsities: [0.5]", ["methods[0].gruping", "grouping"]),
+        (
+            "controllers: [a]\nmethods: [{grouping: componnent}]\nsparsities: [0.5]",
+            ["methods[0]", "componnent", "did you mean 'component'", "stock-local"],
+        ),
+        (
+            "controllers: [a]\nmethods: [{}, {grouping: stock-global}]\nsparsities: [0.5]",
+            ["methods[1]", "stock-global", "magnitude"],
+        ),
+        ("controllers: [a]\nmethods: [{}]\nsparsities: [0.5, 1.0]", ["sparsities[1]", "[0, 1)", "1.0"]),
+        ("controllers: [a]\nmethods: [{}]\nsparsities: [-0.1]", ["sparsities[0]", "[0, 1)", "-0.1"]),
+        ("controllers: [a]\nmethods: [{}]\nsparsities: [much]", ["sparsities[0]", "number", "'much'"]),
+        ("controllers: [a]\nmethods: []\nsparsities: [0.5]", ["methods", "at least 1"]),
+        ("controllers: [{path: a}]\nmethods: [{}]\nsparsities: [0.5]", ["controllers[0]"]),
+        (GOOD + "episodes: 0", ["episodes", "greater than or equal to 1", "0"]),
+        (GOOD + "seeds: [0, -1]", ["seeds[1]", "-1"]),
+        ("- just\n- a list", ["controllers", "methods", "sparsities"]),
+        ("controllers: [", ["not YAML"]),
+        ("controllers: ['${NOT_SET_ANYWHERE}/a']\nmethods: [{}]\nsparsities: [0.5]", ["NOT_SET_ANYWHERE", "not set"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_key_and_what_is_allowed(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, text))
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in ["mine.yaml", *words]:
+        assert word in message
+
+
+def test_a_missing_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_variables_are_filled_in_where_they_are_used_and_stay_out_of_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLACE", "/somewhere")
+    text = "controllers: [{controller: '${PLACE}/a', task: T}]\nmethods: [{}]\nsparsities: [0.5]"
+    entry = load_config(written(tmp_path, text)).controllers[0]
+    assert entry.reference == "/somewhere/a"
+    assert "/somewhere" not in entry.model_dump_json()
+
+
+def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, GOOD))
+    with pytest.raises(ValueError, match="frozen"):
+        config.episodes = 3
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "zoo.yaml"])
+def test_the_committed_sweeps_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO", "zoo")
+    config = load_config(CONFIGS / name)
+    assert isinstance(config, SweepConfig)
+    assert len(config.pruned_sparsities) >= 8
+    assert Method() in config.expanded_methods
+
+
+def test_the_demo_needs_nothing_but_what_is_bundled() -> None:
+    import agents
+
+    names = {entry["name"] for entry in agents.bundled()}
+    config = load_config(CONFIGS / "demo.yaml")
+    assert {entry.controller for entry in config.controllers} <= names

@@ -1,0 +1,252 @@
+"""Sweeps: what is computed, what is shared, what a failure and an interruption leave behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from distributed import Client
+
+import agents
+from experiments import sweep as module
+from experiments.cell import Cell
+from experiments.config import ConfigError, SweepConfig, load_config
+from experiments.evaluator import evaluate, evaluate_random
+from experiments.seeds import reported_seeds
+from experiments.store import FILE, Store
+from experiments.sweep import Failure, ToDo, Work, estimate, load_work, local_workers, resolved, run, still_to_do
+from tests.conftest import SaveTiny
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """A worker in this process: the same code without the start of a cluster."""
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        yield client
+
+
+def config(*controllers: Path, **changes: object) -> SweepConfig:
+    return SweepConfig.model_validate(
+        {
+            "controllers": list(map(str, controllers)),
+            "methods": [
+                {"grouping": "component", "recovery": ["none", "reconstruct"]},
+                {"grouping": "stock-global", "importance": "magnitude", "recovery": "none"},
+            ],
+            "sparsities": [0, 0.3, 0.6],
+            "episodes": 2,
+        }
+        | changes
+    )
+
+
+def computed(work: Work, store: Store, client: Client) -> tuple[list[Cell], list[Failure]]:
+    told: list[Cell] = []
+    failures = run(work, still_to_do(work, store), store, client, told.append)
+    return told, failures
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def without_times(table: pd.DataFrame) -> pd.DataFrame:
+    return table[[name for name in table.columns if not name.endswith("_seconds")]]
+
+
+def test_every_combination_is_computed_once_and_the_dense_controller_once(
+    balancer: Path, tmp_path: Path, client: Client
+) -> None:
+    work = load_work(config(balancer), trust=False, remark=silent)
+    assert len(work.cells) == 1 + 3 * 2
+    with Store.writing(tmp_path) as store:
+        told, failures = computed(work, store, client)
+        table = store.results()
+    assert failures == []
+    assert sorted(cell.key for cell in told) == sorted(cell.key for cell in work.cells)
+    assert table["key"].tolist() == [cell.key for cell in work.cells]
+    assert table["status"].tolist() == ["done"] * 7
+    assert (table["sparsity_asked"] == 0).tolist() == [True] + [False] * 6
+    achieved = table["sparsity_total"] - table["sparsity_asked"]
+    assert achieved.abs().max() < 0.05
+    controller = agents.load(balancer).controller
+    dense = evaluate(controller, "CartPole-v1", reported_seeds(2))
+    low = evaluate_random("CartPole-v1", reported_seeds(2)).mean_return
+    assert table["mean_return"][0] == dense.mean_return
+    expected = (table["mean_return"] - low) / (dense.mean_return - low)
+    np.testing.assert_allclose(table["normalised_return"].astype(float), expected.astype(float))
+    assert table["training_seed"].tolist() == [3] * 7
+
+
+def test_a_sweep_goes_on_where_it_stopped(balancer: Path, tmp_path: Path, client: Client) -> None:
+    work = load_work(config(balancer), trust=False, remark=silent)
+    with Store.writing(tmp_path / "whole") as store:
+        computed(work, store, client)
+        whole = store.results()
+    with Store.writing(tmp_path / "halves") as store:
+        half = ToDo(work.cells[:3], ())
+        run(work, half, store, client, lambda cell: None)
+        told, _ = computed(work, store, client)
+        assert {cell.key for cell in told} == {cell.key for cell in work.cells[3:]}
+        assert not still_to_do(work, store)
+        pd.testing.assert_frame_equal(without_times(store.results()), without_times(whole))
+
+
+def test_a_failed_cell_is_told_kept_and_tried_again_while_the_others_go_on(
+    balancer: Path, tmp_path: Path, client: Client
+) -> None:
+    work = load_work(config(balancer, sparsities=[0.3, 0.999]), trust=False, remark=silent)
+    with Store.writing(tmp_path) as store:
+        told, failures = computed(work, store, client)
+        assert len(told) == 7
+        assert {failure.cell.sparsity for failure in failures} == {0.999}
+        assert len(failures) == 3
+        assert "0.999" in str(failures[0].cell)
+        table = store.results().set_index("key")
+        for failure in failures:
+            assert table.loc[failure.cell.key, "status"] == "failed"
+            assert table.loc[failure.cell.key, "error"] == failure.error
+            assert "\n" not in failure.error
+        assert {cell.key for cell in still_to_do(work, store).cells} == {failure.cell.key for failure in failures}
+
+
+def test_an_unforeseen_error_names_its_type(
+    balancer: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(module, "run_calibration", broken)
+    work = load_work(config(balancer, sparsities=[0.3]), trust=False, remark=silent)
+    with Store.writing(tmp_path) as store:
+        _, failures = computed(work, store, client)
+    assert [failure.error for failure in failures] == ["KeyError: 'surprise'"] * 3
+
+
+def test_seeds_drive_pruning_and_calibration(balancer: Path, tmp_path: Path, client: Client) -> None:
+    methods = [{"importance": "random", "recovery": "none"}]
+    settings = config(balancer, methods=methods, sparsities=[0.5], seeds=[0, 1])
+    work = load_work(settings, trust=False, remark=silent)
+    with Store.writing(tmp_path) as store:
+        computed(work, store, client)
+        integrity = store.results()["integrity"].tolist()
+    assert len(integrity) == 3
+    assert integrity[1] != integrity[2]
+
+
+def test_controllers_that_cannot_take_part_are_refused_before_anything_runs(
+    balancer: Path, save_tiny: SaveTiny, tmp_path: Path
+) -> None:
+    twin = tmp_path / "twin.zip"
+    twin.write_bytes(balancer.read_bytes())
+    with pytest.raises(ConfigError, match=r"twin\.zip is the same as balancer"):
+        load_work(config(balancer, twin), trust=False, remark=silent)
+    (tmp_path / "other").mkdir()
+    namesake = save_tiny("ppo", "CartPole-v1", name="other/balancer")
+    with pytest.raises(ConfigError, match="two are called balancer"):
+        load_work(config(balancer, namesake), trust=False, remark=silent)
+    entries = [str(balancer), {"controller": str(namesake), "name": "untrained"}]
+    work = load_work(config(controllers=entries), trust=False, remark=silent)
+    assert {cell.subject.controller for cell in work.cells} == {"balancer", "untrained"}
+    with pytest.raises(agents.ControllerError, match=r"balancer.*Pendulum-v1"):
+        load_work(
+            config(controllers=[{"controller": str(balancer), "task": "Pendulum-v1"}]), trust=False, remark=silent
+        )
+
+
+def test_the_resolved_config_is_a_config_that_means_the_same(
+    balancer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERE", str(balancer.parent))
+    settings = config(controllers=["${HERE}/balancer.zip"])
+    work = load_work(settings, trust=False, remark=silent)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(resolved(settings, work)))
+    again = load_work(load_config(path), trust=False, remark=silent)
+    assert again.cells == work.cells
+    assert str(balancer.parent) not in path.read_text()
+
+
+def test_the_estimate_prefers_what_was_measured(balancer: Path) -> None:
+    work = load_work(config(balancer), trust=False, remark=silent)
+    assert estimate(work.cells, {"CartPole-v1": 10.0}, 2) == pytest.approx(10.0 * 7 / 2)
+    assert 0 < estimate(work.cells, {}, 1) < 60
+
+
+SLOW = """
+controllers: [{controller}]
+methods: [{{grouping: [global, component], importance: [surgeon, random], recovery: [none, reconstruct]}}]
+sparsities: [0, 0.2, 0.4, 0.6]
+episodes: 20
+"""
+COMMAND = [sys.executable, "-c", "from experiments.cli import main; main()"]
+
+
+def test_a_sweep_killed_in_the_middle_ends_as_one_never_killed_whatever_the_number_of_workers(
+    balancer: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "slow.yaml"
+    path.write_text(SLOW.format(controller=balancer))
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    total = 1 + 2 * 2 * 2 * 3
+
+    two = [*COMMAND, "sweep", str(path), "--workers", "2", "--out", str(killed)]
+    driver = subprocess.Popen(two, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 90
+    while _done(killed) < 3:
+        assert driver.poll() is None, "the sweep ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    before = _done(killed)
+    assert 3 <= before < total
+
+    again = subprocess.run(two, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert f"{total} cells, {before} done already" in again.stderr
+    one = subprocess.run([*COMMAND, "sweep", str(path), "--workers", "1", "--out", str(whole)], capture_output=True)
+    assert one.returncode == 0, one.stderr
+
+    tables = [without_times(pd.read_parquet(folder / "results.parquet")) for folder in (killed, whole)]
+    assert len(tables[0]) == total
+    pd.testing.assert_frame_equal(tables[0], tables[1], check_exact=True)
+    for name in ("config.yaml", "provenance.json", "results.csv"):
+        assert (killed / name).is_file()
+
+
+def _done(folder: Path) -> int:
+    if not (folder / FILE).is_file():
+        return 0
+    try:
+        with sqlite3.connect(folder / FILE) as connection:
+            return int(connection.execute("SELECT count(*) FROM cell WHERE status = 'done'").fetchone()[0])
+    except sqlite3.OperationalError:  # the tables are not made yet
+        return 0
+
+
+def test_a_worker_that_dies_takes_nothing_with_it(balancer: Path, tmp_path: Path) -> None:
+    work = load_work(config(balancer, episodes=10, seeds=[0, 1]), trust=False, remark=silent)
+    killed: list[int] = []
+
+    def kill_the_worker_once(cell: Cell) -> None:
+        if not killed:
+            (pid,) = set(client.run(os.getpid).values())
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    with Store.writing(tmp_path) as store, local_workers(1) as client:
+        failures = run(work, still_to_do(work, store), store, client, kill_the_worker_once)
+        assert failures == []
+        assert killed
+        assert len(store.done()) == len(work.cells)
