@@ -18,6 +18,7 @@ from agents.sb3.blueprint import Blueprint, build, of_model
 from agents.sb3.controller import Normalisation, SB3Controller
 from agents.sb3.families import ALGORITHMS, recognise
 from agents.sb3.statistics import read_statistics
+from agents.tdmpc.checkpoint import CONFIG, read_checkpoint
 
 #: Where the bundled controllers lie.
 ZOO = Path(__file__).parent / "zoo"
@@ -43,7 +44,8 @@ def load(reference: str | Path, trust: bool = False) -> Loaded:
     """Load a checkpoint; nothing from the file is executed.
 
     Args:
-        reference: an SB3 ``.zip``, an rl-zoo run folder, a bundled name such as ``sac-pendulum``, or ``hf://user/name``.
+        reference: an SB3 ``.zip``, an rl-zoo run folder, a TD-MPC ``.pt`` or its folder, a bundled name such as
+            ``sac-pendulum``, or ``hf://user/name``.
         trust: let Stable-Baselines3 unpickle the file, on the user's word.
 
     Raises:
@@ -54,13 +56,13 @@ def load(reference: str | Path, trust: bool = False) -> Loaded:
         return _load_run(hub.download(text), text.removeprefix(hub.PREFIX), trust)
     path = Path(text)
     if path.exists():
-        return _load_run(path, _short_name(path.resolve()), trust)
+        return _load_path(path, _short_name(path.resolve()), trust)
     entry = _bundled_entry(text)
     if entry is None:
         near = difflib.get_close_matches(text, [e["name"] for e in bundled()], n=3, cutoff=0.5)
         offer = f"; did you mean {', '.join(near)}?" if near else "; `prunectl agents` lists what is bundled"
         raise ControllerError(f"no checkpoint '{text}': neither a file, nor a folder, nor a bundled name{offer}")
-    return _load_run(ZOO / entry["name"] / "controller.zip", entry["name"], trust)
+    return _load_path(ZOO / entry["name"], entry["name"], trust)
 
 
 @cache
@@ -73,6 +75,28 @@ def bundled() -> Sequence[Mapping[str, Any]]:
 def _bundled_entry(name: str) -> Mapping[str, Any] | None:
     """By full name, or without the training seed for the first one."""
     return next((entry for entry in bundled() if entry["name"] in (name, f"{name}-1")), None)
+
+
+def _load_path(path: Path, name: str, trust: bool) -> Loaded:
+    """A TD-MPC checkpoint is a ``.pt`` or a folder with one; all else is Stable-Baselines3's."""
+    tensors = [path] if path.suffix == ".pt" else sorted(path.glob("*.pt")) if path.is_dir() else []
+    if not tensors:
+        return _load_run(path, name, trust)
+    if len(tensors) > 1:
+        raise ControllerError(f"{path}: {len(tensors)} .pt files where a TD-MPC folder has one; name the file")
+    controller, config = read_checkpoint(tensors[0])
+    seed = config.get("training_seed", config.get("seed"))
+    digest = hashlib.sha256(tensors[0].read_bytes())
+    if (beside := tensors[0].with_name(CONFIG)).is_file():
+        digest.update(beside.read_bytes())
+    return Loaded(
+        controller=controller,
+        name=name,
+        task=config.get("task"),
+        training_seed=seed if isinstance(seed, int) else None,
+        digest=digest.hexdigest(),
+        plan=config.get("plan"),
+    )
 
 
 def _load_run(path: Path, name: str, trust: bool) -> Loaded:
@@ -125,6 +149,7 @@ def _check_statistics(controller: SB3Controller, where: str) -> None:
 def _short_name(path: Path) -> str:
     """``sac/HalfCheetah-v3_1`` for a run folder under its algorithm's, else the file's or folder's own name."""
     folder = path if path.is_dir() else path.parent
-    if folder.parent.name in ALGORITHMS and (path.is_dir() or (path.with_suffix("") / "args.yml").is_file()):
+    in_run = path.is_dir() or (path.with_suffix("") / "args.yml").is_file() or (folder / CONFIG).is_file()
+    if folder.parent.name in (*ALGORITHMS, "tdmpc") and in_run:
         return f"{folder.parent.name}/{folder.name}"
-    return path.parent.name if path.name == "controller.zip" else path.name if path.is_dir() else path.stem
+    return folder.name if path.is_dir() or path.stem == "controller" else path.stem

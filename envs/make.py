@@ -36,7 +36,7 @@ def make(task_id: str, time_feature: bool = False, render_mode: str | None = Non
         _log_mujoco_warnings()
     try:
         # An environment need not know of rendering to be trained and measured on.
-        rendering = {} if render_mode is None else {"render_mode": render_mode}
+        rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
         env: Env = gym.make(today, disable_env_checker=True, **rendering)
     except Exception as error:  # whatever the environment's own constructor raises
         raise TaskError(f"task '{today}' cannot be made: {' '.join(str(error).split())}") from error

@@ -6,6 +6,7 @@ from __future__ import annotations
 REPORTED = 0
 CALIBRATION = 10_000_000
 VALIDATION = 20_000_000
+TRAINING = 30_000_000
 #: Seeds that one ``--seed`` may spread over without reaching its neighbour's.
 STRIDE = 10_000
 

@@ -10,6 +10,7 @@ from agents.controller import Controller
 from pruning.execution import read
 from pruning.graph import ComponentGraph
 from pruning.plan import PruningPlan
+from pruning.surgery import select_inputs
 
 
 def fidelities(
@@ -23,7 +24,7 @@ def fidelities(
     """
     with torch.no_grad():
         dense = read(teacher.dataflow(), inputs).results
-        reduced = read(small.dataflow(), inputs).results
+        reduced = read(small.dataflow(), select_inputs(inputs, graph, plan.kept)).results
     found = {}
     for name, output in reduced.items():
         wanted = dense[name].double()

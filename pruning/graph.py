@@ -68,12 +68,14 @@ def axis_width(axis: Axis, widths: Mapping[str, int]) -> int:
 class ComponentGraph:
     """What `trace` finds in a controller.
 
+    ``input_axes`` are the last axes of what the dataflow takes: a latent among them loses units as its flow does.
     ``layer_axes`` gives, for each linear layer in the order of computation, its input axis and its output axis.
     ``ties`` are groups that must keep equal widths. ``mirrors`` are name prefixes of networks with the same shapes.
     """
 
     groups: Mapping[str, Group]
     tensors: Mapping[str, Tensor]
+    input_axes: tuple[Axis, ...]
     layer_axes: Mapping[str, tuple[Axis, Axis]]
     layer_component: Mapping[str, str]
     components: tuple[str, ...]

@@ -16,7 +16,7 @@ from pruning.execution import Steps
 from pruning.graph import ComponentGraph
 from pruning.plan import PruningPlan
 from pruning.sensitivity import row_weights
-from pruning.surgery import kept_indices
+from pruning.surgery import kept_indices, select_inputs
 
 C = TypeVar("C", bound=Controller)
 Array = NDArray[np.float64]
@@ -50,8 +50,11 @@ def reconstruct(
     weights = row_weights(teacher.dataflow(), graph, inputs)
     even = np.ones((len(inputs[0]), 1))
     done: set[str] = set()
+    reduced_inputs = select_inputs(inputs, graph, plan.kept)
     with torch.no_grad():
-        for dense, reduced in zip(Steps(teacher.dataflow(), inputs), Steps(refitted.dataflow(), inputs), strict=True):
+        for dense, reduced in zip(
+            Steps(teacher.dataflow(), inputs), Steps(refitted.dataflow(), reduced_inputs), strict=True
+        ):
             target = dense.run()
             # A layer that is called again has been fitted: fitting it anew would undo what its first call relied on.
             if reduced.linear is not None and reduced.path not in done and not _same(dense.argument, reduced.argument):

@@ -61,6 +61,16 @@ def kept_indices(axis: Axis, kept: Mapping[str, Sequence[int]]) -> torch.Tensor:
     return torch.tensor(indices, dtype=torch.long)
 
 
+def select_inputs(
+    inputs: Sequence[torch.Tensor], graph: ComponentGraph, kept: Mapping[str, Sequence[int]]
+) -> list[torch.Tensor]:
+    """What the pruned dataflow takes, of what the dense one takes: the same, but for latents, of which less is left."""
+    return [
+        tensor if all(segment.group is None for segment in axis) else tensor[:, kept_indices(axis, kept)]
+        for tensor, axis in zip(inputs, graph.input_axes, strict=True)
+    ]
+
+
 def _aliases(networks: nn.Module) -> dict[str, list[str]]:
     """All the names of each tensor, by its first: a shared encoder hangs below the actor and below the critic."""
     tensors = [*networks.named_parameters(remove_duplicate=False), *networks.named_buffers(remove_duplicate=False)]

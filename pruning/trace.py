@@ -88,6 +88,7 @@ class _AbstractRun:
         self.spaces: list[_Space] = []
         self.axes: dict[int, tuple[_Value, ...]] = {}
         self.layers: dict[str, tuple[_Value, _Value]] = {}
+        self.inputs: list[_Value] = []
         self.outputs: dict[str, _Value] = {}
         self.widths_of_inputs = [
             tensor.shape[-1]
@@ -103,6 +104,7 @@ class _AbstractRun:
             match node.op:
                 case "placeholder":
                     values[node] = self._new(next(placeholders))
+                    self.inputs.append(values[node])
                 case "get_attr":
                     values[node] = _attribute(self.dataflow, str(node.target))
                 case "call_module":
@@ -191,6 +193,7 @@ class _AbstractRun:
         return ComponentGraph(
             groups=groups,
             tensors=tensors,
+            input_axes=tuple(map(axis, self.inputs)),
             layer_axes={path: (axis(i), axis(o)) for path, (i, o) in self.layers.items()},
             layer_component={path: self._component(path) for path in self.layers},
             components=tuple(self.controller.components),

@@ -166,7 +166,9 @@ def evaluate(
 
 
 def train(
-    algorithm: Annotated[str, typer.Argument(metavar="ALGO", help="sac, td3, ddpg, ppo, a2c, tqc, trpo or crossq.")],
+    algorithm: Annotated[
+        str, typer.Argument(metavar="ALGO", help="tdmpc, sac, td3, ddpg, ppo, a2c, tqc, trpo, crossq.")
+    ],
     task: Annotated[str, typer.Option("--task", metavar="ID")],
     steps: Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Environment steps.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="A new folder.")],
@@ -177,13 +179,13 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="A hyperparameter in YAML; may be repeated."),
     ] = None,
 ) -> None:
-    """Train a controller with Stable-Baselines3 and keep the best checkpoint."""
+    """Train a controller, TD-MPC or one of Stable-Baselines3's, and keep the best checkpoint."""
+    from experiments import tdmpc_training, training
     from experiments.provenance import command_line
-    from experiments.training import Training
-    from experiments.training import train as run
 
-    training = Training(algorithm, task, steps, seed, _overrides(set_ or []), _widths(encoder))
-    print(run(training, out, command_line()))
+    asked = training.Training(algorithm, task, steps, seed, _overrides(set_ or []), _widths(encoder))
+    run = tdmpc_training.train if algorithm == "tdmpc" else training.train
+    print(run(asked, out, command_line()))
 
 
 def _overrides(entries: list[str]) -> dict[str, object]:

@@ -1,0 +1,157 @@
+"""TD-MPC checkpoints: ours, one file with tensors and JSON, and the authors' own, a state dict beside a config.json."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from agents.controller import ControllerError
+from agents.files import replacing
+from agents.tdmpc.controller import TDMPCController
+from agents.tdmpc.layers import kinds, rebuild
+from agents.tdmpc.networks import COMPONENTS, SLOW, Targets, TDMPCNetworks, WorldModel
+from agents.tdmpc.planner import Planning
+
+FORMAT = "prunectl tdmpc 1"
+#: Where an authors' state dict has its settings.
+CONFIG = "config.json"
+
+#: The authors' name of each network, and its layers.
+_AUTHORS = {
+    "encoder": ("_encoder", ["linear", "elu", "linear"]),
+    "dynamics": ("_dynamics", ["linear", "elu", "linear", "elu", "linear"]),
+    "reward": ("_reward", ["linear", "elu", "linear", "elu", "linear"]),
+    "actor": ("_pi", ["linear", "elu", "linear", "elu", "linear", "tanh"]),
+    "critic_0": ("_Q1", ["linear", "layer_norm", "tanh", "linear", "elu", "linear"]),
+    "critic_1": ("_Q2", ["linear", "layer_norm", "tanh", "linear", "elu", "linear"]),
+}
+
+
+def save_checkpoint(controller: TDMPCController, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write one file for ``torch.load(path, weights_only=True)``: ``networks``, a state dict, and ``config``, JSON.
+
+    Returns:
+        Remarks for the user: none.
+
+    Raises:
+        ControllerError: a layer that the format has no word for.
+    """
+    online = controller.networks.online
+    config = {
+        "format": FORMAT,
+        "layers": {attribute: kinds(getattr(online, attribute)) for attribute in COMPONENTS.values()},
+        "planning": asdict(controller.planning),
+        "action_repeat": controller.action_repeat,
+        "reward_scale": controller.reward_scale,
+        "observation_space": _box_to_json(controller.observation_space),
+        "action_space": _box_to_json(controller.action_space),
+        **provenance,
+    }
+    content = {"config": json.dumps(config), "networks": dict(controller.networks.state_dict())}
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+    return ()
+
+
+def load_checkpoint(path: Path) -> TDMPCController:
+    """A controller from our ``.pt``, or from the authors' ``.pt`` with its ``config.json`` beside it.
+
+    Raises:
+        ControllerError: not such a file, or its parts do not fit.
+    """
+    return read_checkpoint(path)[0]
+
+
+def read_checkpoint(path: Path) -> tuple[TDMPCController, Mapping[str, Any]]:
+    """The same, with what the checkpoint's configuration says besides: its task, the provenance it was saved with.
+
+    Raises:
+        ControllerError: not such a file, or its parts do not fit.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ControllerError(f"{path}: not a TD-MPC checkpoint ({' '.join(str(error).split())[:200]})") from error
+    if isinstance(content, dict) and {"config", "networks"} <= content.keys():
+        controller = _ours(content, path)
+        return controller, json.loads(content["config"])
+    if isinstance(content, dict) and "_encoder.0.weight" in content.get("model", {}):
+        return _authors(content, path), json.loads(path.with_name(CONFIG).read_text())
+    raise ControllerError(f"{path}: neither prunectl's TD-MPC format nor the state dict of the authors' code")
+
+
+def _ours(content: Mapping[str, Any], path: Path) -> TDMPCController:
+    try:
+        config = json.loads(content["config"])
+        if config["format"] != FORMAT:
+            raise ControllerError(f"{path}: format '{config['format']}', this version reads '{FORMAT}'")
+        state = content["networks"]
+        online = {
+            name: _network(state, f"online.{name}.", config["layers"][name], path) for name in COMPONENTS.values()
+        }
+        target = {name: _network(state, f"target.{name}.", config["layers"][name], path) for name in SLOW}
+        return TDMPCController(
+            networks=TDMPCNetworks(WorldModel(**online), Targets(**target).requires_grad_(False)),
+            planning=Planning(**config["planning"]),
+            action_repeat=config["action_repeat"],
+            reward_scale=config["reward_scale"],
+            observation_space=_box_from_json(config["observation_space"]),
+            action_space=_box_from_json(config["action_space"]),
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ControllerError(f"{path}: damaged configuration ({type(error).__name__}: {error})") from error
+
+
+def _authors(content: Mapping[str, Any], path: Path) -> TDMPCController:
+    beside = path.with_name(CONFIG)
+    try:
+        config = json.loads(beside.read_text())
+        planning = Planning(**{field.name: config[field.name] for field in fields(Planning) if field.name in config})
+        repeat, scale = int(config["action_repeat"]), float(config["action_scale"])
+        reward_scale = float(config.get("reward_scale", 1.0))
+    except FileNotFoundError as error:
+        raise ControllerError(
+            f"{path}: an authors' state dict needs its settings in {beside.name} beside it"
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ControllerError(
+            f"{beside}: not the settings of a TD-MPC agent ({type(error).__name__}: {error})"
+        ) from error
+    named = {name: (f"{theirs}.", layers) for name, (theirs, layers) in _AUTHORS.items()}
+    online = {name: _network(content["model"], *named[name], path) for name in COMPONENTS.values()}
+    slow = content.get("model_target", content["model"])
+    target = {name: _network(slow, *named[name], path) for name in SLOW}
+    model = WorldModel(**online)
+    first = model.encoder[0]
+    assert isinstance(first, nn.Linear)
+    bound = np.full(model.actions, scale, dtype=np.float32)
+    return TDMPCController(
+        networks=TDMPCNetworks(model, Targets(**target).requires_grad_(False)),
+        planning=planning,
+        action_repeat=repeat,
+        reward_scale=reward_scale,
+        observation_space=spaces.Box(-np.inf, np.inf, (first.in_features,), np.float32),
+        action_space=spaces.Box(-bound, bound, dtype=np.float32),
+    )
+
+
+def _network(state: Mapping[str, Tensor], prefix: str, layers: list[str], path: Path) -> nn.Sequential:
+    own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return rebuild(layers, own, f"{path}, '{prefix.rstrip('.')}'")
+
+
+def _box_to_json(space: spaces.Box) -> dict[str, list[float]]:
+    return {"low": space.low.tolist(), "high": space.high.tolist()}
+
+
+def _box_from_json(data: Mapping[str, list[float]]) -> spaces.Box:
+    return spaces.Box(np.float32(data["low"]), np.float32(data["high"]), dtype=np.float32)  # type: ignore[arg-type]

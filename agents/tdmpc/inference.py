@@ -1,0 +1,65 @@
+"""Networks as plain functions, for speed: no module calls, no gradients, activations in place.
+
+A decision asks small networks a few hundred times, so the price of a call counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agents.tdmpc.products import linear
+
+Function = Callable[[Tensor], Tensor]
+
+#: From so many numbers on, activations made of PyTorch's quick functions beat its own ones (exp2 takes a quarter of
+#: exp's time, sigmoid an eighth of tanh's); they agree to 1e-7.
+_MANY = 8192
+_LOG2_E = 1.0 / math.log(2.0)
+
+
+def function(network: nn.Sequential) -> Function:
+    """What the network computes, ``(n, in) -> (n, out)``, float32. Later changes of its weights in place are seen.
+
+    Only for use without gradients. Results equal the module's up to rounding.
+    """
+    steps = [_step(layer) for layer in network]
+
+    def run(values: Tensor) -> Tensor:
+        for step in steps:
+            values = step(values)
+        return values
+
+    return run
+
+
+def _step(layer: nn.Module) -> Function:
+    match layer:
+        case nn.Linear():
+            weight, bias = layer.weight, layer.bias
+            return lambda values: linear(values, weight, bias)
+        case nn.ELU() if layer.alpha == 1.0:
+            return _elu
+        case nn.LayerNorm():
+            return lambda values: torch.layer_norm(values, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
+        case nn.Tanh():
+            return _tanh
+        case _:
+            return layer
+
+
+def _elu(values: Tensor) -> Tensor:
+    if values.numel() < _MANY:
+        return F.elu_(values)
+    below = (values * _LOG2_E).clamp_(max=0.0).exp2_().sub_(1.0)
+    return torch.maximum(values, below, out=values)
+
+
+def _tanh(values: Tensor) -> Tensor:
+    if values.numel() < _MANY:
+        return values.tanh_()
+    return values.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
