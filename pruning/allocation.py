@@ -7,7 +7,7 @@ the parameter count is the one asked for; what rounding leaves over is settled a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from pruning.importance import Scores
 
 Widths = dict[str, int]
 
+#: The scope of the whole controller.
+CONTROLLER = "controller"
 #: How far the achieved sparsity may lie from the asked one where units are fine enough.
 TOLERANCE = 0.005
 
@@ -54,8 +56,44 @@ def allocate(
     knobs = make_knobs(graph, scores, grouping)
     if not knobs:
         raise PruningError("the controller has no units to prune: its networks have no hidden layer")
+    components = {knob.scope for knob in knobs} - set(graph.groups)
+    _check(graph, knobs, {CONTROLLER, *components}, sparsity, min_width)
     walk = ranked if allocation == "ranked" or grouping == "global" else uniform
     return walk(graph, knobs, grouping, sparsity, min_width)
+
+
+def allocate_one(graph: ComponentGraph, scores: Scores, scope: str, sparsity: float, min_width: int = 1) -> Widths:
+    """The width of each group when one component or one flow is pruned and everything else stays dense.
+
+    Args:
+        graph: the dense controller's groups.
+        scores: what `score` gave.
+        scope: a component's name, which gives up ``sparsity`` of its own parameters, or a flow's, of its units.
+        sparsity: in [0, 1).
+        min_width: no group falls below it.
+
+    Raises:
+        PruningError: no such scope, nothing in it to prune, or an ask that it cannot meet.
+    """
+    scopes = [*graph.components, *graph.flows]
+    if scope not in scopes:
+        raise PruningError(f"unknown scope '{scope}': there are {', '.join(scopes)}")
+    if scope in graph.flows:
+        units = graph.dense[scope]
+        return {**graph.dense, scope: max(round((1 - sparsity) * units), min(min_width, units))}
+    own = [
+        Knob((g.name,), scope, g.units, np.sort(scores[g.name]))
+        for g in graph.groups.values()
+        if g.components == (scope,)
+    ]
+    if not own:
+        raise PruningError(f"component '{scope}' has no hidden layer of its own to prune")
+    _check(graph, own, [scope], sparsity, min_width)
+    return _bisect(
+        lambda ratio: {**graph.dense, **_ratio(own, min_width, ratio)},
+        lambda widths: graph.parameters(widths, scope),
+        (1 - sparsity) * graph.parameters(graph.dense, scope),
+    )
 
 
 def make_knobs(graph: ComponentGraph, scores: Scores, grouping: str) -> list[Knob]:
@@ -67,7 +105,7 @@ def make_knobs(graph: ComponentGraph, scores: Scores, grouping: str) -> list[Kno
         if names[0] != name:
             continue
         scope = {
-            "global": "controller",
+            "global": CONTROLLER,
             "layer": name,
             "component": name if group.kind == "inter" else _family(graph, names),
         }[grouping]
@@ -83,17 +121,16 @@ def uniform(graph: ComponentGraph, knobs: Sequence[Knob], grouping: str, sparsit
     instead. Components with no hidden layer of their own shrink with the flows alone, and the others make up for it.
     """
     target = (1 - sparsity) * graph.parameters(graph.dense)
-    _check(graph, knobs, sparsity, min_width)
     own = {knob.scope: [k for k in knobs if k.scope == knob.scope] for knob in knobs} if grouping == "component" else {}
     own = {scope: members for scope, members in own.items() if scope not in graph.groups}
 
     def at(ratio: float) -> Widths:
-        widths = _ratio(graph, knobs, min_width, ratio)
+        widths = _ratio(knobs, min_width, ratio)
         share = graph.parameters(widths) / graph.parameters(graph.dense)
         for scope, members in own.items():
             wanted = share * _scope_parameters(graph, graph.dense, scope)
             inside = _bisect(
-                lambda r, m=members, w=widths: {**w, **_ratio(graph, m, min_width, r)},  # type: ignore[misc]
+                lambda r, m=members, w=widths: {**w, **_ratio(m, min_width, r)},  # type: ignore[misc]
                 lambda w, s=scope: _scope_parameters(graph, w, s),  # type: ignore[misc]
                 wanted,
             )
@@ -112,7 +149,6 @@ def ranked(graph: ComponentGraph, knobs: Sequence[Knob], grouping: str, sparsity
     divide by: that is the plain global ranking.
     """
     target = (1 - sparsity) * graph.parameters(graph.dense)
-    _check(graph, knobs, sparsity, min_width)
     mean = {
         scope: float(np.concatenate([k.curve for k in knobs if k.scope == scope]).mean())
         for scope in {knob.scope for knob in knobs}
@@ -132,19 +168,15 @@ def ranked(graph: ComponentGraph, knobs: Sequence[Knob], grouping: str, sparsity
     return _settle(graph, knobs, _bisect(at, graph.parameters, target), target, min_width)
 
 
-def highest_sparsity(graph: ComponentGraph, min_width: int) -> float:
-    """The share of all parameters that is gone when every group is as narrow as it may be."""
-    narrowest = {name: min(min_width, units) for name, units in graph.dense.items()}
-    return 1 - graph.parameters(narrowest) / graph.parameters(graph.dense)
-
-
-def _check(graph: ComponentGraph, knobs: Sequence[Knob], sparsity: float, min_width: int) -> None:
-    """Refuse what cannot be met, naming the scope that gives out first."""
-    narrowest = {name: min(min_width, units) for name, units in graph.dense.items()}
-    most = {"controller": highest_sparsity(graph, min_width)}
-    for scope in {knob.scope for knob in knobs} - set(graph.groups) - {"controller"}:
-        kept = _scope_parameters(graph, narrowest, scope) / _scope_parameters(graph, graph.dense, scope)
-        most[scope] = 1 - kept
+def _check(
+    graph: ComponentGraph, knobs: Sequence[Knob], scopes: Iterable[str], sparsity: float, min_width: int
+) -> None:
+    """Refuse what cannot be met even with every knob at its narrowest, naming the scope that gives out first."""
+    narrowest = {**graph.dense, **_ratio(knobs, min_width, 0.0)}
+    most = {
+        scope: 1 - _scope_parameters(graph, narrowest, scope) / _scope_parameters(graph, graph.dense, scope)
+        for scope in scopes
+    }
     scope, highest = min(most.items(), key=lambda item: item[1])
     if sparsity > highest + TOLERANCE:
         width = f"{min_width} unit{'s' if min_width > 1 else ''} a layer"
@@ -160,10 +192,12 @@ def _family(graph: ComponentGraph, names: tuple[str, ...]) -> str:
 
 
 def _scope_parameters(graph: ComponentGraph, widths: Mapping[str, int], scope: str) -> int:
+    if scope == CONTROLLER:
+        return graph.parameters(widths)
     return sum(graph.parameters(widths, component) for component in scope.split("+"))
 
 
-def _ratio(graph: ComponentGraph, knobs: Sequence[Knob], min_width: int, ratio: float) -> Widths:
+def _ratio(knobs: Sequence[Knob], min_width: int, ratio: float) -> Widths:
     return {name: max(round(ratio * knob.units), min(min_width, knob.units)) for knob in knobs for name in knob.groups}
 
 

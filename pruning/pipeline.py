@@ -61,6 +61,7 @@ def plan_for(
     seed: int = 0,
     min_width: int = 1,
     scores: Scores | None = None,
+    only: str | None = None,
 ) -> PruningPlan:
     """The plan of a method; ``scores`` spares computing them again for another sparsity.
 
@@ -69,12 +70,14 @@ def plan_for(
     """
     if not 0 <= sparsity < 1:
         raise PruningError(f"sparsity {sparsity:g} is outside [0, 1): it is the share of parameters to remove")
+    if only is not None and method.stock:
+        raise PruningError(f"grouping '{method.grouping}' knows no components, so it cannot prune '{only}' alone")
     inputs = controller.inputs(calibration.observations, calibration.actions)
     if method.stock:
         return stock_plan(controller, graph, inputs, sparsity, method.grouping == "stock-global")
     if scores is None:
         scores = score(controller, graph, method.importance, inputs, seed)
-    return make_plan(graph, scores, method.grouping, method.allocation, sparsity, min_width)
+    return make_plan(graph, scores, method.grouping, method.allocation, sparsity, min_width, only)
 
 
 def prune(
@@ -85,6 +88,7 @@ def prune(
     seed: int = 0,
     min_width: int = 1,
     scores: Scores | None = None,
+    only: str | None = None,
 ) -> Pruned[C]:
     """Trace, score, allocate, plan, apply, recover.
 
@@ -96,13 +100,14 @@ def prune(
         seed: for importances that draw random numbers.
         min_width: no layer falls below it.
         scores: what `score` gave for this controller, importance, calibration and seed, if it is there already.
+        only: a component or a flow to prune alone; ``sparsity`` is then its own.
 
     Raises:
         PruningError: the sparsity cannot be met, or the networks cannot be traced.
     """
     graph = trace(controller)
     started = time.perf_counter()
-    plan = plan_for(controller, graph, method, sparsity, calibration, seed, min_width, scores)
+    plan = plan_for(controller, graph, method, sparsity, calibration, seed, min_width, scores, only)
     planned = time.perf_counter()
     small = apply(plan, controller, graph)
     cut = time.perf_counter()

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pruning.allocation import Widths, allocate
+from pruning.allocation import Widths, allocate, allocate_one
 from pruning.graph import ComponentGraph
 from pruning.importance import Scores
 
@@ -115,9 +115,16 @@ def make_plan(
     allocation: str = "uniform",
     sparsity: float = 0.5,
     min_width: int = 1,
+    only: str | None = None,
 ) -> PruningPlan:
-    """Keep the best-scored units of each group, as many as the allocation leaves it (see `allocate`)."""
-    widths = allocate(graph, scores, grouping, allocation, sparsity, min_width)
+    """Keep the best-scored units of each group, as many as the allocation leaves it (see `allocate`).
+
+    With ``only``, a component or a flow, everything else stays dense and ``sparsity`` is that scope's own.
+    """
+    if only is None:
+        widths = allocate(graph, scores, grouping, allocation, sparsity, min_width)
+    else:
+        widths = allocate_one(graph, scores, only, sparsity, min_width)
     kept = {}
     for name, width in widths.items():
         best_first = np.argsort(-scores[name], kind="stable")
