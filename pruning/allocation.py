@@ -19,6 +19,8 @@ from pruning.importance import Scores
 
 Widths = dict[str, int]
 
+#: Enough to tell single units of layers up to 4,096 wide apart; `_settle` does the rest.
+BISECTIONS = 13
 #: The scope of the whole controller.
 CONTROLLER = "controller"
 #: How far the achieved sparsity may lie from the asked one where units are fine enough.
@@ -204,7 +206,7 @@ def _ratio(knobs: Sequence[Knob], min_width: int, ratio: float) -> Widths:
 def _bisect(at: Callable[[float], Widths], count: Callable[[Widths], float], target: float) -> Widths:
     """The widths on the path ``at`` (rising in its argument) whose count is nearest to the target."""
     low, high = 0.0, 1.0
-    for _ in range(26):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         if count(at(middle)) > target:
             high = middle

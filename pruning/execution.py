@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from pruning.graph import Axis
-from pruning.trace import graph_module
+from pruning.trace import calls
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Steps:
     """The calls of a dataflow one after another, so that two dataflows of one form can be walked in lockstep."""
 
     def __init__(self, dataflow: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
-        self.module = graph_module(dataflow)
-        self.interpreter = fx.Interpreter(self.module)
+        self.graph = calls(dataflow)
+        self.interpreter = fx.Interpreter(dataflow, graph=self.graph)
         self.interpreter.args_iter = iter(inputs)
 
     def __iter__(self) -> Iterator[Step]:
-        for node in self.module.graph.nodes:
+        for node in self.graph.nodes:
             yield Step(self.interpreter, node)
 
 

@@ -22,6 +22,8 @@ class Segment:
 
 
 Axis = tuple[Segment, ...]
+#: The axes of a tensor as numbers: for each, its fixed part and the groups whose widths add to it.
+_Axes = tuple[tuple[int, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,8 @@ class ComponentGraph:
 
     def parameters(self, widths: Mapping[str, int], component: str | None = None) -> int:
         """Number of parameters, of one component or of all, when each group has the given width."""
-        fixed, variable = self._counts
         chosen = self.components if component is None else (component,)
-        return sum(fixed[c] + sum(prod(_factors(t, widths)) for t in variable[c]) for c in chosen)
+        return sum(self._count(name, widths) for name in chosen)
 
     def deployed_parameters(self, widths: Mapping[str, int]) -> int:
         """Number of parameters of the components that `act` runs."""
@@ -123,11 +124,25 @@ class ComponentGraph:
             if self.layer_component[layer] == component
         ]
 
+    def _count(self, component: str, widths: Mapping[str, int]) -> int:
+        fixed, variable = self._counts[component]
+        for axes in variable:
+            size = 1
+            for constant, groups in axes:
+                for group in groups:
+                    constant += widths[group]
+                size *= constant
+            fixed += size
+        return fixed
+
     @cached_property
-    def _counts(self) -> tuple[dict[str, int], dict[str, list[tuple[tuple[int, tuple[str, ...]], ...]]]]:
-        """Per component: the parameters no plan changes, and the others as (fixed part, groups) an axis."""
+    def _counts(self) -> dict[str, tuple[int, list[_Axes]]]:
+        """Per component: the parameters no plan changes, and the others as (fixed part, groups) an axis.
+
+        Allocations count parameters hundreds of times, so this is worked out once.
+        """
         fixed = dict.fromkeys(self.components, 0)
-        variable: dict[str, list[tuple[tuple[int, tuple[str, ...]], ...]]] = {name: [] for name in self.components}
+        variable: dict[str, list[_Axes]] = {name: [] for name in self.components}
         for tensor in self.tensors.values():
             if not tensor.trainable:
                 continue
@@ -139,7 +154,7 @@ class ComponentGraph:
                 variable[tensor.component].append(axes)
             else:
                 fixed[tensor.component] += prod(width for width, _ in axes)
-        return fixed, variable
+        return {name: (fixed[name], variable[name]) for name in self.components}
 
     def __str__(self) -> str:
         total = self.parameters(self.dense)
@@ -157,7 +172,3 @@ class ComponentGraph:
             note = f"; as wide as {', '.join(other for other in tied if other != name)}" if tied else ""
             lines.append(f"  {name:<{width}} {group.units:>5} x {self.params_per_unit(name):<6,} {coupled}{note}")
         return "\n".join(lines)
-
-
-def _factors(axes: tuple[tuple[int, tuple[str, ...]], ...], widths: Mapping[str, int]) -> list[int]:
-    return [fixed + sum(widths[group] for group in groups) for fixed, groups in axes]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,15 +31,18 @@ Scores = Mapping[str, Array]
 class Evidence:
     """All that an importance may look at.
 
-    ``reading`` is the dense controller over the calibration inputs; ``influence`` gives, for each linear layer and each
-    of its outputs, the root mean square of how much the components' outputs move with it (see `influence`).
+    ``inputs`` are what the dataflow takes, ``reading`` the dense controller over them.
     """
 
     graph: ComponentGraph
     dataflow: nn.Module
     inputs: Sequence[torch.Tensor]
-    reading: Reading
     generator: np.random.Generator
+
+    @cached_property
+    def reading(self) -> Reading:
+        with torch.no_grad():
+            return read(self.dataflow, self.inputs)
 
     def weight(self, layer: str) -> Array:
         """A linear layer's weight ``(out, in)``."""
@@ -158,10 +162,7 @@ def score(
         inputs: what the dataflow takes, ``(n, ...)`` each (`Controller.inputs` of calibration data).
         seed: for importances that draw random numbers.
     """
-    dataflow = controller.dataflow()
-    with torch.no_grad():
-        reading = read(dataflow, inputs)
-    evidence = Evidence(graph, dataflow, inputs, reading, np.random.default_rng(seed))
+    evidence = Evidence(graph, controller.dataflow(), inputs, np.random.default_rng(seed))
     return {name: IMPORTANCES[importance](evidence, group) for name, group in graph.groups.items()}
 
 

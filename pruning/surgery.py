@@ -26,16 +26,15 @@ def apply(plan: PruningPlan, controller: C, graph: ComponentGraph) -> C:
     """
     if dict(plan.units) != graph.dense:
         raise PruningError("the plan was made for another controller: its groups and widths are not this one's")
-    networks = copy.deepcopy(controller.networks)
-    owners = dict(networks.named_modules())
-    tensors = {**dict(networks.named_parameters()), **dict(networks.named_buffers())}
-    aliases = _aliases(networks)
+    tensors = {**dict(controller.networks.named_parameters()), **dict(controller.networks.named_buffers())}
+    aliases = _aliases(controller.networks)
+    # Copy the networks with the smaller tensors in the place of the dense ones: no weight is copied in vain.
+    replaced: dict[int, torch.Tensor] = {}
     for described in graph.tensors.values():
         for name in [described.name, *_mirrored(aliases[described.name], graph.mirrors)]:
-            if name not in tensors:
-                continue  # another name of a tensor that goes by its first
-            owner, _, attribute = name.rpartition(".")
-            _replace(owners[owner], attribute, select(tensors[name], described, plan.kept))
+            if name in tensors:  # else another name of a tensor that goes by its first
+                replaced[id(tensors[name])] = _like(tensors[name], select(tensors[name], described, plan.kept))
+    networks = copy.deepcopy(controller.networks, replaced)
     for module in networks.modules():
         _restate_widths(module)
     return controller.with_networks(networks)
@@ -90,12 +89,8 @@ def _mirrored(names: Sequence[str], mirrors: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _replace(owner: nn.Module, attribute: str, values: torch.Tensor) -> None:
-    old = getattr(owner, attribute)
-    if isinstance(old, nn.Parameter):
-        setattr(owner, attribute, nn.Parameter(values, requires_grad=old.requires_grad))
-    else:
-        setattr(owner, attribute, values)
+def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return nn.Parameter(values, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else values
 
 
 def _restate_widths(module: nn.Module) -> None:

@@ -38,14 +38,14 @@ class Tracer(fx.Tracer):
         return not any(True for _ in m.children())
 
 
-def graph_module(dataflow: nn.Module) -> fx.GraphModule:
+def calls(dataflow: nn.Module) -> fx.Graph:
     """The dataflow as a graph of calls on its leaf modules.
 
     Raises:
         PruningError: its control flow depends on values.
     """
     try:
-        return fx.GraphModule(dataflow, Tracer().trace(dataflow))
+        return Tracer().trace(dataflow)
     except (fx.proxy.TraceError, TypeError) as error:
         raise PruningError(f"the controller's dataflow cannot be traced: {' '.join(str(error).split())}") from error
 
@@ -58,7 +58,7 @@ def trace(controller: Controller) -> ComponentGraph:
     """
     dataflow = controller.dataflow()
     run = _AbstractRun(controller, dataflow)
-    run.walk(graph_module(dataflow))
+    run.walk(calls(dataflow))
     return run.graph()
 
 
@@ -97,10 +97,10 @@ class _AbstractRun:
 
     # The run itself
 
-    def walk(self, module: fx.GraphModule) -> None:
+    def walk(self, graph: fx.Graph) -> None:
         values: dict[fx.Node, Any] = {}
         placeholders = iter(self.widths_of_inputs)
-        for node in module.graph.nodes:
+        for node in graph.nodes:
             match node.op:
                 case "placeholder":
                     values[node] = self._new(next(placeholders))

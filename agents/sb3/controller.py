@@ -54,6 +54,8 @@ class SB3Controller(Controller):
 
     def __post_init__(self) -> None:
         self.policy_networks.eval()
+        for module in self.policy_networks.modules():
+            vars(module).pop("optimizer", None)  # of no use without its algorithm, and every copy would carry it
 
     @classmethod
     def of(cls, algorithm: str, model: BaseAlgorithm, normalisation: Normalisation | None = None) -> Self:
