@@ -7,7 +7,11 @@ import importlib
 import re
 from dataclasses import dataclass
 
+import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, registry
+
+#: The namespace of dm_control's tasks.
+DMC = "dm_control/"
 
 
 class TaskError(ValueError):
@@ -65,6 +69,8 @@ def resolve(task_id: str) -> tuple[str, str | None]:
         TaskError: nothing by that name exists in any version; the message offers the nearest names.
     """
     module, _, name = task_id.rpartition(":")
+    if name.startswith(DMC):
+        _register_dm_control(task_id)
     if module:
         try:
             importlib.import_module(module)
@@ -80,6 +86,17 @@ def resolve(task_id: str) -> tuple[str, str | None]:
     near = difflib.get_close_matches(name, [*TASKS, *registry], n=3, cutoff=0.4)
     offer = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "; `prunectl tasks` lists them"
     raise TaskError(f"unknown task '{task_id}'{offer}")
+
+
+def _register_dm_control(task_id: str) -> None:
+    """The tasks of the TD-MPC papers: dm_control's, through shimmy, which registers them as it is imported."""
+    try:
+        shimmy = importlib.import_module("shimmy")
+        importlib.import_module("dm_control")
+    except ImportError as error:
+        raise TaskError(f"task '{task_id}' needs dm_control: pip install prunectl[dmc]") from error
+    if not any(name.startswith(DMC) for name in registry):
+        gym.register_envs(shimmy)
 
 
 def lookup(task_id: str) -> Task:

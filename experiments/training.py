@@ -16,6 +16,7 @@ import torch
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -57,6 +58,8 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
     hyperparameters = {**defaults(training.algorithm, task), **training.overrides}
     model = _model(training, task, hyperparameters)
     out.mkdir(parents=True)
+    # Without a logger of its own SB3 leaves a folder of logs behind in the system's temporary one.
+    model.set_logger(Logger(folder=None, output_formats=[]))
     callback = _Curve(training, task, out, evaluations)
     started = time.perf_counter()
     model.learn(training.steps, callback=callback)

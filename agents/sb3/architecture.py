@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -70,13 +69,6 @@ def pad_twins(state: State) -> tuple[dict[str, Tensor], int]:
                 if prefix == "critic." and tensor.dim() == 2:
                     dead += missing[0]
     return padded, dead
-
-
-def check_finite(state: State, where: str) -> None:
-    """Raise ControllerError if a weight is NaN or infinite, naming the tensor."""
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ControllerError(f"{where}: weights '{name}' hold NaN or infinity; the file is damaged")
 
 
 def _widths(state: State, prefix: str) -> list[int]:

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from agents.controller import ControllerError
 from agents.extractors import MlpExtractor
-from agents.sb3.architecture import check_finite
 from agents.sb3.blueprint import WIDTHS, Blueprint, constructor_settings
 from agents.sb3.families import recognise
 from agents.sb3.save import SIDECAR
+from agents.tensors import check_finite
 
 #: No entry that we read may unpack to more; a controller's weights are far smaller, a zip bomb is not.
 LARGEST_ENTRY = 512 * 2**20

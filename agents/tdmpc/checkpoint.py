@@ -20,6 +20,7 @@ from agents.tdmpc.controller import TDMPCController
 from agents.tdmpc.layers import kinds, rebuild
 from agents.tdmpc.networks import COMPONENTS, SLOW, Targets, TDMPCNetworks, WorldModel
 from agents.tdmpc.planner import Planning
+from agents.tensors import check_finite
 
 FORMAT = "prunectl tdmpc 1"
 #: Where an authors' state dict has its settings.
@@ -146,6 +147,7 @@ def _authors(content: Mapping[str, Any], path: Path) -> TDMPCController:
 
 def _network(state: Mapping[str, Tensor], prefix: str, layers: list[str], path: Path) -> nn.Sequential:
     own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    check_finite(own, f"{path}, '{prefix.rstrip('.')}'")
     return rebuild(layers, own, f"{path}, '{prefix.rstrip('.')}'")
 
 

@@ -4,34 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from agents.controller import ControllerError
-
-
-class Select(nn.Module):
-    """Keeps some columns of its input: ``(n, in) -> (n, len(indices))``.
-
-    It stands in front of a network that reads only part of a flow (an isolated flow).
-    """
-
-    indices: Tensor
-
-    def __init__(self, indices: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("indices", indices.to(torch.int64))
-
-    def forward(self, values: Tensor) -> Tensor:
-        return values.index_select(1, self.indices)
-
 
 KINDS: dict[str, type[nn.Module]] = {
     "linear": nn.Linear,
     "layer_norm": nn.LayerNorm,
     "elu": nn.ELU,
     "tanh": nn.Tanh,
-    "select": Select,
 }
 
 
@@ -82,8 +63,6 @@ def rebuild(layers: Sequence[str], state: Mapping[str, Tensor], where: str) -> n
                 network.append(nn.Linear(inputs, outputs, device="meta"))
             elif kind == "layer_norm":
                 network.append(nn.LayerNorm(len(state[f"{index}.weight"]), device="meta"))
-            elif kind == "select":
-                network.append(Select(state[f"{index}.indices"]))
             else:
                 network.append(KINDS[kind]())
         network.load_state_dict(dict(state), assign=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -53,6 +54,17 @@ def test_an_unknown_id_offers_the_nearest() -> None:
         resolve("Pendlum-v1")
     with pytest.raises(TaskError, match="module 'no_such_module' cannot be imported"):
         resolve("no_such_module:Thing-v0")
+
+
+def test_dm_control_is_an_extra() -> None:
+    if importlib.util.find_spec("dm_control") is None:
+        with pytest.raises(TaskError, match=r"pip install prunectl\[dmc\]"):
+            resolve("dm_control/cartpole-swingup-v0")
+        pytest.skip("dm_control is not installed")
+    env = make("dm_control/cartpole-swingup-v0")
+    observation, _ = env.reset(seed=0)
+    assert observation.shape == (5,)  # a dict of positions and velocities, flattened
+    env.close()
 
 
 def test_any_gymnasium_id_has_a_spec() -> None:
