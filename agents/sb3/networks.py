@@ -44,8 +44,8 @@ class Actor(nn.Module):
         return action
 
 
-class OffPolicyFlow(nn.Module):
-    """``(observation, action) -> {actor: action, critic.i: values}``; the critics judge the action passed in."""
+class _Flow(nn.Module):
+    """The components under their own names, and who reads the observation through which encoder."""
 
     def __init__(self, components: Mapping[str, nn.Module], encoder_of: Mapping[str, str]) -> None:
         super().__init__()
@@ -54,34 +54,31 @@ class OffPolicyFlow(nn.Module):
         self.encoder_of = dict(encoder_of)
         self.critics = [name for name in components if name.startswith("critic.")]
 
-    def forward(self, observation: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
+    def seen(self, observation: torch.Tensor, *readers: str) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+        """What each encoder makes of the observation, once, and what each reader sees of that."""
         features = {name: self.get_submodule(name)(observation) for name in dict.fromkeys(self.encoder_of.values())}
-        seen = {name: features[self.encoder_of[name]] if name in self.encoder_of else observation
-                for name in ("actor", "critic")}  # fmt: skip
-        outputs = dict(features)
-        outputs["actor"] = self.get_submodule("actor")(seen["actor"])
-        question = torch.cat([seen["critic"], action], dim=1)
+        return features, [features[self.encoder_of[r]] if r in self.encoder_of else observation for r in readers]
+
+
+class OffPolicyFlow(_Flow):
+    """``(observation, action) -> {actor: action, critic.i: values}``; the critics judge the action passed in."""
+
+    def forward(self, observation: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
+        outputs, (for_actor, for_critic) = self.seen(observation, "actor", "critic")
+        outputs["actor"] = self.get_submodule("actor")(for_actor)
+        question = torch.cat([for_critic, action], dim=1)
         for name in self.critics:
             outputs[name] = self.get_submodule(attribute_name(name))(question)
         return outputs
 
 
-class OnPolicyFlow(nn.Module):
+class OnPolicyFlow(_Flow):
     """``(observation,) -> {actor: mean or logits, value: value}``."""
 
-    def __init__(self, components: Mapping[str, nn.Module], encoder_of: Mapping[str, str]) -> None:
-        super().__init__()
-        for name, module in components.items():
-            self.add_module(attribute_name(name), module)
-        self.encoder_of = dict(encoder_of)
-
     def forward(self, observation: torch.Tensor) -> dict[str, torch.Tensor]:
-        features = {name: self.get_submodule(name)(observation) for name in dict.fromkeys(self.encoder_of.values())}
-        outputs = dict(features)
-        for name in ("actor", "value"):
-            outputs[name] = self.get_submodule(name)(
-                features[self.encoder_of[name]] if name in self.encoder_of else observation
-            )
+        outputs, (for_actor, for_value) = self.seen(observation, "actor", "value")
+        outputs["actor"] = self.get_submodule("actor")(for_actor)
+        outputs["value"] = self.get_submodule("value")(for_value)
         return outputs
 
 
