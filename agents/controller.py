@@ -59,6 +59,8 @@ class Controller(ABC):
     observation_space: spaces.Box
     action_space: spaces.Box | spaces.Discrete
     networks: nn.Module
+    #: How the files end that `save` writes and `agents.load` reads.
+    suffix: str
 
     @property
     @abstractmethod

@@ -24,14 +24,13 @@ def download(reference: str) -> Path:
         raise ControllerError(f"'{reference}': expected hf://user/name")
     try:
         import huggingface_hub
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise ControllerError(f"'{reference}' needs huggingface_hub: pip install prunectl[hub]") from error
     try:
         names = huggingface_hub.list_repo_files(repository)
         wanted = [n for n in names if n != _UNWANTED and any(Path(n).match(pattern) for pattern in _WANTED)]
         paths = [Path(huggingface_hub.hf_hub_download(repository, name)) for name in wanted]
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # no such repository, no network, and each HTTP library its own errors for it
         raise ControllerError(f"'{reference}' cannot be fetched: {' '.join(str(error).split())[:200]}") from error
     checkpoints = [path for path in paths if path.suffix == ".zip"]
     if not checkpoints:

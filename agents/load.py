@@ -39,6 +39,20 @@ class Loaded:
     digest: str
     plan: Mapping[str, Any] | None
 
+    def task_to_run(self, asked: str | None, trust: bool = False) -> str | None:
+        """The task that the user asks for, else the one that the files name.
+
+        Raises:
+            ControllerError: the files name one of a module (``module:Id``). Making it would import the module, and a
+                file does not decide what is run here unless it is trusted.
+        """
+        if asked is None and self.task is not None and ":" in self.task and not trust:
+            raise ControllerError(
+                f"{self.name}: its file names the task '{self.task}', of a module to import: "
+                f"repeat it with --task {self.task} if you trust that module"
+            )
+        return asked or self.task
+
 
 def load(reference: str | Path, trust: bool = False) -> Loaded:
     """Load a checkpoint; nothing from the file is executed.
@@ -51,11 +65,20 @@ def load(reference: str | Path, trust: bool = False) -> Loaded:
     Raises:
         ControllerError: nothing there, or nothing that can be rebuilt; the message says what to do.
     """
-    text = str(reference)
+    try:
+        return _load(str(reference), trust)
+    except (ControllerError, OSError):
+        raise
+    except Exception as error:  # a damaged file may fail in any way; whichever it is, it is the file
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise ControllerError(f"{reference}: it cannot be read ({reason}); is it damaged?") from error
+
+
+def _load(text: str, trust: bool) -> Loaded:
     if text.startswith(hub.PREFIX):
         return _load_run(hub.download(text), text.removeprefix(hub.PREFIX), trust)
     path = Path(text)
-    if path.exists():
+    if text and path.exists():
         return _load_path(path, _short_name(path.resolve()), trust)
     entry = _bundled_entry(text)
     if entry is None:
@@ -139,7 +162,8 @@ def _unpickled(path: Path, archive: zips.Archive) -> Blueprint:
 
 def _check_statistics(controller: SB3Controller, where: str) -> None:
     statistics = controller.normalisation
-    if statistics is not None and statistics.mean.shape != controller.observation_space.shape:
+    shape = controller.observation_space.shape
+    if statistics is not None and not statistics.mean.shape == statistics.var.shape == shape:
         raise ControllerError(
             f"{where}: its observation statistics have shape {statistics.mean.shape}, "
             f"its observations {controller.observation_space.shape}"

@@ -44,6 +44,10 @@ def open_run(path: Path) -> RunFolder:
     for folder in (path.with_suffix(""), path.parent):
         if (folder / "args.yml").is_file():
             statistics = [folder / name for name in _STATISTICS if (folder / name).is_file()]
+            if not statistics and _normalised(folder / "config.yml"):
+                raise ControllerError(
+                    f"{folder}: config.yml says that observations were normalised, and {_STATISTICS[0]} is not there"
+                )
             return RunFolder(path, _environment(folder / "args.yml"), statistics[0] if statistics else None)
     return RunFolder(path, None, None)
 
@@ -65,7 +69,19 @@ _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
 
 
 def _environment(path: Path) -> str | None:
-    """The environment's id in ``args.yml``: an ordered dict written as a list of pairs, or a plain mapping."""
+    """The environment's id in ``args.yml``."""
+    name = _settings(path).get("env")
+    return name if isinstance(name, str) else None
+
+
+def _normalised(path: Path) -> bool:
+    """Whether ``config.yml`` says that the networks saw normalised observations: ``true``, or keyword arguments."""
+    said = str(_settings(path).get("normalize", False) if path.is_file() else False)
+    return said not in ("False", "None") and "'norm_obs': False" not in said and "norm_obs=False" not in said
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A run's YAML as a mapping: rl-zoo writes an ordered dict as a list of pairs, or a plain mapping."""
     if path.stat().st_size > LARGEST_YAML:
         raise ControllerError(f"{path}: over {LARGEST_YAML // 2**20} MiB, no run's arguments are so long")
     try:
@@ -75,7 +91,4 @@ def _environment(path: Path) -> str | None:
     if isinstance(data, list) and len(data) == 1:  # an OrderedDict's arguments: one, the list of pairs
         data = data[0]
     pairs = data.items() if isinstance(data, dict) else data if isinstance(data, list) else []
-    for pair in pairs:
-        if isinstance(pair, list | tuple) and len(pair) == 2 and pair[0] == "env" and isinstance(pair[1], str):
-            return pair[1]
-    return None
+    return {str(pair[0]): pair[1] for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2}

@@ -74,8 +74,8 @@ def resolve(task_id: str) -> tuple[str, str | None]:
     if module:
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise TaskError(f"task '{task_id}': module '{module}' cannot be imported ({error})") from error
+        except Exception as error:  # whatever the module's own code raises
+            raise TaskError(f"task '{task_id}': module '{module}' cannot be imported ({error!r:.120})") from error
     base, version = _split(name)
     versions = sorted(v for b, v in map(_split, registry) if b == base and v is not None)
     if name in registry and (version is None or version == versions[-1] or not _is_gymnasium(name)):

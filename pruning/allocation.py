@@ -180,7 +180,7 @@ def _check(
         for scope in scopes
     }
     scope, highest = min(most.items(), key=lambda item: item[1])
-    if sparsity > highest + TOLERANCE:
+    if sparsity > highest:
         width = f"{min_width} unit{'s' if min_width > 1 else ''} a layer"
         reached = np.floor(highest * 1e4) / 1e4
         raise PruningError(

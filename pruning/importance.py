@@ -65,7 +65,7 @@ class Evidence:
     def outgoing(self, group: Group, scaled: bool = False) -> Array:
         """``(units, outputs)``: the weights of everything that reads the units, over all consumers.
 
-        ``scaled`` multiplies each output by the norm of what it feeds in turn, which brings consumers to one scale.
+        ``scaled`` multiplies each output by the norm of what it feeds in turn, so that outputs count by what they move.
         """
         parts = []
         for layer in group.consumers:

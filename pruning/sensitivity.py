@@ -40,8 +40,8 @@ def row_weights(
     """For each linear layer, how much each row of calibration data deserves to be fitted well.
 
     Where the action saturates, an error before the squashing costs nothing; the rows where it does not are the ones
-    that decide. A row's weight is its squared sensitivity (`backward`) over the mean one, plus ``floor`` so that no row
-    is forgotten.
+    that decide. A row's weight is its squared sensitivity, estimated by one projection (`backward`), over the mean one,
+    plus ``floor`` so that no row is forgotten.
 
     Returns:
         ``(n, outputs)`` for a layer that writes a component's output, each column with its own weights; ``(n, 1)`` for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,42 @@ from pruning.errors import PruningError
 from pruning.execution import columns
 from pruning.graph import ComponentGraph
 from pruning.plan import PruningPlan, describe
+
+
+@dataclass(frozen=True)
+class StockGroup:
+    """A group of the library's own dependency graph: its linear layers, as paths in the dataflow, how many units it
+    has, and how many parameters leave with one of them."""
+
+    layers: tuple[str, ...]
+    units: int
+    params_per_unit: int
+
+
+def stock_groups(controller: Controller, graph: ComponentGraph) -> tuple[StockGroup, ...]:
+    """What the library's dependency graph makes of a whole controller, its outputs fixed, in its own order.
+
+    It follows what reaches an output, so a layer that shapes none (the exploration heads of SAC) is in no group.
+    """
+    dataflow = controller.dataflow()
+    action = np.zeros((2, *(controller.action_space.shape or ())), dtype=controller.action_space.dtype)
+    inputs = controller.inputs(np.zeros((2, *(controller.observation_space.shape or ())), dtype=np.float32), action)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dependencies = torch_pruning.DependencyGraph().build_dependency(
+            dataflow, example_inputs=inputs, output_transform=lambda results: list(results.values())
+        )
+    path_of = {id(module): path for path, module in dataflow.named_modules()}
+    found = []
+    for group in dependencies.get_all_groups(ignored_layers=_outputs(dataflow, graph), root_module_types=[nn.Linear]):
+        touched = {}
+        for dependency, _ in group.items:
+            if (path := path_of.get(id(dependency.target.module))) is not None:
+                touched[path, dependency.handler.__name__ == "prune_in_channels"] = dependency.target.module
+        layers = tuple(dict.fromkeys(path for path, _ in touched if path in graph.layer_axes))
+        cost = sum(_entries(module, reads) for (_, reads), module in touched.items())
+        found.append(StockGroup(layers, group[0].dep.target.module.out_features, cost))
+    return tuple(found)
 
 
 def stock_plan(
@@ -69,15 +106,27 @@ def _nearest(at: Any, sparsity: float) -> tuple[dict[str, tuple[int, ...]], floa
     return min(tried, key=lambda result: abs(result[1] - sparsity))  # type: ignore[no-any-return]
 
 
-def _kept(
-    dataflow: nn.Module, graph: ComponentGraph, example: tuple[torch.Tensor, ...], ratio: float, global_pruning: bool
-) -> dict[str, tuple[int, ...]]:
-    """The units that one step of the library's pruner leaves; the module itself is only looked at."""
-    outputs = [
+def _outputs(dataflow: nn.Module, graph: ComponentGraph) -> list[nn.Module]:
+    """The layers that write what leaves the components: they keep their units."""
+    return [
         dataflow.get_submodule(layer)
         for layer, (_, output) in graph.layer_axes.items()
         if all(segment.group is None for segment in output)
     ]
+
+
+def _entries(module: nn.Module, reads: bool) -> int:
+    """Parameters that a layer loses with one unit that it reads, or with one that it writes or passes on."""
+    if reads and isinstance(module, nn.Linear):
+        return module.out_features
+    return sum(parameter[0].numel() for parameter in module.parameters())
+
+
+def _kept(
+    dataflow: nn.Module, graph: ComponentGraph, example: tuple[torch.Tensor, ...], ratio: float, global_pruning: bool
+) -> dict[str, tuple[int, ...]]:
+    """The units that one step of the library's pruner leaves; the module itself is only looked at."""
+    outputs = _outputs(dataflow, graph)
     with warnings.catch_warnings():
         # It warns of parameters that no layer owns (gSDE's): our own surgery cuts those.
         warnings.simplefilter("ignore")

@@ -78,6 +78,8 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor]) -> BaseAlgorithm:
     model.observation_space, model.action_space = blueprint.observation_space, blueprint.action_space
     model.n_envs = 1
     model.policy_kwargs = kwargs
+    # Setting up would seed every generator of the process, which is not ours to do.
+    seed, model.seed = model.seed, None
     if getattr(model, "target_entropy", None) == "auto":  # TQC and CrossQ would ask the environment, which is not here
         model.target_entropy = -float(np.prod(blueprint.action_space.shape or ()))
     buffer_size = getattr(model, "buffer_size", None)
@@ -91,6 +93,7 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor]) -> BaseAlgorithm:
         raise ControllerError(f"the weights and the stated architecture do not fit: {_first_lines(error)}") from error
     finally:
         torch.set_rng_state(random_state)
+    model.seed = seed
     if buffer_size is not None:
         model.buffer_size, model.replay_buffer = buffer_size, None
     if "log_ent_coef" in blueprint.variables and getattr(model, "log_ent_coef", None) is not None:

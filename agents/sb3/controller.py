@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class Normalisation:
 class SB3Controller(Controller):
     """A policy of Stable-Baselines3, with the blueprint that says how it was made and would be made again."""
 
+    suffix: ClassVar[str] = ".zip"  # type: ignore[misc]
     blueprint: Blueprint
     policy_networks: BasePolicy
     normalisation: Normalisation | None = None
@@ -111,9 +112,7 @@ class SB3Controller(Controller):
         if isinstance(self.action_space, spaces.Discrete):
             return np.asarray(raw.argmax(axis=1))
         low, high = self.action_space.low, self.action_space.high
-        if self._squashed:
-            return np.asarray(low + 0.5 * (raw + 1.0) * (high - low))
-        return np.asarray(np.clip(raw, low, high))
+        return np.asarray(low + 0.5 * (raw + 1.0) * (high - low)) if self._squashed else np.asarray(raw)
 
     def with_networks(self, networks: nn.Module) -> Self:
         assert isinstance(networks, BasePolicy)

@@ -13,8 +13,19 @@ from torch import nn
 from agents.controller import Component, attribute_name
 
 
+class Clip(nn.Module):
+    """What PPO, A2C and TRPO do to their mean before it acts. Beyond the bounds an error costs nothing."""
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.low, self.high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+
+    def forward(self, mean: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(mean, self.low, self.high)
+
+
 class Actor(nn.Module):
-    """Features -> deterministic action before rescaling: in [-1, 1] if squashed, else mean or logits.
+    """Features -> deterministic action before rescaling: squashed into [-1, 1], clipped to its bounds, or logits.
 
     ``spread`` is what parametrises the exploration: a head on the latent (SAC, TQC, CrossQ), the gSDE matrix with a row
     per latent unit, a bare vector (PPO without gSDE), or nothing (TD3, DDPG, discrete actions).
@@ -73,7 +84,7 @@ class OffPolicyFlow(_Flow):
 
 
 class OnPolicyFlow(_Flow):
-    """``(observation,) -> {actor: mean or logits, value: value}``."""
+    """``(observation,) -> {actor: action or logits, value: value}``."""
 
     def forward(self, observation: torch.Tensor) -> dict[str, torch.Tensor]:
         outputs, (for_actor, for_value) = self.seen(observation, "actor", "value")
@@ -105,14 +116,12 @@ def component_modules(policy: Any) -> dict[str, nn.Module]:
     """The policy's components in their fixed order, each holding exactly its own parameters."""
     modules, _ = encoders(policy)
     if is_on_policy(policy):
-        squashed = policy.use_sde and policy.squash_output
-        discrete = isinstance(policy.action_space, spaces.Discrete)
-        modules["actor"] = Actor(
-            policy.mlp_extractor.policy_net,
-            policy.action_net,
-            nn.Tanh() if squashed else nn.Identity(),
-            None if discrete else policy.log_std,
-        )
+        trunk, head = policy.mlp_extractor.policy_net, policy.action_net
+        if isinstance(policy.action_space, spaces.Discrete):
+            modules["actor"] = Actor(trunk, head, nn.Identity(), None)
+        else:
+            squashed = policy.use_sde and policy.squash_output
+            modules["actor"] = Actor(trunk, head, nn.Tanh() if squashed else Clip(policy.action_space), policy.log_std)
         modules["value"] = nn.Sequential(policy.mlp_extractor.value_net, policy.value_net)
         return modules
     actor = policy.actor

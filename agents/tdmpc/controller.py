@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class TDMPCController(Controller):
         action_space: bounded; decisions in [-1, 1] are stretched to it.
     """
 
+    suffix: ClassVar[str] = ".pt"  # type: ignore[misc]
     networks: TDMPCNetworks
     planning: Planning
     action_repeat: int

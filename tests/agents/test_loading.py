@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import pickle
 import shutil
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -168,6 +170,56 @@ def test_python_tags_in_the_arguments_are_plain_data(save_tiny: SaveTiny, tmp_pa
     assert not mark.exists()
 
 
+def test_a_file_does_not_decide_what_is_imported(save_tiny: SaveTiny, tmp_path: Path) -> None:
+    with zipfile.ZipFile(save_tiny("ppo", "CartPole-v1"), "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the entry is written twice: the last one counts
+        archive.writestr("prunectl.json", json.dumps({"task": "evil:CartPole-v1"}))
+    loaded = agents.load(tmp_path / "tiny.zip")
+    with pytest.raises(ControllerError, match="--task evil:CartPole-v1"):
+        loaded.task_to_run(None)
+    assert loaded.task_to_run("CartPole-v1") == "CartPole-v1"
+    assert loaded.task_to_run("evil:CartPole-v1") == loaded.task_to_run(None, trust=True) == "evil:CartPole-v1"
+
+
+@pytest.mark.parametrize("name", ["tiny.zip", "tiny.pt"])
+def test_damage_of_any_kind_is_one_clear_error(save_tiny: SaveTiny, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "tiny.zip":
+        save_tiny("sac", "Pendulum-v1")
+    else:
+        agents.load("tdmpc-pendulum").controller.save(path, {})
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in generator.integers(0, len(whole), 3 if name == "tiny.zip" else 40):
+            damaged[place] = generator.integers(256)
+        # The directory at the end and the headers at the start are where damage is felt.
+        for place in (generator.integers(0, 400), len(whole) - 1 - generator.integers(0, 600)):
+            damaged[place] = generator.integers(256)
+        path.write_bytes(bytes(damaged))
+        with contextlib.suppress(ControllerError):
+            agents.load(path)
+
+
+@pytest.mark.parametrize("statistics", [3, {"mean": [0.0] * 4}, {"mean": [0] * 4, "var": [1], "clip": 1, "epsilon": 1}])
+def test_rubbish_in_the_sidecar(save_tiny: SaveTiny, statistics: Any) -> None:
+    path = rewrite(
+        save_tiny("ppo", "CartPole-v1"), {"prunectl.json": json.dumps({"normalisation": statistics}).encode()}
+    )
+    with pytest.raises(ControllerError):
+        agents.load(path)
+
+
+def test_loading_seeds_nobody_else(save_tiny: SaveTiny) -> None:
+    path = save_tiny("sac", "Pendulum-v1")
+    np.random.seed(1)  # noqa: NPY002 - it is the global generator that must be left alone
+    expected = np.random.random()  # noqa: NPY002
+    np.random.seed(1)  # noqa: NPY002
+    agents.load(path)
+    assert np.random.random() == expected  # noqa: NPY002
+
+
 # rl-zoo folders and the hub
 
 
@@ -184,6 +236,17 @@ def run_folder(tmp_path: Path, statistics: bool) -> Path:
         wrapped.obs_rms.mean, wrapped.obs_rms.var = np.array([1.0, 2, 3, 4]), np.array([1.0, 4, 9, 16])
         wrapped.save(str(folder / "CartPole-v1" / "vecnormalize.pkl"))
     return folder
+
+
+def test_missing_statistics_of_a_normalised_agent_are_missed(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, statistics=False)
+    config = folder / "CartPole-v1" / "config.yml"
+    config.write_text("!!python/object/apply:collections.OrderedDict\n- - - normalize\n    - false\n")
+    agents.load(folder)
+    pairs = "- - - normalize\n    - '{''norm_obs'': True}'\n  - - n\n    - 1\n"
+    config.write_text("!!python/object/apply:collections.OrderedDict\n" + pairs)
+    with pytest.raises(ControllerError, match="observations were normalised"):
+        agents.load(folder)
 
 
 @pytest.mark.parametrize("by", ["folder", "zip"])
@@ -242,6 +305,17 @@ def test_the_hub_through_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     loaded = agents.load("hf://sb3/ppo-CartPole-v1")
     assert (loaded.name, loaded.task) == ("sb3/ppo-CartPole-v1", "CartPole-v1")
     assert sorted(fetched) == ["args.yml", "ppo-CartPole-v1.zip"]
+
+
+def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def unreachable(repository: str) -> list[str]:
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", unreachable)
+    with pytest.raises(ControllerError, match="cannot be fetched: no network"):
+        agents.load("hf://sb3/ppo-CartPole-v1")
 
 
 def test_a_hub_reference_needs_user_and_name() -> None:
