@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import envs
 from agents.controller import Batch, Controller
+from agents.tdmpc.controller import TDMPCController
 from experiments.evaluator import evaluate
 from experiments.seeds import calibration_seeds
 from pruning import Calibration
@@ -24,12 +25,16 @@ STARTS, START_STEPS = 40, 100
 FITTED_ROWS, HELD_OUT_ROWS = 8_000, 2_000
 #: Steps that the episodes for fitting should have between them, and the most episodes a disturbance.
 STEPS, MOST_EPISODES = 10_000, 12
+#: Steps and broken-off episodes for a controller that plans. A decision costs it a hundred times what an actor takes,
+#: and less is enough: its world model is asked about latents imagined from these rows (`TDMPCController.inputs`).
+PLANNED_STEPS, PLANNED_STARTS = 4_000, 16
 
 
 def calibrate(controller: Controller, task: str, seed: int = 0) -> Calibration:
     """Run the dense controller and keep what it saw and did.
 
-    Every disturbance gets at least two episodes for fitting and one held out; tasks with short episodes get more.
+    Every disturbance gets at least two episodes for fitting and one held out; tasks with short episodes get more, and
+    controllers that plan get fewer.
 
     Args:
         controller: the dense controller.
@@ -44,9 +49,10 @@ def calibrate(controller: Controller, task: str, seed: int = 0) -> Calibration:
         ControllerError: the controller's spaces are not the task's, or its actions are not numbers.
     """
     horizon = envs.lookup(task).horizon
-    fitted = min(max(math.ceil(STEPS / horizon / len(DISTURBANCES)), 2), MOST_EPISODES)
+    steps, broken_off = (PLANNED_STEPS, PLANNED_STARTS) if _plans(controller) else (STEPS, STARTS)
+    fitted = min(max(math.ceil(steps / horizon / len(DISTURBANCES)), 2), MOST_EPISODES)
     held_out = max(fitted // 4, 1)
-    starts = STARTS if horizon > 2 * START_STEPS else 0
+    starts = broken_off if horizon > 2 * START_STEPS else 0
     seeds = iter(calibration_seeds((fitted + held_out) * len(DISTURBANCES) + starts, seed))
     generator = np.random.default_rng([seed, 0xCA11])
 
@@ -59,6 +65,10 @@ def calibrate(controller: Controller, task: str, seed: int = 0) -> Calibration:
         parts.append(visited(starts, starts * START_STEPS, START_STEPS))
     observations, actions = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Calibration(observations, actions, *kept_back)
+
+
+def _plans(controller: Controller) -> bool:
+    return isinstance(controller, TDMPCController)
 
 
 def _visited(

@@ -37,7 +37,8 @@ class Subject:
 class Cell:
     """A controller, a method, a sparsity and a seed. The dense controller is the cell without a method.
 
-    ``seed`` drives the pruning, ``episode_seed`` is the first of ``episodes`` environment seeds.
+    ``seed`` drives the pruning, ``episode_seed`` is the first of ``episodes`` environment seeds. With ``only``, one
+    component or flow is pruned, and ``sparsity`` is its own.
     """
 
     subject: Subject
@@ -47,6 +48,7 @@ class Cell:
     episodes: int
     episode_seed: int
     min_width: int
+    only: str | None = None
 
     @property
     def key(self) -> str:
@@ -63,13 +65,16 @@ class Cell:
             "episode_seed": self.episode_seed,
             "min_width": self.min_width,
         }
+        if self.only is not None:  # left out otherwise: cells of whole controllers keep the keys they always had
+            decisive["only"] = self.only
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
 
     def __str__(self) -> str:
         where = f"{self.subject.controller} on {self.subject.task}"
         if self.method is None:
             return f"{where}, dense"
-        return f"{where}, {self.method.label} at sparsity {self.sparsity:g}, seed {self.seed}"
+        alone = "" if self.only is None else f" of {self.only} alone"
+        return f"{where}, {self.method.label} at sparsity {self.sparsity:g}{alone}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,14 @@ def run_pruned(controller: Controller, calibration: Calibration, scores: Scores 
     assert cell.method is not None
     calibration = _aligned(calibration)
     pruned = prune(
-        controller, cell.method, cell.sparsity, calibration, seed=cell.seed, min_width=cell.min_width, scores=scores
+        controller,
+        cell.method,
+        cell.sparsity,
+        calibration,
+        seed=cell.seed,
+        min_width=cell.min_width,
+        scores=scores,
+        only=cell.only,
     )
     return _measured(pruned.controller, pruned.plan, pruned.integrity, pruned.seconds, cell)
 

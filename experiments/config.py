@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from experiments.seeds import MOST_EPISODE_SEED, MOST_SEED
 from pruning import Method
 
 
@@ -83,6 +84,8 @@ class SweepConfig(_Frozen):
     ``sparsities`` are asked of all components together, each in [0, 1); 0 stands for the dense controller, which is
     always measured. ``seeds`` drive random importance and the calibration episodes. ``episodes`` are evaluated a cell,
     on the environment seeds ``episode_seed``, ``episode_seed + 1``, ... No group of units falls below ``min_width``.
+    ``only`` names components and flows to prune one at a time while everything else stays dense; sparsities are then
+    asked of that component or flow. Empty: the whole controller is pruned.
     """
 
     controllers: Annotated[
@@ -92,10 +95,20 @@ class SweepConfig(_Frozen):
     sparsities: Annotated[
         tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(_listed), Field(min_length=1)
     ]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...], BeforeValidator(_listed), Field(min_length=1)
+    ] = (0,)
     episodes: Annotated[int, Field(ge=1)] = 10
-    episode_seed: Annotated[int, Field(ge=0)] = 0
+    episode_seed: Annotated[int, Field(ge=0, le=MOST_EPISODE_SEED)] = 0
     min_width: Annotated[int, Field(ge=1)] = 1
+    only: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+
+    @model_validator(mode="after")
+    def _stock_prunes_everything(self) -> Self:
+        stock = next((method.grouping for method in self.expanded_methods if method.stock), None)
+        if self.only and stock is not None:
+            raise ValueError(f"only: grouping '{stock}' knows no components, so it cannot prune one alone")
+        return self
 
     @property
     def expanded_methods(self) -> tuple[Method, ...]:

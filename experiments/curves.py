@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,8 @@ METHOD = ["grouping", "importance", "allocation", "recovery"]
 class Curve:
     """One method on one controller, over the asked sparsities ``asked`` ``(sparsity,)`` that every seed has.
 
-    ``returns`` is ``(seeds, sparsity, episodes)``; ``sparsity`` gives the achieved one by axis and ``integrity`` the
-    lowest fidelity, both ``(sparsity,)`` and means over the seeds.
+    ``returns`` is ``(seeds, sparsity, episodes)``; ``sparsity`` gives the achieved one by axis (and, on the axis
+    ``asked``, the asked one) and ``integrity`` the lowest fidelity, ``(sparsity,)`` each and means over the seeds.
     """
 
     method: Method
@@ -37,7 +38,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """All methods on one controller, with its references ``(episodes,)`` on the same episodes (None: not there yet)."""
+    """All methods on one controller, with its references ``(episodes,)`` on the same episodes (None: not there yet).
+
+    With ``only``, one component or flow was pruned alone. Where several trainings are `pooled`, they are the seeds of
+    the curves, and ``dense`` is ``(seeds, episodes)``.
+    """
 
     controller: str
     algorithm: str
@@ -45,6 +50,7 @@ class Panel:
     dense: Array | None
     random: Array | None
     curves: tuple[Curve, ...]
+    only: str | None = None
 
 
 def panels(store: Store) -> list[Panel]:
@@ -58,18 +64,32 @@ def panels(store: Store) -> list[Panel]:
         dense = [returns[key] for key in rows.loc[rows["grouping"].isna(), "key"]]
         pruned = rows[rows["grouping"].notna()]
         seeds = range(int(first["episode_seed"]), int(first["episode_seed"] + first["episodes"]))
-        curves = (_curve(list(names), cells, returns) for names, cells in pruned.groupby(METHOD, sort=False))
-        found.append(
-            Panel(
-                str(controller),
-                str(first["algorithm"]),
-                str(task),
-                dense[0] if dense else None,
-                store.random_returns(str(task), seeds),
-                tuple(curve for curve in curves if curve is not None),
+        for only, part in list(pruned.groupby(pruned["only"].fillna(""), sort=False)) or [("", pruned)]:
+            curves = (_curve(list(names), cells, returns) for names, cells in part.groupby(METHOD, sort=False))
+            found.append(
+                Panel(
+                    str(controller),
+                    str(first["algorithm"]),
+                    str(task),
+                    dense[0] if dense else None,
+                    store.random_returns(str(task), seeds),
+                    tuple(curve for curve in curves if curve is not None),
+                    str(only) or None,
+                )
             )
-        )
     return found
+
+
+def pooled(found: Sequence[Panel]) -> list[Panel]:
+    """Panels of one algorithm, task and scope made one: the trainings follow each other on the curves' seed axis.
+
+    A method that one of them lacks is left out, and so is a sparsity; panels without both references do not count.
+    """
+    together: dict[tuple[str, str, str | None], list[Panel]] = {}
+    for panel in found:
+        if panel.dense is not None and panel.random is not None and panel.curves:
+            together.setdefault((panel.algorithm, panel.task, panel.only), []).append(panel)
+    return [_pool(members) for members in together.values()]
 
 
 def normalised_draws(
@@ -78,8 +98,8 @@ def normalised_draws(
     """Normalised return ``(sparsity,)`` and bootstrap draws of it ``(resamples, sparsity)``, if references exist."""
     if panel.dense is None or panel.random is None:
         return None
-    references = np.broadcast_to(np.stack([panel.dense, panel.random]), (len(curve.returns), 2, len(panel.dense)))
-    together = np.concatenate([references, curve.returns], axis=1)
+    references = [np.broadcast_to(returns, curve.returns[:, 0].shape) for returns in (panel.dense, panel.random)]
+    together = np.concatenate([np.stack(references, axis=1), curve.returns], axis=1)
     means = together.mean(axis=(0, 2))
     draws = statistics.resampled(together, generator, resamples)
     return (
@@ -101,7 +121,38 @@ def _curve(names: Sequence[object], cells: pd.DataFrame, returns: Mapping[str, A
     return Curve(
         Method(*map(str, names)),
         asked=np.asarray(keys.columns, dtype=np.float64),
-        sparsity={axis: mean(f"sparsity_{axis}") for axis in AXES},
+        sparsity={axis: mean(f"sparsity_{axis}") for axis in (*AXES, "asked")},
         integrity=mean("integrity"),
         returns=np.asarray([[returns[key] for key in row] for row in keys.to_numpy()]),
     )
+
+
+def _pool(members: Sequence[Panel]) -> Panel:
+    first = members[0]
+    curves = []
+    for curve in first.curves:
+        same = [c for panel in members for c in panel.curves if c.method == curve.method]
+        asked = reduce(np.intersect1d, [c.asked for c in same])
+        if len(same) < len(members) or not len(asked):
+            continue
+        at = [np.isin(c.asked, asked) for c in same]
+        sizes = [len(c.returns) for c in same]
+
+        def mean(values: Sequence[Array], sizes: Sequence[int] = sizes) -> Array:
+            return np.average(values, axis=0, weights=sizes)
+
+        curves.append(
+            Curve(
+                curve.method,
+                asked,
+                {axis: mean([c.sparsity[axis][a] for c, a in zip(same, at, strict=True)]) for axis in curve.sparsity},
+                mean([c.integrity[a] for c, a in zip(same, at, strict=True)]),
+                np.concatenate([c.returns[:, a] for c, a in zip(same, at, strict=True)]),
+            )
+        )
+    seeds = [len(panel.curves[0].returns) for panel in members]
+    dense = [
+        np.broadcast_to(np.asarray(p.dense), (n, len(np.asarray(p.dense)))) for p, n in zip(members, seeds, strict=True)
+    ]
+    count = f"{len(members)} training{'s' if len(members) > 1 else ''}"
+    return replace(first, controller=f"{first.algorithm}, {count}", dense=np.concatenate(dense), curves=tuple(curves))

@@ -184,6 +184,12 @@ def _needs_time_feature(controller: Controller, env: envs.Env, task: str) -> boo
             f"the controller's actions are {_kind(controller.action_space)}, those of {task} are "
             f"{_kind(env.action_space)}: name the task that it was trained on with --task"
         )
+    action, asked = controller.action_space, env.action_space
+    if isinstance(action, spaces.Box) and isinstance(asked, spaces.Box) and not _same_bounds(action, asked):
+        raise ControllerError(
+            f"the controller's actions lie in [{action.low.min():g}, {action.high.max():g}], those of {task} in "
+            f"[{asked.low.min():g}, {asked.high.max():g}]: name the task that it was trained on with --task"
+        )
     if ours == theirs:
         return False
     if ours == (theirs[0] + 1,):
@@ -192,6 +198,10 @@ def _needs_time_feature(controller: Controller, env: envs.Env, task: str) -> boo
         f"the controller observes {ours[0]} numbers, {task} gives {theirs[0]}: "
         "name the task that it was trained on with --task"
     )
+
+
+def _same_bounds(one: spaces.Box, other: spaces.Box) -> bool:
+    return np.allclose(one.low, other.low) and np.allclose(one.high, other.high)
 
 
 def _kind(space: spaces.Space[Any]) -> str:

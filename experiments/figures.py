@@ -49,21 +49,21 @@ def return_figure(found: Sequence[Panel], axis: str, generator: np.random.Genera
     Bands are 95% bootstrap confidence over episodes and pruning seeds; lines across are the dense controller and
     uniformly random actions on the same episodes.
     """
-    methods = _methods(found)
+    methods = looks_of(found)
     columns = min(len(found), 4) if len(found) != 4 else 2
     rows = math.ceil(len(found) / columns)
     with rc_context(LOOK):
         figure = Figure(figsize=(max(2.6 * columns, 4.2) + 0.3, 2.1 * rows + 0.9), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, panel in zip(grid, found, strict=False):
-            _draw(axes, panel, axis, methods, generator)
+            draw_returns(axes, panel, axis, methods, generator)
         for axes in grid[len(found) :]:
             axes.set_visible(False)
         for axes in grid[max(len(found) - columns, 0) : len(found)]:
             axes.set_xlabel(f"{axis} sparsity")
         for axes in grid[: len(found) : columns]:
             axes.set_ylabel("return")
-        _legend(figure, methods, columns)
+        legend(figure, methods, columns)
     return figure
 
 
@@ -73,7 +73,7 @@ def overall_figure(found: Sequence[Panel], axis: str, generator: np.random.Gener
     Each controller's curve is read off straight lines between its own sparsities, as far as every controller's curve
     goes; values below 0 count as 0.
     """
-    methods = _methods(found)
+    methods = looks_of(found)
     with rc_context(LOOK):
         figure = Figure(figsize=(5.2, 3.9), layout="constrained")
         axes = figure.subplots()
@@ -83,7 +83,7 @@ def overall_figure(found: Sequence[Panel], axis: str, generator: np.random.Gener
         axes.axhline(1.0, color="0.35", linewidth=0.8)
         axes.axhline(0.0, color="0.35", linewidth=0.8, linestyle=":")
         axes.set(xlabel=f"{axis} sparsity", ylabel=f"normalised return, mean of {len(found)} controllers", xlim=(0, 1))
-        _legend(figure, {method: methods[method] for method in drawn}, 2)
+        legend(figure, {method: methods[method] for method in drawn}, 2)
     return figure
 
 
@@ -98,7 +98,7 @@ def save(figure: Figure, path: Path) -> tuple[Path, Path]:
     return written[0], written[1]
 
 
-def _methods(found: Iterable[Panel]) -> dict[Method, dict[str, Any]]:
+def looks_of(found: Iterable[Panel]) -> dict[Method, dict[str, Any]]:
     """Each method's look: colour and marker say what is cut, the line style how it is recovered."""
     methods = dict.fromkeys(curve.method for panel in found for curve in panel.curves)
     cuts = dict.fromkeys(_cut(method) for method in methods if not method.stock)
@@ -119,15 +119,15 @@ def _cut(method: Method) -> tuple[str, str, str]:
     return method.grouping, method.importance, method.allocation
 
 
-def _draw(
+def draw_returns(
     axes: Axes, panel: Panel, axis: str, methods: dict[Method, dict[str, Any]], generator: np.random.Generator
 ) -> None:
     for curve in panel.curves:
         x, order = _sorted(curve, axis)
         returns = curve.returns[:, order]
         if panel.dense is not None:
-            dense = np.broadcast_to(panel.dense, (len(returns), 1, len(panel.dense)))
-            x, returns = np.insert(x, 0, 0.0), np.concatenate([dense, returns], axis=1)
+            dense = np.broadcast_to(panel.dense, returns[:, 0].shape)
+            x, returns = np.insert(x, 0, 0.0), np.concatenate([dense[:, None], returns], axis=1)
         mean = returns.mean(axis=(0, 2))
         low, high = statistics.interval(statistics.resampled(returns, generator))
         look = methods[curve.method]
@@ -143,7 +143,8 @@ def _draw(
         axes.set_ylim(bottom=max(bottom, axes.get_ylim()[0]))
     axes.set_xlim(0, 1)
     named = panel.task.rpartition("-v")[0] in panel.controller
-    axes.set_title(panel.controller if named else f"{panel.controller}\n{panel.task}")
+    title = panel.controller if named else f"{panel.controller}\n{panel.task}"
+    axes.set_title(title if panel.only is None else f"{title}\nonly {panel.only}")
 
 
 def _draw_overall(
@@ -182,9 +183,10 @@ def _sorted(curve: Curve, axis: str) -> tuple[Any, Any]:
     return curve.sparsity[axis][order], order
 
 
-def _legend(figure: Figure, methods: dict[Method, dict[str, Any]], columns: int) -> None:
+def legend(figure: Figure, methods: dict[Method, dict[str, Any]], columns: int) -> None:
     handles = [Line2D([], [], **look) for look in methods.values()]
     labels = [method.label for method in methods]
     handles += [Line2D([], [], color="0.35", linewidth=0.8), Line2D([], [], color="0.35", linewidth=0.8, linestyle=":")]
     labels += ["dense", "random actions"]
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(min(columns, 4), 2), fontsize=7)
+    columns = max(min(columns, 4), 2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7, handlelength=3.2)

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.cell import Cell, Outcome
 
 #: Marks the file as ours; the second number goes up with the form of the tables.
-APPLICATION_ID, FORM = 0x7072756E, 1
+APPLICATION_ID, FORM = 0x7072756E, 2
 
 #: Columns of a cell's row, in the order of the exports. ``normalised_return`` is worked out when results are read.
 COLUMNS = {
@@ -20,6 +20,7 @@ COLUMNS = {
     "importance": "TEXT",
     "allocation": "TEXT",
     "recovery": "TEXT",
+    "only": "TEXT",
     "sparsity_asked": "REAL",
     "sparsity_total": "REAL",
     "sparsity_deployed": "REAL",
@@ -57,6 +58,9 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORM};
 """
 
+#: What turns a store of an older form into one of the next.
+UPGRADES = {1: "ALTER TABLE cell ADD COLUMN only TEXT"}
+
 
 def row_of(cell: Cell) -> dict[str, Any]:
     """The columns that say which cell it is."""
@@ -71,6 +75,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
         "importance": None if method is None else method.importance,
         "allocation": None if method is None else method.allocation,
         "recovery": None if method is None else method.recovery,
+        "only": cell.only,
         "sparsity_asked": cell.sparsity,
         "seed": None if method is None else cell.seed,
         "episode_seed": cell.episode_seed,

@@ -9,6 +9,9 @@ VALIDATION = 20_000_000
 TRAINING = 30_000_000
 #: Seeds that one ``--seed`` may spread over without reaching its neighbour's.
 STRIDE = 10_000
+#: The highest ``--seed`` of a pruning or training, and the highest seed of a reported episode, that keep ranges apart.
+MOST_SEED = (VALIDATION - CALIBRATION) // STRIDE - 1
+MOST_EPISODE_SEED = CALIBRATION - STRIDE
 
 
 def reported_seeds(episodes: int, seed: int = 0) -> tuple[int, ...]:

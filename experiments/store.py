@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from agents.files import replacing
 from experiments.cell import Cell, Outcome
 from experiments.evaluator import Episodes
-from experiments.schema import APPLICATION_ID, COLUMNS, FORM, TABLES, columns_of, row_of
+from experiments.schema import APPLICATION_ID, COLUMNS, FORM, TABLES, UPGRADES, columns_of, row_of
 from experiments.statistics import normalised
 
 FILE = "sweep.sqlite"
@@ -158,21 +158,22 @@ class Store:
             rows = self._connection.execute(f"SELECT task, avg({stages}) FROM cell WHERE status = 'done' GROUP BY task")
             return dict(rows.fetchall())
 
-    def export(self) -> tuple[Path, Path]:
-        """Write ``results.csv`` and ``results.parquet`` beside the store.
+    def export(self, folder: Path | None = None) -> tuple[Path, Path]:
+        """Write ``results.csv`` and ``results.parquet`` to a folder, by default beside the store.
 
         Raises:
             StoreError: they cannot be written.
         """
         table = self.results()
-        paths = self.folder / "results.csv", self.folder / "results.parquet"
+        folder = folder or self.folder
+        paths = folder / "results.csv", folder / "results.parquet"
         try:
             with replacing(paths[0]) as temporary:
                 table.to_csv(temporary, index=False)
             with replacing(paths[1]) as temporary:
                 table.to_parquet(temporary, index=False)
         except OSError as error:
-            raise StoreError(f"{self.folder}: the results cannot be exported: {error.strerror or error}") from error
+            raise StoreError(f"{folder}: the results cannot be exported: {error.strerror or error}") from error
         return paths
 
     def _normalised(self, table: pd.DataFrame) -> pd.Series[float]:
@@ -199,12 +200,21 @@ class Store:
             connection.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
         elif application != APPLICATION_ID:
             raise StoreError(f"{self.path}: a SQLite file, but not the store of a sweep: choose another folder")
+        elif form in UPGRADES:
+            self._upgrade()
         elif form != FORM:
             raise StoreError(
                 f"{self.path}: written by another version of prunectl (form {form}, this one reads {FORM}): "
                 "choose another folder"
             )
         connection.execute("PRAGMA foreign_keys = ON")
+
+    def _upgrade(self) -> None:
+        with self._transaction() as connection:
+            (form,) = connection.execute("PRAGMA user_version").fetchone()  # another process may have been quicker
+            for older in range(form, FORM):
+                connection.execute(UPGRADES[older])
+            connection.execute(f"PRAGMA user_version = {FORM}")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ from experiments.evaluator import environments
 from experiments.provenance import command_line, versions
 from experiments.seeds import reported_seeds
 from experiments.store import Store
-from pruning import PruningError
+from pruning import PruningError, trace
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
 #: For the estimate of a sweep that has measured nothing yet: environment steps a second on one core, and what a cell
 #: takes besides.
 STEPS_PER_SECOND, PRUNE_SECONDS = 12_000, 0.5
-
-
-#: Run by each worker as it starts: Ctrl-C goes to every process of the terminal, and stopping is the driver's business.
-_IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,8 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
         remark: told what the user should know, a line at a time.
 
     Raises:
-        ConfigError: a controller without a task, or two that are the same or have one name.
+        ConfigError: a controller without a task, without a component to prune alone, or two that are the same or have
+            one name.
         ControllerError: a checkpoint that cannot be loaded or does not fit its task.
         TaskError: a task that does not exist.
         OSError: a checkpoint that is not there.
@@ -94,6 +90,7 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
                 raise ConfigError(f"controllers: {entry.controller} is the same as {other.controller}: remove one")
             if (other.controller, other.task) == (subject.controller, subject.task):
                 raise ConfigError(f"controllers: two are called {other.controller}: give one a 'name: ...'")
+        _check_scopes(config.only, controller, subject)
         controllers[subject.digest] = controller
         subjects.append(subject)
     return Work(controllers, tuple(cell for subject in subjects for cell in _cells(config, subject)))
@@ -154,44 +151,6 @@ def run(work: Work, to_do: ToDo, store: Store, client: Client, told: Callable[[C
     return failures
 
 
-@contextmanager
-def local_workers(count: int | None = None) -> Iterator[Client]:
-    """``count`` worker processes of one thread each on this machine (default: one a core)."""
-    _quieten()
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=count or os.cpu_count() or 1,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,
-            dashboard_address=None,
-            preload=_IGNORE_INTERRUPTS,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-@contextmanager
-def remote_workers(address: str) -> Iterator[Client]:
-    """The workers of a cluster that runs already.
-
-    Raises:
-        ConfigError: no scheduler answers there.
-    """
-    _quieten()
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout=10)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no scheduler answers at '{address}': start one with `dask scheduler`") from error
-    with client:
-        yield client
-
-
 def estimate(cells: Sequence[Cell], measured: Mapping[str, float], workers: int) -> float:
     """Seconds that these cells should take. ``measured`` has the mean seconds of a cell by task, where it is known."""
     total = 0.0
@@ -203,11 +162,12 @@ def estimate(cells: Sequence[Cell], measured: Mapping[str, float], workers: int)
 
 def _load(entry: ControllerEntry, trust: bool, remark: Callable[[str], None]) -> tuple[Controller, Subject]:
     loaded = agents.load(entry.reference, trust=trust)
-    if entry.task is None and loaded.task is None:
+    named = loaded.task_to_run(entry.task, trust)
+    if named is None:
         raise ConfigError(
             f"controllers: {entry.controller} does not name its task: write {{controller: ..., task: ID}}"
         )
-    task, changed = envs.resolve(entry.task or str(loaded.task))
+    task, changed = envs.resolve(named)
     if changed:
         remark(f"{loaded.name}: {changed}")
     try:
@@ -219,13 +179,23 @@ def _load(entry: ControllerEntry, trust: bool, remark: Callable[[str], None]) ->
     return loaded.controller, Subject(name, loaded.digest, loaded.controller.algorithm, task, loaded.training_seed)
 
 
+def _check_scopes(only: Sequence[str], controller: Controller, subject: Subject) -> None:
+    if not only:
+        return
+    graph = trace(controller)
+    scopes = [*graph.components, *graph.flows]
+    for name in only:
+        if name not in scopes:
+            raise ConfigError(f"only: {subject.controller} has no '{name}'; it has {', '.join(scopes)}")
+
+
 def _cells(config: SweepConfig, subject: Subject) -> Iterator[Cell]:
     """The dense controller first: everything is held against it."""
     yield Cell(subject, None, 0.0, 0, config.episodes, config.episode_seed, 1)
-    for method in config.expanded_methods:
-        for sparsity in config.pruned_sparsities:
-            for seed in dict.fromkeys(config.seeds):
-                yield Cell(subject, method, sparsity, seed, config.episodes, config.episode_seed, config.min_width)
+    alone = tuple(dict.fromkeys(config.only)) or (None,)
+    seeds = dict.fromkeys(config.seeds)
+    for only, method, sparsity, seed in product(alone, config.expanded_methods, config.pruned_sparsities, seeds):
+        yield Cell(subject, method, sparsity, seed, config.episodes, config.episode_seed, config.min_width, only)
 
 
 def _submit_cells(work: Work, cells: Sequence[Cell], client: Client) -> dict[Future, Cell | str]:
@@ -264,19 +234,6 @@ def _one_line(future: Future) -> str:
     if isinstance(error, PruningError | ControllerError | envs.TaskError):
         return text
     return f"{type(error).__name__}: {text}"
-
-
-def _quieten() -> None:
-    """Keep dask's own log and the libraries' warnings off the terminal, in the workers too."""
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")  # read when dask is first imported, and inherited
-    import dask
-
-    dask.config.set(
-        {
-            "distributed.nanny.pre-spawn-environ.PYTHONWARNINGS": "ignore",
-            "distributed.admin.large-graph-warning-threshold": "1GB",  # controllers travel with the tasks
-        }
-    )
 
 
 def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -73,7 +74,7 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
     hyperparameters = {**defaults("tdmpc", task), **training.overrides}
     planning, learning, collecting = _settings(hyperparameters)
     if out.exists() and not (out / RESUME).exists():
-        raise FileExistsError(f"{out} is there already")
+        raise FileExistsError(errno.EEXIST, "it is there already: choose another name", str(out))
     torch.set_num_threads(1)
     run = _Run(training, task, evaluations, (planning, learning, collecting), out)
     run.resume()
@@ -108,7 +109,10 @@ def _settings(hyperparameters: Mapping[str, Any]) -> Settings:
         own = {field.name for field in fields(kind)}  # type: ignore[arg-type]
         return kind(**{name: value for name, value in hyperparameters.items() if name in own})
 
-    return of(Planning), of(Learning), of(Collecting)
+    try:
+        return of(Planning), of(Learning), of(Collecting)
+    except TypeError as error:
+        raise ControllerError(f"tdmpc: a hyperparameter is of the wrong kind ({error})") from error
 
 
 class _Run:

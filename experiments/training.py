@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -53,10 +54,12 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
         FileExistsError: ``out`` is there already.
     """
     if training.algorithm not in ALGORITHMS:
-        raise ControllerError(f"unknown algorithm '{training.algorithm}'; there are {', '.join(ALGORITHMS)}")
+        raise ControllerError(f"unknown algorithm '{training.algorithm}'; there are tdmpc, {', '.join(ALGORITHMS)}")
     task, _ = envs.resolve(training.task)
     hyperparameters = {**defaults(training.algorithm, task), **training.overrides}
     model = _model(training, task, hyperparameters)
+    if out.exists():
+        raise FileExistsError(errno.EEXIST, "it is there already: choose another name", str(out))
     out.mkdir(parents=True)
     # Without a logger of its own SB3 leaves a folder of logs behind in the system's temporary one.
     model.set_logger(Logger(folder=None, output_formats=[]))
@@ -86,9 +89,16 @@ def defaults(algorithm: str, task: str) -> dict[str, Any]:
 
 
 def _model(training: Training, task: str, hyperparameters: Mapping[str, Any]) -> BaseAlgorithm:
-    arguments = {key: _schedule(value) for key, value in hyperparameters.items()}
-    copies = int(arguments.pop("n_envs", 1))
-    vector = DummyVecEnv([lambda: envs.make(task)] * copies)
+    torch.set_num_threads(1)
+    try:
+        return _made(training, task, {key: _schedule(value) for key, value in hyperparameters.items()})
+    except (TypeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ControllerError(f"{training.algorithm} on {task}: {reason}") from error
+
+
+def _made(training: Training, task: str, arguments: dict[str, Any]) -> BaseAlgorithm:
+    vector = DummyVecEnv([lambda: envs.make(task)] * int(arguments.pop("n_envs", 1)))
     noise = arguments.pop("action_noise", None)
     if noise is not None:
         shape = vector.action_space.shape
@@ -101,14 +111,10 @@ def _model(training: Training, task: str, hyperparameters: Mapping[str, Any]) ->
             "features_extractor_kwargs": {"widths": list(training.encoder)},
             "share_features_extractor": True,
         }
-    torch.set_num_threads(1)
-    try:
-        algorithm: Any = ALGORITHMS[training.algorithm]
-        model: BaseAlgorithm = algorithm(
-            "MlpPolicy", vector, seed=training.seed, policy_kwargs=policy_kwargs, device="cpu", **arguments
-        )
-    except (TypeError, AssertionError, ValueError) as error:
-        raise ControllerError(f"{training.algorithm} on {task}: {' '.join(str(error).split())}") from error
+    algorithm: Any = ALGORITHMS[training.algorithm]
+    model: BaseAlgorithm = algorithm(
+        "MlpPolicy", vector, seed=training.seed, policy_kwargs=policy_kwargs, device="cpu", **arguments
+    )
     return model
 
 

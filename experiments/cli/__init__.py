@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from experiments.cli import controllers, sweeps, tasks
+from experiments.cli import controllers, paper, sweeps, tasks
 
 app = typer.Typer(
     name="prunectl",
@@ -23,6 +23,7 @@ app.command()(controllers.prune)
 app.command()(controllers.evaluate)
 app.command()(sweeps.sweep)
 app.command()(sweeps.report)
+app.command()(paper.reproduce)
 app.command()(controllers.train)
 
 

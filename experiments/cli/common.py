@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.seeds import MOST_SEED
+
 if TYPE_CHECKING:
     from agents import Loaded
 
 Checkpoint = Annotated[
-    str, typer.Argument(metavar="CKPT", help="An SB3 .zip, an rl-zoo run folder, a bundled name, or hf://user/name.")
+    str,
+    typer.Argument(
+        metavar="CKPT", help="An SB3 .zip, an rl-zoo run folder, a TD-MPC .pt, a bundled name, or hf://user/name."
+    ),
 ]
 Task = Annotated[str | None, typer.Option("--task", metavar="ID", help="The task; default: what the checkpoint names.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Unpickle what the checkpoint holds: it can run any code.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N")]
 
 
 def say(line: str) -> None:
@@ -47,6 +52,7 @@ def load(reference: str, task: str | None, trust: bool) -> tuple[Loaded, str | N
         TaskError: no such task.
     """
     import torch
+    from sb3_contrib.common.wrappers import TimeFeatureWrapper
 
     import agents
     import envs
@@ -54,13 +60,15 @@ def load(reference: str, task: str | None, trust: bool) -> tuple[Loaded, str | N
 
     torch.set_num_threads(1)
     loaded = agents.load(reference, trust=trust)
-    named = task or loaded.task
+    named = loaded.task_to_run(task, trust)
     if named is None:
         return loaded, None
     today, remark = envs.resolve(named)
     if remark:
         say(remark)
-    with environments(today, 1, loaded.controller):
+    with environments(today, 1, loaded.controller) as (env,):
+        if isinstance(env, TimeFeatureWrapper):
+            say(f"{loaded.name} observes one number more than {today} gives: the share of the episode that is left")
         return loaded, today
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from experiments.cli.common import Checkpoint, Json, Seed, Task, Trust, check_output, emit, load, load_for_task, say
+from experiments.seeds import MOST_EPISODE_SEED
 
 #: The word that stands for uniformly random actions where `evaluate` takes a checkpoint.
 RANDOM = "random"
@@ -53,7 +55,10 @@ def prune(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where the smaller controller goes.")],
     task: Task = None,
     grouping: Annotated[str, typer.Option(help="global, layer, component, stock-global, stock-local.")] = "component",
-    importance: Annotated[str, typer.Option(help="magnitude, random, taylor, activation, surgeon.")] = "surgeon",
+    importance: Annotated[
+        str | None,
+        typer.Option(help="magnitude, random, taylor, activation, surgeon.  [default: surgeon; stock: magnitude]"),
+    ] = None,
     allocation: Annotated[str, typer.Option(help="uniform, ranked.")] = "uniform",
     recovery: Annotated[str, typer.Option(help="none, reconstruct.")] = "reconstruct",
     seed: Seed = 0,
@@ -65,16 +70,22 @@ def prune(
     import time
     from dataclasses import asdict
 
+    from agents import ControllerError
     from experiments.calibration import calibrate
     from experiments.provenance import command_line, versions
     from pruning import Method, PruningError
     from pruning import prune as prune_controller
 
-    method = Method(grouping, importance, allocation, recovery)
+    own = "magnitude" if grouping.startswith("stock-") else "surgeon"
+    method = Method(grouping, importance or own, allocation, recovery)
     if not 0 <= sparsity < 1:
         raise PruningError(f"sparsity {sparsity:g} is outside [0, 1): it is the share of parameters to remove")
     check_output(out, force)
     loaded, today = load_for_task(checkpoint, task, trust)
+    if out.suffix != loaded.controller.suffix:
+        raise ControllerError(f"{out}: this controller is saved as a {loaded.controller.suffix} file: name it so")
+    if sys.stderr.isatty():
+        say(f"measuring {loaded.name} on {today} ...")
     started = time.perf_counter()
     calibration = calibrate(loaded.controller, today, seed)
     calibrated = time.perf_counter()
@@ -123,7 +134,10 @@ def evaluate(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint, or 'random' for random actions.")],
     task: Task = None,
     episodes: Annotated[int, typer.Option(min=1, metavar="N")] = 20,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Environment seed of the first episode.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=MOST_EPISODE_SEED, metavar="N", help="Environment seed of the first episode."),
+    ] = 0,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:

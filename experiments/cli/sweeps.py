@@ -12,6 +12,7 @@ import typer
 from experiments.cli.common import Trust, say
 
 if TYPE_CHECKING:
+    from experiments.config import SweepConfig
     from experiments.store import Store
     from experiments.sweep import Failure, ToDo, Work
 
@@ -36,8 +37,7 @@ def sweep(
     import torch
 
     from experiments.config import ConfigError, load_config
-    from experiments.store import Store
-    from experiments.sweep import load_work, still_to_do, write_record
+    from experiments.sweep import load_work
 
     if workers and scheduler:
         raise ConfigError("--workers and --scheduler exclude each other: a running cluster has its own workers")
@@ -47,12 +47,36 @@ def sweep(
     if dry_run:
         _list_cells(load_work(settings, trust, say), folder, workers)
         return
+    with completed(settings, folder, folder, workers, scheduler, trust) as (_, _, failures):
+        pass
+    if failures:
+        raise typer.Exit(1)
+    print(folder / "results.csv")
+
+
+@contextmanager
+def completed(
+    settings: SweepConfig,
+    folder: Path,
+    results: Path,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    trust: bool = False,
+) -> Iterator[tuple[Store, Work, list[Failure]]]:
+    """Compute what of a sweep the store in ``folder`` lacks, and give the store, still open, with all that failed.
+
+    The record of the sweep and the exports go to ``results``.
+    """
+    from experiments.store import Store
+    from experiments.sweep import load_work, still_to_do, write_record
+
     with Store.writing(folder) as store:
         work = load_work(settings, trust, say)
-        write_record(folder, settings, work)
+        results.mkdir(parents=True, exist_ok=True)
+        write_record(results, settings, work)
         to_do = still_to_do(work, store)
         total, left = len(work.cells), len(to_do.cells)
-        say(f"{total} cells, {total - left} done already, results go to {folder}")
+        say(f"{total} cells, {total - left} done already, results go to {results}")
         try:
             failures = _compute(work, to_do, store, workers, scheduler) if to_do else []
         except KeyboardInterrupt:
@@ -60,13 +84,12 @@ def sweep(
             say(f"stopped: {total - left} of {total} cells are done; the same command goes on from here")
             raise typer.Exit(1) from None
         finally:
-            store.export()
-    for failure in failures:
-        say(f"failed: {failure.cell}: {failure.error}")
-    if failures:
-        say(f"{len(failures)} of {total} cells failed; the same command tries them again")
-        raise typer.Exit(1)
-    print(folder / "results.csv")
+            store.export(results)
+        for failure in failures:
+            say(f"failed: {failure.cell}: {failure.error}")
+        if failures:
+            say(f"{len(failures)} of {total} cells failed; the same command tries them again")
+        yield store, work, failures
 
 
 def report(
@@ -82,7 +105,8 @@ def report(
 
 
 def _compute(work: Work, to_do: ToDo, store: Store, workers: int | None, scheduler: str | None) -> list[Failure]:
-    from experiments.sweep import local_workers, remote_workers, run
+    from experiments.sweep import run
+    from experiments.workers import local_workers, remote_workers
 
     total = len(work.cells)
     with (

@@ -47,7 +47,7 @@ def list_agents(as_json: Json = False) -> None:
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """Stable-Baselines3 zips at most `DEPTH` folders down, without hidden folders and the bundled ones."""
+    """Stable-Baselines3 zips and tensors at most `DEPTH` folders down, without hidden folders and the bundled ones."""
     import os
     import zipfile
 
@@ -59,10 +59,10 @@ def find_checkpoints(folder: Path) -> list[Path]:
         if here.resolve() == ZOO or len(here.relative_to(folder).parts) >= DEPTH:
             folders.clear()
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in (here / name for name in sorted(files) if name.endswith(".zip")):
+        for path in (here / name for name in sorted(files) if name.endswith((".zip", ".pt"))):
             try:
-                with zipfile.ZipFile(path) as archive:
-                    if {"data", "policy.pth"} <= set(archive.namelist()):
+                with zipfile.ZipFile(path) as archive:  # which a .pt is as well
+                    if path.suffix == ".pt" or {"data", "policy.pth"} <= set(archive.namelist()):
                         found.append(path)
             except (zipfile.BadZipFile, OSError):
                 continue  # some other file: only checkpoints are listed

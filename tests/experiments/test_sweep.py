@@ -24,7 +24,8 @@ from experiments.config import ConfigError, SweepConfig, load_config
 from experiments.evaluator import evaluate, evaluate_random
 from experiments.seeds import reported_seeds
 from experiments.store import FILE, Store
-from experiments.sweep import Failure, ToDo, Work, estimate, load_work, local_workers, resolved, run, still_to_do
+from experiments.sweep import Failure, ToDo, Work, estimate, load_work, resolved, run, still_to_do
+from experiments.workers import local_workers
 from tests.conftest import SaveTiny
 
 

@@ -1,0 +1,58 @@
+"""``reproduce``: the paper's figures and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.cli.common import columns, say
+
+if TYPE_CHECKING:
+    from experiments.config import SweepConfig
+    from experiments.store import Store
+    from experiments.sweep import Failure, Work
+
+
+def reproduce(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which, or all; without a name they are listed.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer trainings, sparsities and episodes: minutes.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where results go; default: out/paper or out/paper-quick."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes; default: one a core.")
+    ] = None,
+) -> None:
+    """Compute, draw and tabulate what the paper shows. The same command goes on where it stopped."""
+    import torch
+
+    from experiments.cli.sweeps import completed
+    from experiments.paper.catalogue import CATALOGUE, chosen, config_of
+    from experiments.paper.catalogue import reproduce as make
+
+    if not names:
+        print(columns([[entry.name, entry.summary] for entry in CATALOGUE]))
+        return
+    torch.set_num_threads(1)
+    folder = out or Path("out") / ("paper-quick" if quick else "paper")
+    failed: list[Failure] = []
+
+    @contextmanager
+    def compute(settings: SweepConfig, results: Path) -> Iterator[tuple[Store, Work]]:
+        with completed(settings, folder, results, workers) as (store, work, failures):
+            failed.extend(failures)
+            yield store, work
+
+    for entry in chosen(names):
+        say(f"{entry.name}: {entry.summary}")
+        for path in make(entry, config_of(entry, quick), folder / entry.name, compute):
+            print(path)
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""The paper, reproduced: what `prunectl reproduce` computes, draws and says."""

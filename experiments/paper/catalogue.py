@@ -1,0 +1,134 @@
+"""The reproductions by name: what each computes, what it should look like, and how it is made."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from experiments.config import ConfigError, SweepConfig, load_config
+from experiments.paper.budget import write_budget
+from experiments.paper.components import write_components
+from experiments.paper.groups import write_groups
+from experiments.paper.returns import write_returns
+from experiments.paper.unrefitted import write_unrefitted
+from experiments.paper.writing import write_file
+from experiments.store import Store
+from experiments.sweep import Work
+
+#: Makes a reproduction's outputs from its config, in a folder.
+Make = Callable[[Path, Path, "Compute"], list[Path]]
+#: Computes what of a sweep is missing, leaves its record and exports in a folder, and gives what it made.
+Compute = Callable[[SweepConfig, Path], AbstractContextManager[tuple[Store, Work]]]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """``expected`` says what the outputs should look like; it is written beside what ``make`` gives."""
+
+    name: str
+    summary: str
+    expected: str
+    make: Make
+
+
+def _alone(write: Callable[[Path, Path], list[Path]]) -> Make:
+    """Made from the controllers alone: ``write`` takes the config and the folder."""
+    return lambda config, folder, compute: write(config, folder)
+
+
+def _swept(draw: Callable[[Store, Work, Path], list[Path]]) -> Make:
+    """Made from a sweep, which is computed first as far as the store lacks it."""
+
+    def make(config: Path, folder: Path, compute: Compute) -> list[Path]:
+        with compute(load_config(config), folder) as (store, work):
+            return draw(store, work, folder)
+
+    return make
+
+
+CATALOGUE = (
+    Reproduction(
+        "groups",
+        "the whole-controller graph and the component graph, of TD-MPC and of SAC",
+        "`overview` has a row a controller and graph, `groups` a row a group. In TD-MPC one unit of the latent "
+        "touches 7 layers of all 6 components, and 1,666 parameters leave with it, five times as many as with any "
+        "other; SAC without a shared encoder has no such group. Both graphs find the same groups of layers. They "
+        "differ in what they know of them: Torch-Pruning ranks all units in one pool, the component graph has a pool"
+        " for each component and one for the latent. `graph-*` shows both, `group-sizes` the bars.",
+        _alone(write_groups),
+    ),
+    Reproduction(
+        "reward-vs-sparsity",
+        "TD-MPC's return and planning rate against sparsity: stock global, stock local, component-aware",
+        "In `reward-vs-sparsity` the solid lines (refitted) stay at the dense controller's return (grey line) far "
+        "longer than the dashed ones. On CartPoleSwingUp component + surgeon + reconstruct holds to 0.95 and the "
+        "stock pruners, refitted too, to 0.8; on Pendulum all three hold to 0.95. Of the dashed lines component + "
+        "activation + ranked holds longest; component + surgeon falls early, since its scores count on a refit. "
+        "Below: decisions a second double by 0.9, whichever method. `summary` has s95 with the trainings pooled, "
+        "`summary_by_training` each on its own, `normalised` the normalised return at every sparsity, `rates` what "
+        "the lower panels show.",
+        _swept(write_returns),
+    ),
+    Reproduction(
+        "without-recovery",
+        "component-aware pruning of TD-MPC with nothing refitted: what importance and allocation do",
+        "What counts is how many units the latent keeps (`flow-widths`). Uniform allocation cuts it like everything "
+        "else, to 26 of 50 at 0.7; `ranked` spares it, to between 33 and 38, and its lines fall later. Magnitude "
+        "does not see that the latent matters, so ranking by it spares nothing. At equal widths (uniform) activation"
+        " mostly beats surgeon, whose order takes for granted that what is left is refitted.",
+        _swept(write_unrefitted),
+    ),
+    Reproduction(
+        "components",
+        "one component of TD-MPC, or its latent, pruned at a time: which of them the return depends on",
+        "A panel a component and one for the latent's flow. Dashed lines (no recovery) fall at very different "
+        "sparsities: the latent and what writes it first, the reward and the critics late or never. Solid lines "
+        "(refitted) hold nearly everywhere. A ranking that trades units of one component for another's cannot know "
+        "that; `components` has s95 of each.",
+        _swept(write_components),
+    ),
+    Reproduction(
+        "budget",
+        "what a smaller TD-MPC saves: parameters, arithmetic, bytes, planning rate, return",
+        "A row a task and sparsity. At 0.9 a tenth of the bytes is left, a decision takes less than a tenth of the "
+        "multiply-accumulates and a third to a fifth of the time, and the return is the dense controller's.",
+        _swept(write_budget),
+    ),
+)
+
+
+def chosen(names: Sequence[str]) -> list[Reproduction]:
+    """The reproductions of these names, in the catalogue's order; ``all`` means all of them.
+
+    Raises:
+        ConfigError: there is no such reproduction.
+    """
+    known = [entry.name for entry in CATALOGUE]
+    for name in names:
+        if name not in (*known, "all"):
+            near = difflib.get_close_matches(name, known, n=1)
+            offer = f"did you mean '{near[0]}'? " if near else ""
+            raise ConfigError(f"unknown reproduction '{name}': {offer}there are {', '.join(known)}, or all")
+    return [entry for entry in CATALOGUE if entry.name in names or "all" in names]
+
+
+def config_of(entry: Reproduction, quick: bool) -> Path:
+    """The reproduction's config, or that of its quick form."""
+    folder = resources.files("experiments") / "configs" / "paper"
+    return Path(str((folder / "quick" if quick else folder) / f"{entry.name}.yaml"))
+
+
+def reproduce(entry: Reproduction, config: Path, folder: Path, compute: Compute) -> list[Path]:
+    """Make one reproduction in a folder, and say beside it what it should look like.
+
+    Returns:
+        What was written, in the order of making.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f"# {entry.name}\n\n{entry.summary[0].upper()}{entry.summary[1:]}.\n\n{entry.expected}\n"
+    about = write_file(folder / "about.md", lambda path: path.write_text(text, encoding="utf-8"))
+    return [about, *entry.make(config, folder, compute)]

@@ -1,0 +1,81 @@
+"""How many decisions a second a controller makes, measured on one core."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agents.controller import Controller
+from experiments.sweep import Work
+from pruning import apply, trace
+from pruning.graph import ComponentGraph
+from pruning.plan import describe
+
+#: What decides a pruned controller's widths, and so its rate; the recovery does not.
+CUT = ["grouping", "importance", "allocation"]
+#: Processor time that one controller is measured for, and decisions that warm it up.
+SECONDS, WARM_UP = 0.4, 3
+
+
+def planning_rates(work: Work, results: pd.DataFrame) -> pd.DataFrame:
+    """A row a dense or pruned controller of a sweep: its columns, parameters and ``decisions_per_second``.
+
+    Measured here and now, one after another, on controllers of the same widths: no result depends on it.
+    """
+    done = results[results["status"] == "done"]
+    kept = ["digest", "controller", "task", *CUT, "sparsity_asked", "sparsity_deployed", "params_deployed"]
+    rows = done.drop_duplicates(["digest", "task", *CUT, "sparsity_asked"])
+    graphs = {digest: trace(controller) for digest, controller in work.controllers.items()}
+    known: dict[tuple[str, str], float] = {}
+
+    def rates() -> Iterator[float]:
+        for row in rows.to_dict("records"):
+            digest, components = row["digest"], row["components"]
+            if (digest, components) not in known:
+                widths = widths_of(graphs[digest], json.loads(components))
+                small = of_widths(work.controllers[digest], graphs[digest], widths)
+                known[digest, components] = decisions_per_second(small)
+            yield known[digest, components]
+
+    measured = list(rates())
+    return rows[kept].assign(decisions_per_second=measured).drop(columns="digest").reset_index(drop=True)
+
+
+def widths_of(graph: ComponentGraph, components: Mapping[str, Any]) -> dict[str, int]:
+    """Width of each group, from the widths of the components' linear layers (a cell's ``components``)."""
+    layers: dict[str, list[str]] = {}
+    for path, component in graph.layer_component.items():
+        layers.setdefault(component, []).append(path)
+    widths = {}
+    for group in graph.groups.values():
+        component = graph.layer_component[group.producers[0]]
+        place = layers[component].index(group.producers[0])
+        widths[group.name] = int(components[component]["widths_pruned"][place])
+    return widths
+
+
+def of_widths(controller: Controller, graph: ComponentGraph, widths: Mapping[str, int]) -> Controller:
+    """The controller with the first so many units of each group: as fast as any other of these widths."""
+    return apply(describe(graph, {name: tuple(range(width)) for name, width in widths.items()}, 0.0), controller, graph)
+
+
+def decisions_per_second(controller: Controller) -> float:
+    """Decisions for one observation at a time, a second of processor time on one thread: the median decision counts.
+
+    Processor time, so that what else the machine is doing matters little.
+    """
+    shape = controller.observation_space.shape
+    assert shape is not None
+    observation = np.zeros((1, *shape), dtype=np.float32)
+    times: list[float] = []
+    while sum(times[WARM_UP:]) < SECONDS:
+        started = time.process_time()
+        controller.act(observation)
+        times.append(time.process_time() - started)
+    return 1.0 / statistics.median(times[WARM_UP:])

@@ -1,0 +1,94 @@
+"""Return against sparsity, the trainings of a task pooled, and the planning rate that goes with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import figures
+from experiments.curves import Panel, panels, pooled
+from experiments.paper.rates import CUT, planning_rates
+from experiments.paper.writing import write_file, write_table
+from experiments.report import as_markdown, summarise
+from experiments.store import Store
+from experiments.sweep import Work
+from pruning import Method
+
+#: Seed of the bootstrap.
+SEED = 0
+
+
+def write_returns(store: Store, work: Work, folder: Path) -> list[Path]:
+    """Write the figure, s95 a method (pooled and by training), normalised returns and planning rates."""
+    found, results = panels(store), store.results()
+    together = pooled(found)
+    rates = planning_rates(work, results)
+    figure = returns_figure(together, rates)
+    written = [*figures.save(figure, folder / "reward-vs-sparsity")]
+    written += _write_summary(summarise(together), folder / "summary")
+    written += _write_summary(summarise(found), folder / "summary_by_training")
+    normalised = normalised_table(results)
+    written += write_table(
+        normalised,
+        folder / "normalised",
+        {name: ".2f" for name in map(str, normalised.columns) if name.startswith("0.")},
+        "Normalised return by asked sparsity: the mean over the trainings of each one's own.",
+    )
+    return [*written, write_file(folder / "rates.csv", lambda path: rates.to_csv(path, index=False))]
+
+
+def _write_summary(summary: pd.DataFrame, path: Path) -> list[Path]:
+    text = as_markdown(summary) + "\n"
+    return [
+        write_file(path.with_suffix(".csv"), lambda target: summary.to_csv(target, index=False)),
+        write_file(path.with_suffix(".md"), lambda target: target.write_text(text, encoding="utf-8")),
+    ]
+
+
+def normalised_table(results: pd.DataFrame) -> pd.DataFrame:
+    """A row a task and method, a column a sparsity: mean over the trainings of each one's own normalised return."""
+    pruned = results[(results["status"] == "done") & results["grouping"].notna()]
+    labels = [Method(*map(str, row)).label for row in pruned[[*CUT, "recovery"]].to_numpy()]
+    values = pruned.assign(method=labels).groupby(["task", "method", "sparsity_asked"], sort=False)
+    table = values["normalised_return"].mean().unstack("sparsity_asked").sort_index(axis=1)
+    order = list(dict.fromkeys(zip(pruned["task"], labels, strict=True)))
+    table = table.reindex(order).reset_index()
+    return table.rename(columns={name: f"{name:g}" for name in table if isinstance(name, float)})
+
+
+def returns_figure(together: list[Panel], rates: pd.DataFrame) -> Figure:
+    """A column a task: the return above, decisions a second below, against deployed sparsity."""
+    looks = figures.looks_of(together)
+    generator = np.random.default_rng(SEED)
+    columns = len(together)
+    with rc_context(figures.LOOK):
+        figure = Figure(figsize=(3.7 * columns + 0.4, 5.6), layout="constrained")
+        grid = figure.subplots(2, columns, squeeze=False, sharex=True, height_ratios=(3, 2))
+        for (top, bottom), panel in zip(grid.T, together, strict=True):
+            figures.draw_returns(top, panel, "deployed", looks, generator)
+            _draw_rates(bottom, panel, rates, looks)
+            bottom.set_xlabel("deployed sparsity")
+        grid[0, 0].set_ylabel("return")
+        grid[1, 0].set_ylabel("decisions a second, one core")
+        figures.legend(figure, looks, 2 * columns)
+    return figure
+
+
+def _draw_rates(axes: Axes, panel: Panel, rates: pd.DataFrame, looks: dict[Method, dict[str, Any]]) -> None:
+    """A line a cut, the mean over the trainings, from the dense controller on."""
+    here = rates[rates["task"] == panel.task]
+    dense = here.loc[here["grouping"].isna(), "decisions_per_second"].mean()
+    axes.axhline(dense, color="0.35", linewidth=0.8, zorder=1)
+    of_cut = {(method.grouping, method.importance, method.allocation): look for method, look in looks.items()}
+    for cut, look in of_cut.items():
+        rows = here[(here[CUT] == list(cut)).all(axis=1)]
+        means = rows.groupby("sparsity_asked")[["sparsity_deployed", "decisions_per_second"]].mean()
+        x, y = [0.0, *means["sparsity_deployed"]], [dense, *means["decisions_per_second"]]
+        axes.plot(x, y, color=look["color"], marker=look["marker"])
+    axes.set_ylim(bottom=0)

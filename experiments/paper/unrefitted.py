@@ -1,0 +1,50 @@
+"""What importance and allocation do when nothing is refitted: how wide the latent stays, and what that keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments import figures
+from experiments.curves import panels, pooled
+from experiments.paper.rates import CUT, widths_of
+from experiments.paper.writing import write_table
+from experiments.store import Store
+from experiments.sweep import Work
+from pruning import Method, trace
+
+#: Seed of the bootstrap.
+SEED = 0
+REMARK = (
+    "Means over the trainings. `flow_units`: units that the flows between components (TD-MPC: the latent) keep. "
+    "`integrity`: the lowest R\u00b2 among the components' outputs; below 0 is worse than a constant."
+)
+
+
+def write_unrefitted(store: Store, work: Work, folder: Path) -> list[Path]:
+    """Write the figure and the table."""
+    figure = figures.return_figure(pooled(panels(store)), "deployed", np.random.default_rng(SEED))
+    written = [*figures.save(figure, folder / "without-recovery")]
+    formats = {"sparsity_asked": "g", "flow_units": ".0f", "integrity": ".2f", "normalised_return": ".2f"}
+    return written + write_table(flow_widths(store.results(), work), folder / "flow-widths", formats, REMARK)
+
+
+def flow_widths(results: pd.DataFrame, work: Work) -> pd.DataFrame:
+    """A row a task, sparsity and method: units left in the flows, integrity, normalised return."""
+    pruned = results[(results["status"] == "done") & results["grouping"].notna()]
+    graphs = {digest: trace(controller) for digest, controller in work.controllers.items()}
+
+    def units(digest: str, components: str) -> int:
+        widths = widths_of(graphs[digest], json.loads(components))
+        return sum(widths[flow] for flow in graphs[digest].flows)
+
+    table = pruned.assign(
+        method=[Method(*map(str, row)).label for row in pruned[[*CUT, "recovery"]].to_numpy()],
+        flow_units=[units(*row) for row in zip(pruned["digest"], pruned["components"], strict=True)],
+    )
+    groups = table.groupby(["task", "sparsity_asked", "method"], sort=False)
+    means = groups[["flow_units", "integrity", "normalised_return"]].mean().reset_index()
+    return means.sort_values(["task", "sparsity_asked"], kind="stable", ignore_index=True)

@@ -1,0 +1,51 @@
+"""Tables and texts of the reproductions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from agents.files import replacing
+
+#: How numbers are shown where a table says nothing else.
+_PLAIN: Mapping[str, str] = {}
+
+
+def markdown(table: pd.DataFrame, formats: Mapping[str, str] = _PLAIN) -> str:
+    """A Markdown table; ``formats`` has the format of a column's numbers (``",.0f"``), empty cells become a dash."""
+    shown = {name: [_cell(value, formats.get(str(name), "")) for value in table[name]] for name in table}
+    numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
+    lines = [list(map(str, table.columns)), ["---:" if number else "---" for number in numeric]]
+    lines += [list(row) for row in zip(*shown.values(), strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def write_table(table: pd.DataFrame, path: Path, formats: Mapping[str, str] = _PLAIN, remark: str = "") -> list[Path]:
+    """Write ``path.csv`` with all digits and ``path.md`` for reading, with a remark below."""
+    written = []
+    for ending, write in (
+        (".csv", lambda target: table.to_csv(target, index=False)),
+        (".md", lambda target: target.write_text(_page(table, formats, remark), encoding="utf-8")),
+    ):
+        written.append(write_file(path.with_name(path.name + ending), write))
+    return written
+
+
+def write_file(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Write a file whole or not at all."""
+    with replacing(path) as temporary:
+        write(temporary)
+    return path
+
+
+def _page(table: pd.DataFrame, formats: Mapping[str, str], remark: str) -> str:
+    return markdown(table, formats) + (f"\n{remark}\n" if remark else "")
+
+
+def _cell(value: Any, form: str) -> str:
+    if pd.isna(value):
+        return "-"
+    return format(value, form) if form else str(value)
