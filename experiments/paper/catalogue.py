@@ -13,6 +13,7 @@ from experiments.config import ConfigError, SweepConfig, load_config
 from experiments.paper.budget import write_budget
 from experiments.paper.components import write_components
 from experiments.paper.groups import write_groups
+from experiments.paper.isolated import write_isolated
 from experiments.paper.returns import write_returns
 from experiments.paper.unrefitted import write_unrefitted
 from experiments.paper.writing import write_file
@@ -97,6 +98,15 @@ CATALOGUE = (
         "A row a task and sparsity. At 0.9 a tenth of the bytes is left, a decision takes less than a tenth of the "
         "multiply-accumulates and a third to a fifth of the time, and the return is the dense controller's.",
         _swept(write_budget),
+    ),
+    Reproduction(
+        "isolated",
+        "what it would buy if each reader of a latent dropped the units that it does not need, on its own",
+        "A row a flow and damage. In TD-MPC the readers need nearly as many units each as all together, but not the "
+        "same ones: the writers would have to make up to three times as many, and the layers around the latent come "
+        "out no smaller (`ratio` about 1 and above). In an encoder shared by actor and critics it would save a few "
+        "percent of them. That is why flows are coupled here.",
+        _alone(write_isolated),
     ),
 )
 
