@@ -201,8 +201,10 @@ def test_a_plans_arithmetic_is_what_its_products_do(monkeypatch: pytest.MonkeyPa
 def test_configs_read_and_the_quick_ones_are_part_of_the_full_ones() -> None:
     for entry in CATALOGUE:
         full, quick = config_of(entry, False), config_of(entry, True)
-        if "sparsities" not in yaml.safe_load(full.read_text()):
-            assert yaml.safe_load(full.read_text()) == yaml.safe_load(quick.read_text())
+        plain, shorter = (yaml.safe_load(path.read_text()) for path in (full, quick))
+        if "sparsities" not in plain:
+            assert set(shorter.pop("controllers")) <= set(plain.pop("controllers"))
+            assert shorter == plain
             continue
         whole, part = load_config(full), load_config(quick)
         assert set(part.sparsities) <= set(whole.sparsities)
