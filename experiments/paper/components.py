@@ -76,12 +76,12 @@ def components_figure(together: list[Panel]) -> Figure:
         for number, (axes, panel) in enumerate(zip(grid, together, strict=False)):
             figures.draw_returns(axes, panel, "asked", looks, generator)
             axes.set_title(scope_title(str(panel.only)))
-            axes.tick_params(labelbottom=number + columns >= len(together))
+            lowest = number + columns >= len(together)
+            axes.tick_params(labelbottom=lowest)
+            axes.set(xlabel="its own sparsity" if lowest else "", ylabel="return" if number % columns == 0 else "")
         for axes in grid[len(together) :]:
             axes.set_visible(False)
         figure.suptitle(f"{together[0].task}: one component pruned, the others dense", fontsize=9)
-        figure.supxlabel("sparsity of that component alone", fontsize=8)
-        figure.supylabel("return", fontsize=8)
         figures.legend(figure, looks, 4)
     return figure
 
