@@ -87,16 +87,16 @@ CATALOGUE = (
         "components",
         "one component of TD-MPC, or its latent, pruned at a time: which of them the return depends on",
         "A panel a component and one for the latent's flow. Dashed lines (no recovery) fall at very different "
-        "sparsities: the latent and what writes it first, the reward and the critics late or never. Solid lines "
-        "(refitted) hold nearly everywhere. A ranking that trades units of one component for another's cannot know "
-        "that; `components` has s95 of each.",
+        "sparsities: the latent at once, then what writes it (encoder, dynamics), the critics late, reward and actor "
+        "hardly at all. Solid lines (refitted) hold to 0.9 but for the latent. A ranking that trades units of one "
+        "component for another's cannot know that; `components` has s95 of each.",
         _swept(write_components),
     ),
     Reproduction(
         "budget",
         "what a smaller TD-MPC saves: parameters, arithmetic, bytes, planning rate, return",
-        "A row a task and sparsity. At 0.9 a tenth of the bytes is left, a decision takes less than a tenth of the "
-        "multiply-accumulates and a third to a fifth of the time, and the return is the dense controller's.",
+        "A row a task and sparsity. At 0.9 a tenth of the bytes and of a decision's multiply-accumulates is left, a "
+        "decision takes less than half the time, and the return is the dense controller's.",
         _swept(write_budget),
     ),
     Reproduction(
