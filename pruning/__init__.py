@@ -4,7 +4,7 @@ from pruning.errors import PruningError
 from pruning.graph import ComponentGraph
 from pruning.importance import Scores, score
 from pruning.method import ALLOCATIONS, GROUPINGS, IMPORTANCES, RECOVERIES, Method
-from pruning.pipeline import Calibration, Pruned, plan_for, prune
+from pruning.pipeline import Calibration, Pruned, check_sparsity, plan_for, prune
 from pruning.plan import PruningPlan, make_plan
 from pruning.recovery import reconstruct
 from pruning.surgery import apply
@@ -23,6 +23,7 @@ __all__ = [
     "PruningPlan",
     "Scores",
     "apply",
+    "check_sparsity",
     "make_plan",
     "plan_for",
     "prune",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import torch
 from numpy.typing import NDArray
 
 from agents.controller import Batch, Controller
@@ -52,27 +53,31 @@ class Pruned(Generic[C]):
         return integrity(self.fidelity)
 
 
+def check_sparsity(sparsity: float) -> None:
+    """Raise PruningError unless the sparsity lies in [0, 1)."""
+    if not 0 <= sparsity < 1:
+        raise PruningError(f"sparsity {sparsity:g} is outside [0, 1): it is the share of parameters to remove")
+
+
 def plan_for(
     controller: Controller,
     graph: ComponentGraph,
     method: Method,
     sparsity: float,
-    calibration: Calibration,
+    inputs: Sequence[torch.Tensor],
     seed: int = 0,
     min_width: int = 1,
     scores: Scores | None = None,
     only: str | None = None,
 ) -> PruningPlan:
-    """The plan of a method; ``scores`` spares computing them again for another sparsity.
+    """The plan of a method, on what the dataflow takes; ``scores`` spares computing them for another sparsity.
 
     Raises:
         PruningError: a sparsity outside [0, 1), or one that cannot be met.
     """
-    if not 0 <= sparsity < 1:
-        raise PruningError(f"sparsity {sparsity:g} is outside [0, 1): it is the share of parameters to remove")
+    check_sparsity(sparsity)
     if only is not None and method.stock:
         raise PruningError(f"grouping '{method.grouping}' knows no components, so it cannot prune '{only}' alone")
-    inputs = controller.inputs(calibration.observations, calibration.actions)
     if method.stock:
         return stock_plan(controller, graph, inputs, sparsity, method.grouping == "stock-global")
     if scores is None:
@@ -106,13 +111,14 @@ def prune(
         PruningError: the sparsity cannot be met, or the networks cannot be traced.
     """
     graph = trace(controller)
+    # Once for plan and recovery: a world model imagines its latents for it.
+    inputs = controller.inputs(calibration.observations, calibration.actions)
     started = time.perf_counter()
-    plan = plan_for(controller, graph, method, sparsity, calibration, seed, min_width, scores, only)
+    plan = plan_for(controller, graph, method, sparsity, inputs, seed, min_width, scores, only)
     planned = time.perf_counter()
     small = apply(plan, controller, graph)
     cut = time.perf_counter()
     if method.recovery == "reconstruct" and sparsity > 0:
-        inputs = controller.inputs(calibration.observations, calibration.actions)
         small = reconstruct(small, controller, graph, plan, inputs)
     recovered = time.perf_counter()
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)

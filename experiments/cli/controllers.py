@@ -73,13 +73,12 @@ def prune(
     from agents import ControllerError
     from experiments.calibration import calibrate
     from experiments.provenance import command_line, versions
-    from pruning import Method, PruningError
+    from pruning import Method, check_sparsity
     from pruning import prune as prune_controller
 
     own = "magnitude" if grouping.startswith("stock-") else "surgeon"
     method = Method(grouping, importance or own, allocation, recovery)
-    if not 0 <= sparsity < 1:
-        raise PruningError(f"sparsity {sparsity:g} is outside [0, 1): it is the share of parameters to remove")
+    check_sparsity(sparsity)
     check_output(out, force)
     loaded, today = load_for_task(checkpoint, task, trust)
     if out.suffix != loaded.controller.suffix:
