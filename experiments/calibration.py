@@ -49,7 +49,7 @@ def calibrate(controller: Controller, task: str, seed: int = 0) -> Calibration:
         ControllerError: the controller's spaces are not the task's, or its actions are not numbers.
     """
     horizon = envs.lookup(task).horizon
-    steps, broken_off = (PLANNED_STEPS, PLANNED_STARTS) if _plans(controller) else (STEPS, STARTS)
+    steps, broken_off = (PLANNED_STEPS, PLANNED_STARTS) if plans(controller) else (STEPS, STARTS)
     fitted = min(max(math.ceil(steps / horizon / len(DISTURBANCES)), 2), MOST_EPISODES)
     held_out = max(fitted // 4, 1)
     starts = broken_off if horizon > 2 * START_STEPS else 0
@@ -67,7 +67,8 @@ def calibrate(controller: Controller, task: str, seed: int = 0) -> Calibration:
     return Calibration(observations, actions, *kept_back)
 
 
-def _plans(controller: Controller) -> bool:
+def plans(controller: Controller) -> bool:
+    """Whether it searches for its action in a model, so that a decision is dear."""
     return isinstance(controller, TDMPCController)
 
 

@@ -14,6 +14,7 @@ import torch
 from agents.controller import Controller
 from experiments.calibration import calibrate
 from experiments.evaluator import Episodes, evaluate, evaluate_random
+from experiments.loop import TaskLoop
 from experiments.seeds import reported_seeds
 from pruning import Calibration, Method, PruningPlan, Scores, prune, score, trace
 from pruning.plan import describe
@@ -132,6 +133,7 @@ def run_pruned(controller: Controller, calibration: Calibration, scores: Scores 
         min_width=cell.min_width,
         scores=scores,
         only=cell.only,
+        loop=TaskLoop(cell.subject.task, cell.seed),
     )
     return _measured(pruned.controller, pruned.plan, pruned.integrity, pruned.seconds, cell)
 

@@ -27,9 +27,8 @@ def fidelities(
         reduced = read(small.dataflow(), select_inputs(inputs, graph, plan.kept)).results
     found = {}
     for name, output in reduced.items():
-        wanted = dense[name].double()
-        if wanted.shape != output.shape:
-            wanted = wanted[:, _kept_outputs(name, graph, plan)]
+        kept = kept_outputs(name, graph, plan)
+        wanted = (dense[name] if kept is None else dense[name][:, kept]).double()
         error = ((output.double() - wanted) ** 2).sum()
         spread = ((wanted - wanted.mean(dim=0)) ** 2).sum()
         found[name] = float(1 - error / spread.clamp_min(1e-12))
@@ -41,10 +40,9 @@ def integrity(fidelity: Mapping[str, float]) -> float:
     return min(fidelity.values())
 
 
-def _kept_outputs(component: str, graph: ComponentGraph, plan: PruningPlan) -> torch.Tensor:
-    flow = next(
-        name
-        for name in graph.flows
-        if any(graph.layer_component[layer] == component for layer in graph.groups[name].producers)
-    )
-    return torch.tensor(plan.kept[flow])
+def kept_outputs(component: str, graph: ComponentGraph, plan: PruningPlan) -> torch.Tensor | None:
+    """Which of a component's outputs are left, where they are a flow; None for outputs that are never pruned."""
+    for name in graph.flows:
+        if any(graph.layer_component[layer] == component for layer in graph.groups[name].producers):
+            return torch.tensor(plan.kept[name])
+    return None

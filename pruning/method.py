@@ -12,7 +12,7 @@ from pruning.importance import IMPORTANCES as _IMPORTANCES
 GROUPINGS = ("global", "layer", "component", "stock-global", "stock-local")
 IMPORTANCES = tuple(_IMPORTANCES)
 ALLOCATIONS = ("uniform", "ranked")
-RECOVERIES = ("none", "reconstruct")
+RECOVERIES = ("none", "reconstruct", "distill", "scratch")
 
 #: Goes up whenever the same names begin to mean another computation; part of a cell's identity.
 VERSION = "1"
@@ -47,6 +47,11 @@ class Method:
     def stock(self) -> bool:
         """Whether the plan is Torch-Pruning's own."""
         return self.grouping.startswith("stock-")
+
+    @property
+    def looks_at_task(self) -> bool:
+        """Whether the recovery runs episodes of the task."""
+        return self.recovery in ("distill", "scratch")
 
     @property
     def label(self) -> str:

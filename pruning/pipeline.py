@@ -17,7 +17,7 @@ from pruning.graph import ComponentGraph
 from pruning.importance import Scores, score
 from pruning.method import Method
 from pruning.plan import PruningPlan, make_plan
-from pruning.recovery import reconstruct
+from pruning.recovery import Budget, Loop, Progress, distill, reconstruct, redrawn
 from pruning.stock import stock_plan
 from pruning.surgery import apply
 from pruning.trace import trace
@@ -40,12 +40,16 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Pruned(Generic[C]):
-    """A smaller controller, what was done to it, how faithful it is, and how long each stage took."""
+    """A smaller controller, what was done to it, how faithful it is, and how long each stage took.
+
+    ``returns`` are the mean validation returns before and after a recovery that looks at them, None otherwise.
+    """
 
     controller: C
     plan: PruningPlan
     fidelity: Mapping[str, float]
     seconds: Mapping[str, float]
+    returns: tuple[float, float] | None = None
 
     @property
     def integrity(self) -> float:
@@ -94,6 +98,9 @@ def prune(
     min_width: int = 1,
     scores: Scores | None = None,
     only: str | None = None,
+    loop: Loop | None = None,
+    budget: Budget | None = None,
+    told: Progress = lambda share: None,
 ) -> Pruned[C]:
     """Trace, score, allocate, plan, apply, recover.
 
@@ -106,10 +113,15 @@ def prune(
         min_width: no layer falls below it.
         scores: what `score` gave for this controller, importance, calibration and seed, if it is there already.
         only: a component or a flow to prune alone; ``sparsity`` is then its own.
+        loop: the task, for a recovery that looks at it.
+        budget: how long such a recovery may go on.
+        told: how far it is.
 
     Raises:
-        PruningError: the sparsity cannot be met, or the networks cannot be traced.
+        PruningError: the sparsity cannot be met, the networks cannot be traced, or the recovery needs a loop.
     """
+    if method.looks_at_task and loop is None:
+        raise PruningError(f"recovery '{method.recovery}' needs the control task: pass a loop")
     graph = trace(controller)
     # Once for plan and recovery: a world model imagines its latents for it.
     inputs = controller.inputs(calibration.observations, calibration.actions)
@@ -118,10 +130,17 @@ def prune(
     planned = time.perf_counter()
     small = apply(plan, controller, graph)
     cut = time.perf_counter()
-    if method.recovery == "reconstruct" and sparsity > 0:
+    returns = None
+    if sparsity > 0 and method.recovery == "scratch":
+        small = redrawn(small, seed)
+    elif sparsity > 0 and method.recovery != "none":
         small = reconstruct(small, controller, graph, plan, inputs)
-    recovered = time.perf_counter()
+    if sparsity > 0 and loop is not None and method.looks_at_task:
+        seen = calibration.observations, calibration.actions
+        recovered = distill(small, controller, graph, plan, *seen, loop, seed, budget, told)
+        small, returns = recovered.controller, (recovered.before, recovered.after)
+    done = time.perf_counter()
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
     fidelity = fidelities(small, controller, graph, plan, held_out)
-    seconds = {"plan": planned - started, "surgery": cut - planned, "recovery": recovered - cut}
-    return Pruned(small, plan, fidelity, seconds)
+    seconds = {"plan": planned - started, "surgery": cut - planned, "recovery": done - cut}
+    return Pruned(small, plan, fidelity, seconds, returns)

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.common import Checkpoint, Json, Seed, Task, Trust, check_output, emit, load, load_for_task, say
+from experiments.cli.common import (
+    Checkpoint,
+    Json,
+    Seed,
+    Task,
+    Trust,
+    check_output,
+    emit,
+    load,
+    load_for_task,
+    progress,
+    say,
+)
 from experiments.seeds import MOST_EPISODE_SEED
+
+if TYPE_CHECKING:
+    from pruning.recovery import Budget
 
 #: The word that stands for uniformly random actions where `evaluate` takes a checkpoint.
 RANDOM = "random"
@@ -60,7 +75,10 @@ def prune(
         typer.Option(help="magnitude, random, taylor, activation, surgeon.  [default: surgeon; stock: magnitude]"),
     ] = None,
     allocation: Annotated[str, typer.Option(help="uniform, ranked.")] = "uniform",
-    recovery: Annotated[str, typer.Option(help="none, reconstruct.")] = "reconstruct",
+    recovery: Annotated[str, typer.Option(help="none, reconstruct, distill, scratch.")] = "reconstruct",
+    budget: Annotated[
+        str | None, typer.Option(metavar="N|Ts", help="How long distill may take: batches (24000) or seconds (60s).")
+    ] = None,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
     as_json: Json = False,
@@ -72,6 +90,7 @@ def prune(
 
     from agents import ControllerError
     from experiments.calibration import calibrate
+    from experiments.loop import TaskLoop
     from experiments.provenance import command_line, versions
     from pruning import Method, check_sparsity
     from pruning import prune as prune_controller
@@ -79,6 +98,9 @@ def prune(
     own = "magnitude" if grouping.startswith("stock-") else "surgeon"
     method = Method(grouping, importance or own, allocation, recovery)
     check_sparsity(sparsity)
+    allowed = _budget(budget)
+    if budget is not None and not method.looks_at_task:
+        raise typer.BadParameter(f"--budget: recovery '{recovery}' takes no budget; distill does")
     check_output(out, force)
     loaded, today = load_for_task(checkpoint, task, trust)
     if out.suffix != loaded.controller.suffix:
@@ -88,9 +110,14 @@ def prune(
     started = time.perf_counter()
     calibration = calibrate(loaded.controller, today, seed)
     calibrated = time.perf_counter()
-    pruned = prune_controller(loaded.controller, method, sparsity, calibration, seed=seed)
+    loop = TaskLoop(today, seed)
+    with progress(f"{recovery}ing") as told:
+        pruned = prune_controller(
+            loaded.controller, method, sparsity, calibration, seed=seed, loop=loop, budget=allowed, told=told
+        )
     seconds = {"calibration": calibrated - started, **pruned.seconds}
     plan = pruned.plan
+    validation = None if pruned.returns is None else dict(zip(("before", "after"), pruned.returns, strict=True))
     provenance = {
         "task": today,
         "training_seed": loaded.training_seed,
@@ -99,6 +126,7 @@ def prune(
         "seed": seed,
         "plan": plan.to_json(),
         "fidelity": dict(pruned.fidelity),
+        "validation": validation,
         "command": command_line(),
         "versions": versions(),
     }
@@ -106,6 +134,8 @@ def prune(
         say(remark)
     if not as_json:
         print(f"{loaded.name} on {today}, {method.label}\n{plan}")
+        if validation is not None:
+            print("validation return {before:.1f} before, {after:.1f} after".format(**validation))
         print(f"integrity {pruned.integrity:.3f}, {sum(seconds.values()):.1f} s, written to {out}")
         return
     emit(
@@ -123,6 +153,7 @@ def prune(
             "components": plan.to_json()["components"],
             "fidelity": dict(pruned.fidelity),
             "integrity": pruned.integrity,
+            "validation": validation,
             "seconds": sum(seconds.values()),
             "stages": seconds,
         }
@@ -214,6 +245,21 @@ def _overrides(entries: list[str]) -> dict[str, object]:
         except yaml.YAMLError as error:
             raise typer.BadParameter(f"--set {entry}: the value is not YAML") from error
     return overrides
+
+
+def _budget(text: str | None) -> Budget | None:
+    from pruning.recovery import Budget
+
+    if text is None:
+        return None
+    number = text.removesuffix("s")
+    try:
+        budget = Budget(seconds=float(number)) if number != text else Budget(steps=int(number))
+    except ValueError as error:
+        raise typer.BadParameter(f"--budget {text}: write batches as 24000, or seconds as 60s") from error
+    if not 0 < (budget.seconds or budget.steps or 0) < float("inf"):
+        raise typer.BadParameter(f"--budget {text}: it has to be above 0")
+    return budget
 
 
 def _widths(text: str) -> list[int]:

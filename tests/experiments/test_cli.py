@@ -135,6 +135,20 @@ def test_prune_then_evaluate(prunectl: Prunectl, balancer: Path, tmp_path: Path)
     assert dense["mean_return"] == 500
 
 
+def test_distilling_says_what_it_gained_on_validation_episodes(
+    prunectl: Prunectl, balancer: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "small.zip"
+    asked = ("prune", balancer, "--sparsity", 0.5, "--recovery", "distill", "--budget", 300, "-o", out)
+    data = json_of(prunectl(*asked, "--json"))
+    assert data["validation"]["after"] >= data["validation"]["before"]
+    assert data["validation"]["after"] > 400
+    status, text, _ = prunectl(*asked, "--force")
+    assert status == 0
+    assert f"{data['validation']['after']:.1f} after" in text  # the same seed, the same student
+    assert json_of(prunectl("evaluate", out, "--episodes", 3, "--json"))["mean_return"] > 400
+
+
 def test_prune_prints_its_plan_and_does_not_overwrite(prunectl: Prunectl, balancer: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.zip"
     arguments = ("prune", balancer, "--sparsity", 0.3, "--grouping", "global", "--recovery", "none", "-o", out)
@@ -187,6 +201,18 @@ def test_an_old_task_version_is_mapped_and_said_on_standard_error(prunectl: Prun
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "magic", "-o", "{folder}/o.zip"],
             ["recovery", "magic", "reconstruct"],
+        ),
+        (
+            ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "distill", "--budget", "long", "-o", "{folder}/o.zip"],
+            ["--budget long", "24000", "60s"],
+        ),
+        (
+            ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "distill", "--budget", "0s", "-o", "{folder}/o.zip"],
+            ["--budget 0s", "above 0"],
+        ),
+        (
+            ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "none", "--budget", "60s", "-o", "{folder}/o.zip"],
+            ["--budget", "recovery 'none'", "distill"],
         ),
         (["prune", "{ok}", "--sparsity", "0.5", "-o", "{folder}/no/such/o.zip"], ["no/such", "folder"]),
         (["prune", "{ok}", "--sparsity", "0.5", "-o", "{folder}"], ["folder"]),

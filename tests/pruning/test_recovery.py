@@ -12,7 +12,7 @@ from test_trace import Fake, WorldModel
 from pruning import Method, apply, prune, reconstruct, trace
 from pruning.fidelity import fidelities, integrity
 from pruning.plan import describe
-from pruning.recovery import ridge
+from pruning.recovery.reconstruct import ridge
 from pruning.sensitivity import row_weights
 
 

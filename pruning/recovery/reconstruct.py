@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -31,6 +31,7 @@ def reconstruct(
     graph: ComponentGraph,
     plan: PruningPlan,
     inputs: Sequence[torch.Tensor],
+    only: Collection[str] | None = None,
 ) -> C:
     """A copy of the pruned controller, each layer that lost inputs refitted by ridge regression.
 
@@ -44,6 +45,7 @@ def reconstruct(
         graph: the dense controller's groups.
         plan: what was carried out.
         inputs: what the dense dataflow takes, ``(n, ...)`` each.
+        only: layers to refit, as paths in the dataflow; None for all that lost inputs.
     """
     networks = copy.deepcopy(small.networks)
     refitted = small.with_networks(networks)
@@ -57,7 +59,9 @@ def reconstruct(
         ):
             target = dense.run()
             # A layer that is called again has been fitted: fitting it anew would undo what its first call relied on.
-            if reduced.linear is not None and reduced.path not in done and not _same(dense.argument, reduced.argument):
+            due = reduced.linear is not None and reduced.path not in done and (only is None or reduced.path in only)
+            if due and not _same(dense.argument, reduced.argument):
+                assert reduced.linear is not None
                 done.add(reduced.path)
                 _, output_axis = graph.layer_axes[reduced.path]
                 wanted = target[:, kept_indices(output_axis, plan.kept)]

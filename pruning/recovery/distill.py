@@ -1,0 +1,146 @@
+"""Distillation: the smaller controller drives, the dense one says what it would have answered there.
+
+No reward is trained on. Returns only choose among students, over episodes of their own. The data's way:
+
+    calibration -> lesson -> pupil -> episodes -> lesson -> ... -> finalists -> validation -> the controller handed back
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.controller import Batch, Controller
+from pruning.graph import ComponentGraph
+from pruning.plan import PruningPlan
+from pruning.recovery.loop import Budget, Loop, Progress, Recovered
+from pruning.recovery.pupil import Lesson, Pupil, lesson, linears_of, outputs_of
+from pruning.recovery.reconstruct import reconstruct
+
+C = TypeVar("C", bound=Controller)
+
+#: Batches a round, and rounds where no budget is given.
+BATCHES, ROUNDS = 2_000, 12
+#: Batches for components that do not act, once the others are done.
+OFF_STAGE_BATCHES = 4_000
+#: Students that are validated, the controller given not counted.
+FINALISTS = 3
+#: Standard deviation of the noise on the actions that critics are asked about, as a share of half the action range.
+PERTURBATION = 0.3
+#: Rows for refitting the layers that shape no output.
+SILENT_ROWS = 8_000
+
+
+def distill(
+    small: C,
+    teacher: Controller,
+    graph: ComponentGraph,
+    plan: PruningPlan,
+    observations: Batch,
+    actions: NDArray[Any],
+    loop: Loop,
+    seed: int = 0,
+    budget: Budget | None = None,
+    told: Progress = lambda share: None,
+) -> Recovered[C]:
+    """A copy of the smaller controller, trained on the dense one's answers where the smaller one goes.
+
+    DAgger (Ross, Gordon & Bagnell 2011, alg. 3.1) over the deployed components: each round trains on all data so far,
+    lets the student drive, and adds where it went with the dense controller's answers. The students that returned most
+    and the controller given meet on the validation episodes, and the best is kept: it is never worse there than what
+    was given. Components that do not act are trained next, on the same observations with visited, perturbed and random
+    actions; layers that shape no output (exploration heads) are refitted last.
+
+    Args:
+        small: what surgery, and perhaps reconstruction, gave.
+        teacher: the dense controller.
+        graph: the dense controller's groups.
+        plan: what was carried out.
+        observations: where it begins, calibration observations ``(n, obs)``.
+        actions: the actions taken there ``(n, ...)``.
+        loop: the task.
+        seed: for batches and perturbations.
+        budget: ``steps`` are batches for the deployed components; 24,000 if it says neither.
+        told: told after every round which share of the budget is spent.
+    """
+    student = small.with_networks(copy.deepcopy(small.networks))
+    trainable = {name: parameter.requires_grad for name, parameter in student.networks.named_parameters()}
+    choices = ("actor",) if isinstance(teacher.action_space, spaces.Discrete) else ()
+
+    def labelled(observations: Batch, actions: NDArray[Any], names: Collection[str]) -> Lesson:
+        return lesson(teacher, graph, plan, teacher.inputs(observations, actions), names)
+
+    acting = [name for name in graph.components if name in graph.deployed]
+    pupil = Pupil(student, acting, seed, choices)
+    given, driven, seen = pupil.state(), list[tuple[float, list[Tensor]]](), [(observations, actions)]
+    known = labelled(observations, actions, acting)
+    clock = _Clock(budget or Budget())
+    while not clock.rounds or clock.spent < 1:
+        pupil.learn(known, clock.batches)
+        visit = loop.visit(student, clock.rounds)
+        driven = sorted([*driven, (visit.mean_return, pupil.state())], key=lambda entry: -entry[0])[:FINALISTS]
+        seen.append((visit.observations, visit.actions))
+        known = known + labelled(visit.observations, visit.actions, acting)
+        clock.tick()
+        told(clock.spent)
+
+    finalists, returns = [given, *(state for _, state in driven)], []
+    for state in finalists:
+        pupil.load(state)
+        returns.append(loop.validate(student))
+    best = int(np.argmax(returns))
+    pupil.load(finalists[best])
+
+    everywhere, done = (np.concatenate(column) for column in zip(*seen, strict=True))
+    silent = set(graph.layer_axes) - linears_of(outputs_of(student.dataflow(), graph.components))
+    if off_stage := [name for name in graph.components if name not in graph.deployed]:
+        asked = _asked(done, teacher.action_space, np.random.default_rng([seed, 0xA5CED]))
+        Pupil(student, off_stage, seed, choices).learn(labelled(everywhere, asked, off_stage), OFF_STAGE_BATCHES)
+    if silent and best > 0:
+        rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))
+        student = reconstruct(student, teacher, graph, plan, teacher.inputs(everywhere[rows], done[rows]), silent)
+    for name, parameter in student.networks.named_parameters():
+        parameter.requires_grad_(trainable[name])
+    return Recovered(student, returns[0], returns[best])
+
+
+class _Clock:
+    """How much of a budget is spent."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget, self.rounds, self.done, self.started = budget, 0, 0, time.perf_counter()
+        self.steps = budget.steps if budget.steps or budget.seconds else BATCHES * ROUNDS
+
+    @property
+    def batches(self) -> int:
+        """How many the coming round may take."""
+        return BATCHES if self.steps is None else min(BATCHES, self.steps - self.done)
+
+    @property
+    def spent(self) -> float:
+        in_steps = 0.0 if self.steps is None else self.done / self.steps
+        elapsed = time.perf_counter() - self.started
+        return min(max(in_steps, 0.0 if self.budget.seconds is None else elapsed / self.budget.seconds), 1.0)
+
+    def tick(self) -> None:
+        """A round is over."""
+        self.done += self.batches
+        self.rounds += 1
+
+
+def _asked(actions: NDArray[Any], space: spaces.Space[Any], generator: np.random.Generator) -> NDArray[Any]:
+    """The actions that critics are asked about, a third each: as they were taken, with noise, at random."""
+    if not isinstance(space, spaces.Box):
+        return actions
+    half = 0.5 * (space.high - space.low)
+    noisy = np.clip(actions + PERTURBATION * half * generator.standard_normal(actions.shape), space.low, space.high)
+    anywhere = generator.uniform(space.low, space.high, actions.shape)
+    which = generator.integers(3, size=(len(actions), 1))
+    return np.asarray(np.select([which == 0, which == 1], [actions, noisy], anywhere), dtype=actions.dtype)

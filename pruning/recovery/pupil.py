@@ -1,0 +1,164 @@
+"""A smaller controller that is taught to answer as the dense one does: labelled data, the loss, the optimiser."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, fx, nn
+
+from agents.controller import Controller
+from pruning.fidelity import kept_outputs
+from pruning.graph import ComponentGraph
+from pruning.plan import PruningPlan
+from pruning.surgery import select_inputs
+from pruning.trace import calls
+
+C = TypeVar("C", bound=Controller)
+
+#: Rows a batch, and Adam's first step size in a lesson; it falls to ``LAST`` of that along a cosine.
+ROWS, STEP, LAST = 512, 5e-3, 2e-3
+#: How much of the matching loss is added to the squared error.
+MATCHING = 0.1
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Questions and answers: ``inputs`` as the smaller dataflow takes them, ``(n, ...)`` each; ``answers`` the dense
+    components' outputs by name ``(n, outputs)``, of a flow only the units that are left."""
+
+    inputs: tuple[Tensor, ...]
+    answers: Mapping[str, Tensor]
+
+    def __add__(self, other: Lesson) -> Lesson:
+        inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
+        return Lesson(inputs, {name: torch.cat([own, other.answers[name]]) for name, own in self.answers.items()})
+
+
+def lesson(
+    teacher: Controller, graph: ComponentGraph, plan: PruningPlan, inputs: Sequence[Tensor], names: Collection[str]
+) -> Lesson:
+    """What the dense controller's components ``names`` answer to these inputs of its dataflow."""
+    with torch.no_grad():
+        results = outputs_of(teacher.dataflow(), names)(*inputs)
+    answers = {}
+    for name, (_, answer) in results.items():
+        kept = kept_outputs(name, graph, plan)
+        answers[name] = answer if kept is None else answer[:, kept]
+    return Lesson(tuple(select_inputs(inputs, graph, plan.kept)), answers)
+
+
+class Pupil:
+    """Some components of a controller and their optimiser. Their parameters are changed in place.
+
+    Args:
+        controller: a copy that may be changed.
+        names: the components to teach.
+        seed: for the draw of batches.
+        chances: components whose outputs are logits of a choice.
+    """
+
+    def __init__(self, controller: Controller, names: Collection[str], seed: int, chances: Collection[str]) -> None:
+        self.flow, self.chances = outputs_of(controller.dataflow(), names), chances
+        modules = (controller.components[name].module for name in names)
+        self.parameters = list(dict.fromkeys(p for module in modules for p in module.parameters()))
+        controller.networks.requires_grad_(False)  # what others learn has no gradient here
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=STEP, fused=True)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def learn(self, lesson: Lesson, batches: int) -> None:
+        """Descend the loss over batches drawn from the lesson, the step size along half a cosine."""
+        scales = {name: answer.var(dim=0).mean().clamp_min(1e-8) for name, answer in lesson.answers.items()}
+        rows = len(lesson.inputs[0])
+        for batch in range(batches):
+            share = 0.5 * (1 + math.cos(math.pi * batch / batches))
+            self.optimiser.param_groups[0]["lr"] = STEP * (LAST + (1 - LAST) * share)
+            drawn = torch.randint(rows, (ROWS,), generator=self.generator)
+            results = self.flow(*(tensor[drawn] for tensor in lesson.inputs))
+            total = torch.zeros(())
+            for name, (before, after) in results.items():
+                wanted = lesson.answers[name][drawn]
+                total = total + (
+                    choice_loss(after, wanted) if name in self.chances else loss(before, after, wanted) / scales[name]
+                )
+            self.optimiser.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+
+    def state(self) -> list[Tensor]:
+        """A copy of the parameters."""
+        return [parameter.detach().clone() for parameter in self.parameters]
+
+    def load(self, state: Sequence[Tensor]) -> None:
+        """Set the parameters to what `state` gave."""
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, state, strict=True):
+                parameter.copy_(value)
+
+
+def loss(before: Tensor, after: Tensor, wanted: Tensor) -> Tensor:
+    """Squared error of an output, plus a tenth of its matching loss.
+
+    ``before`` and ``after`` are the output before and after its squashing or clipping. Where that is flat, the squared
+    error has no gradient, so a row on the wrong side of a bound would stay there. The matching loss of a transfer
+    function (Helmbold, Kivinen & Warmuth 1999) has the gradient ``after - wanted`` with respect to ``before`` whatever
+    the slope; only that gradient is meant here, not the value.
+    """
+    error = after - wanted
+    return error.square().mean() + MATCHING * (before * error.detach()).mean()
+
+
+def choice_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Cross-entropy from the dense controller's choice probabilities; ``wanted`` are its logits."""
+    return nn.functional.cross_entropy(logits, wanted.softmax(dim=1))
+
+
+def outputs_of(dataflow: nn.Module, names: Collection[str]) -> fx.GraphModule:
+    """The dataflow with the outputs of these components alone, and nothing computed for the others.
+
+    It gives each output as it is before and after the functions that follow its last linear layer.
+    """
+    graph = calls(dataflow)
+    *_, end = graph.nodes
+    results: dict[str, fx.Node] = end.args[0]
+    end.args = ({name: (_before(dataflow, results[name]), results[name]) for name in names},)
+    flow = fx.GraphModule(dataflow, graph)
+    flow.graph.eliminate_dead_code()
+    flow.recompile()
+    return flow
+
+
+def linears_of(flow: fx.GraphModule) -> set[str]:
+    """Paths of the linear layers that a dataflow calls."""
+    called = {str(node.target) for node in flow.graph.nodes if node.op == "call_module"}
+    return {path for path in called if isinstance(flow.get_submodule(path), nn.Linear)}
+
+
+def _before(dataflow: nn.Module, output: fx.Node) -> fx.Node:
+    """The linear layer's value that an output is a function of; the output itself if that is not all it is made of."""
+    node = output
+    while not (node.op == "call_module" and isinstance(dataflow.get_submodule(str(node.target)), nn.Linear)):
+        if len(node.all_input_nodes) != 1:
+            return output
+        (node,) = node.all_input_nodes
+    return node
+
+
+def redrawn(controller: C, seed: int) -> C:
+    """A copy whose components' weights are drawn afresh, each layer as PyTorch draws its kind."""
+    networks = copy.deepcopy(controller.networks)
+    fresh = controller.with_networks(networks)
+    with torch.random.fork_rng(devices=[]):
+        # Not the bare seed, from which the controller itself may have been drawn.
+        torch.manual_seed(0x5C7A + seed)
+        for component in fresh.components.values():
+            for module in component.module.modules():
+                if isinstance(module, nn.Linear):
+                    module.reset_parameters()
+    return fresh

@@ -1,0 +1,230 @@
+"""Distillation: the loss, the lessons, who is kept, and what else changes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from conftest import untrained
+from gymnasium import spaces
+from test_plan import calibration
+from test_trace import Fake, WorldModel
+
+from agents.controller import Controller
+from agents.sb3.controller import SB3Controller
+from pruning import Method, Pruned, PruningError, apply, prune, trace
+from pruning.fidelity import fidelities
+from pruning.plan import describe
+from pruning.recovery import Budget, Visit, distill, redrawn
+from pruning.recovery.pupil import Pupil, choice_loss, lesson, linears_of, loss, outputs_of
+
+#: The package shows the function under the module's name.
+module = sys.modules["pruning.recovery.distill"]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OFF_STAGE_BATCHES", 400)
+
+
+@dataclass
+class FakeLoop:
+    """A loop without a task: observations at random, returns from a script, ``by`` the newest controller it has met."""
+
+    returns: list[float] = field(default_factory=lambda: [0.0])
+    given: float = -1.0
+    visited: list[int] = field(default_factory=list)
+    validated: int = 0
+
+    def visit(self, controller: Controller, number: int) -> Visit:
+        self.visited.append(number)
+        data = calibration(controller, 200)
+        return Visit(data.observations, data.actions, float(number))
+
+    def validate(self, controller: Controller) -> float:
+        self.validated += 1
+        return self.given if self.validated == 1 else 1.0
+
+
+def halved(controller: SB3Controller, **options: object) -> tuple[Pruned[SB3Controller], FakeLoop]:
+    loop = FakeLoop(**options)  # type: ignore[arg-type]
+    method = Method(recovery="distill")
+    data = calibration(controller, 300)
+    return prune(controller, method, 0.5, data, loop=loop, budget=Budget(steps=300)), loop
+
+
+def test_the_loss_pulls_a_row_back_from_beyond_a_bound_and_asks_nothing_of_one_that_belongs_there() -> None:
+    before = torch.tensor([[3.0], [3.0], [0.25]], requires_grad=True)
+    after = before.clamp(-1, 1)
+    wanted = torch.tensor([[0.5], [1.0], [0.25]])
+    loss(before, after, wanted).backward()  # type: ignore[no-untyped-call]
+    assert before.grad is not None
+    # Beyond the bound the squared error has no gradient; a tenth of the error, over three rows, is the matching loss's.
+    np.testing.assert_allclose(before.grad.squeeze(), [0.1 * 0.5 / 3, 0.0, 0.0], atol=1e-7)
+
+
+def test_the_loss_of_a_choice_is_least_where_the_chances_are_the_same() -> None:
+    wanted = torch.tensor([[2.0, 0.0, -1.0]])
+    shifted = (wanted + 5).requires_grad_()
+    choice_loss(shifted, wanted).backward()  # type: ignore[no-untyped-call]
+    assert shifted.grad is not None
+    np.testing.assert_allclose(shifted.grad, 0, atol=1e-6)
+    assert choice_loss(torch.zeros(1, 3), wanted) > choice_loss(wanted, wanted)
+
+
+def test_a_lesson_holds_the_dense_answers_of_the_units_that_are_left() -> None:
+    teacher = Fake(WorldModel())
+    graph = trace(teacher)
+    (flow,) = graph.flows
+    kept = {name: tuple(range(1, units)) for name, units in graph.dense.items()}
+    plan = describe(graph, kept, 0.1)
+    data = calibration(teacher, 20)
+    inputs = teacher.inputs(data.observations, data.actions)
+    taught = lesson(teacher, graph, plan, inputs, list(graph.components))
+    dense = teacher.dataflow()(*inputs)
+    for name, answer in taught.answers.items():
+        writes_flow = any(graph.layer_component[layer] == name for layer in graph.groups[flow].producers)
+        torch.testing.assert_close(answer, dense[name][:, 1:] if writes_flow else dense[name])
+    student = apply(plan, teacher, graph)
+    results = outputs_of(student.dataflow(), list(graph.components))(*taught.inputs)
+    assert {name: after.shape for name, (_, after) in results.items()} == {
+        name: answer.shape for name, answer in taught.answers.items()
+    }
+    assert len(taught.inputs[0]) * 2 == len((taught + taught).inputs[0])
+
+
+def test_only_what_an_output_is_made_of_is_computed_and_its_value_before_the_squashing_is_given() -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(8, 8))
+    flow = outputs_of(controller.dataflow(), ["actor"])
+    assert all(path.startswith("actor") for path in linears_of(flow))
+    assert not any("spread" in path for path in linears_of(flow))  # the exploration head shapes no output
+    data = calibration(controller, 10)
+    before, after = flow(*controller.inputs(data.observations, data.actions))["actor"]
+    torch.testing.assert_close(torch.tanh(before), after)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3", "ppo", "crossq"])
+def test_a_student_answers_as_its_teacher_does_in_every_component(algorithm: str) -> None:
+    controller = untrained(algorithm, "Pendulum-v1", widths=(24, 24))
+    before = {name: value.clone() for name, value in controller.networks.state_dict().items()}
+    graph, data = trace(controller), calibration(controller, 300)
+    inputs = controller.inputs(data.observations, data.actions)
+    given = prune(controller, Method(recovery="none"), 0.8, data)
+    copy = {name: value.clone() for name, value in given.controller.networks.state_dict().items()}
+    recovered = distill(
+        given.controller, controller, graph, given.plan, data.observations, data.actions, FakeLoop(), 0, Budget(400)
+    )
+    was, now = (fidelities(c, controller, graph, given.plan, inputs) for c in (given.controller, recovered.controller))
+    for name in was:
+        assert now[name] > max(0.9, was[name]), name
+    for network, state in ((controller.networks, before), (given.controller.networks, copy)):
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+    trainable = [parameter.requires_grad for parameter in recovered.controller.networks.parameters()]
+    assert trainable == [parameter.requires_grad for parameter in given.controller.networks.parameters()]
+
+
+def test_a_choice_is_learned_from_the_dense_controllers_chances() -> None:
+    controller = untrained("ppo", "CartPole-v1", widths=(24, 24))
+    data = calibration(controller, 400)
+    none = prune(controller, Method(recovery="none"), 0.8, data)
+    distilled = prune(controller, Method(recovery="distill"), 0.8, data, loop=FakeLoop(), budget=Budget(600))
+    wanted = controller.act(data.observations)
+    agree = [(pruned.controller.act(data.observations) == wanted).mean() for pruned in (none, distilled)]
+    assert agree[1] > max(agree[0], 0.9)
+
+
+def test_what_validates_worse_is_not_handed_back() -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(16, 16))
+    data = calibration(controller, 300)
+    reconstructed = prune(controller, Method(), 0.5, data).controller
+    kept, loop = halved(controller, given=2.0)
+    assert kept.returns == (2.0, 2.0)
+    np.testing.assert_array_equal(kept.controller.act(data.observations), reconstructed.act(data.observations))
+    taken, _ = halved(controller, given=0.5)
+    assert taken.returns == (0.5, 1.0)
+    assert not np.array_equal(taken.controller.act(data.observations), reconstructed.act(data.observations))
+    assert loop.validated == 2  # the one given and the one student of a single round
+
+
+def test_the_exploration_head_is_refitted_to_the_new_units() -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(24, 24))
+    data = calibration(controller, 300)
+
+    def spread(c: SB3Controller) -> torch.Tensor:
+        actor = c.policy_networks.actor
+        assert isinstance(actor, torch.nn.Module)
+        seen = c.inputs(data.observations, data.actions)[0]
+        with torch.no_grad():
+            return actor.log_std(actor.latent_pi(seen))  # type: ignore[operator,no-any-return]
+
+    pruned, _ = halved(controller)
+    wanted = spread(controller)
+    assert (spread(pruned.controller) - wanted).square().mean() < 0.05 * wanted.var()
+
+
+def test_the_same_seed_gives_the_same_student_and_the_budget_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = untrained("ppo", "Pendulum-v1", widths=(12, 12))
+    data = calibration(controller, 200)
+    monkeypatch.setattr(module, "BATCHES", 40)
+    batches: list[int] = []
+    learn = Pupil.learn
+    monkeypatch.setattr(Pupil, "learn", lambda self, taught, count: (batches.append(count), learn(self, taught, count)))
+
+    def student(seed: int, budget: Budget) -> tuple[np.ndarray, FakeLoop]:
+        loop = FakeLoop()
+        told: list[float] = []
+        method = Method(recovery="distill")
+        pruned = prune(controller, method, 0.5, data, seed=seed, loop=loop, budget=budget, told=told.append)
+        assert told == sorted(told)
+        assert told[-1] == 1.0
+        return pruned.controller.act(data.observations), loop
+
+    monkeypatch.setattr(module, "OFF_STAGE_BATCHES", 1)
+    one, loop = student(0, Budget(steps=100))
+    assert batches == [40, 40, 20, 1]
+    assert loop.visited == [0, 1, 2]
+    assert loop.validated == 4  # three finalists and the one given
+    same, _ = student(0, Budget(steps=100))
+    other, _ = student(1, Budget(steps=100))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    _, loop = student(0, Budget(seconds=1e-6))
+    assert loop.visited == [0]
+
+
+def test_critics_are_asked_about_visited_perturbed_and_random_actions() -> None:
+    space = spaces.Box(-2, 2, (1,))
+    taken = np.full((3_000, 1), 0.5, dtype=np.float32)
+    asked = module._asked(taken, space, np.random.default_rng(0))
+    as_taken = (asked == taken).mean()
+    assert 0.3 < as_taken < 0.37
+    assert space.low.min() <= asked.min() < -1.8
+    moved = np.abs(asked[asked != taken] - 0.5)
+    assert 0.4 < np.median(moved) < 1.2  # noise of 0.6 for one half, anything for the other
+    assert asked.dtype == taken.dtype
+    np.testing.assert_array_equal(module._asked(np.ones(5), spaces.Discrete(2), np.random.default_rng(0)), np.ones(5))
+
+
+def test_scratch_inherits_the_widths_and_nothing_else() -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(16, 16))
+    data = calibration(controller, 200)
+    drawn, again, other = (redrawn(controller, seed) for seed in (0, 0, 1))
+    torch.testing.assert_close(drawn.act(data.observations), again.act(data.observations), rtol=0, atol=0)
+    assert not np.allclose(drawn.act(data.observations), other.act(data.observations))
+    for name, value in drawn.networks.state_dict().items():
+        if name.startswith("actor."):
+            assert not torch.equal(value, controller.networks.state_dict()[name]), name
+    scratch = prune(controller, Method(recovery="scratch"), 0.5, data, loop=FakeLoop(), budget=Budget(300))
+    inherited = prune(controller, Method(), 0.5, data)
+    assert scratch.plan == inherited.plan
+    assert scratch.fidelity["actor"] > 0.9
+
+
+def test_a_recovery_that_looks_at_the_task_needs_one() -> None:
+    controller = untrained("ppo", "Pendulum-v1")
+    with pytest.raises(PruningError, match="needs the control task"):
+        prune(controller, Method(recovery="distill"), 0.5, calibration(controller))
