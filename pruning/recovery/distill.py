@@ -28,6 +28,8 @@ C = TypeVar("C", bound=Controller)
 
 #: Batches a round, and rounds where no budget is given.
 BATCHES, ROUNDS = 2_000, 12
+#: No more rounds once a student's error where it has just been, as a share of the variance, is below this.
+ENOUGH = 2e-3
 #: Batches for components that do not act, once the others are done.
 OFF_STAGE_BATCHES = 4_000
 #: Students that are validated, the controller given not counted.
@@ -52,11 +54,12 @@ def distill(
 ) -> Recovered[C]:
     """A copy of the smaller controller, trained on the dense one's answers where the smaller one goes.
 
-    DAgger (Ross, Gordon & Bagnell 2011, alg. 3.1) over the deployed components: each round trains on all data so far,
-    lets the student drive, and adds where it went with the dense controller's answers. The students that returned most
-    and the controller given meet on the validation episodes, and the best is kept: it is never worse there than what
-    was given. Components that do not act are trained next, on the same observations with visited, perturbed and random
-    actions; layers that shape no output (exploration heads) are refitted last.
+    DAgger (Ross, Gordon & Bagnell 2011, alg. 3.1) over the deployed components: each round lets the student drive, adds
+    where it went with the dense controller's answers, and trains on all data so far, until the budget is spent or it
+    answers nearly as the dense one does wherever it goes. The students that returned most and the controller given
+    meet on the validation episodes, and the best is kept: it is never worse there than what was given. Components that
+    do not act are trained next, on the same observations with visited, perturbed and random actions; layers that shape
+    no output (exploration heads) are refitted last.
 
     Args:
         small: what surgery, and perhaps reconstruction, gave.
@@ -82,14 +85,19 @@ def distill(
     given, driven, seen = pupil.state(), list[tuple[float, list[Tensor]]](), [(observations, actions)]
     known = labelled(observations, actions, acting)
     clock = _Clock(budget or Budget())
-    while not clock.rounds or clock.spent < 1:
-        pupil.learn(known, clock.batches)
+    while True:
         visit = loop.visit(student, clock.rounds)
-        driven = sorted([*driven, (visit.mean_return, pupil.state())], key=lambda entry: -entry[0])[:FINALISTS]
         seen.append((visit.observations, visit.actions))
-        known = known + labelled(visit.observations, visit.actions, acting)
+        new = labelled(visit.observations, visit.actions, acting)
+        if clock.rounds:
+            driven = sorted([*driven, (visit.mean_return, pupil.state())], key=lambda entry: -entry[0])[:FINALISTS]
+        if (clock.rounds and clock.spent >= 1) or pupil.error(new) < ENOUGH:
+            break
+        known = known + new
+        pupil.learn(known, clock.batches)
         clock.tick()
         told(clock.spent)
+    told(1.0)
 
     finalists, returns = [given, *(state for _, state in driven)], []
     for state in finalists:

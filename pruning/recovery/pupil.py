@@ -91,6 +91,19 @@ class Pupil:
             total.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
 
+    def error(self, lesson: Lesson) -> float:
+        """The greatest mean squared error of a component's output, as a share of the answers' variance. Choices are
+        compared by their probabilities."""
+        with torch.no_grad():
+            results = self.flow(*lesson.inputs)
+        shares = []
+        for name, (_, after) in results.items():
+            wanted = lesson.answers[name]
+            if name in self.chances:
+                after, wanted = after.softmax(dim=1), wanted.softmax(dim=1)
+            shares.append(float((after - wanted).square().mean() / wanted.var(dim=0).mean().clamp_min(1e-8)))
+        return max(shares)
+
     def state(self) -> list[Tensor]:
         """A copy of the parameters."""
         return [parameter.detach().clone() for parameter in self.parameters]

@@ -28,6 +28,7 @@ module = sys.modules["pruning.recovery.distill"]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OFF_STAGE_BATCHES", 400)
+    monkeypatch.setattr(module, "ENOUGH", 0.0)
 
 
 @dataclass
@@ -186,14 +187,28 @@ def test_the_same_seed_gives_the_same_student_and_the_budget_is_kept(monkeypatch
     monkeypatch.setattr(module, "OFF_STAGE_BATCHES", 1)
     one, loop = student(0, Budget(steps=100))
     assert batches == [40, 40, 20, 1]
-    assert loop.visited == [0, 1, 2]
+    assert loop.visited == [0, 1, 2, 3]
     assert loop.validated == 4  # three finalists and the one given
     same, _ = student(0, Budget(steps=100))
     other, _ = student(1, Budget(steps=100))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
     _, loop = student(0, Budget(seconds=1e-6))
-    assert loop.visited == [0]
+    assert loop.visited == [0, 1]
+
+
+def test_a_student_that_answers_as_its_teacher_wherever_it_goes_is_taught_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    controller = untrained("ppo", "Pendulum-v1", widths=(16, 16))
+    _, loop = halved(controller)
+    assert loop.visited == [0, 1]
+    monkeypatch.setattr(module, "ENOUGH", 1.0)
+    pruned, loop = halved(controller)
+    assert (loop.visited, loop.validated) == ([0], 1)
+    data = calibration(controller)
+    reconstructed = prune(controller, Method(), 0.5, calibration(controller, 300)).controller
+    np.testing.assert_array_equal(pruned.controller.act(data.observations), reconstructed.act(data.observations))
 
 
 def test_critics_are_asked_about_visited_perturbed_and_random_actions() -> None:
