@@ -108,6 +108,30 @@ def normalised_draws(
     )
 
 
+@dataclass(frozen=True)
+class Score:
+    """A curve in two numbers, with their bootstrap draws ``(resamples,)``; ``open``: it never fell below 0.95."""
+
+    s95: float
+    area: float
+    s95_draws: Array
+    area_draws: Array
+    open: bool
+
+
+def score_on(curve: Curve, axis: str, values: Array, draws: Array) -> Score:
+    """What `normalised_draws` of a curve come to on one sparsity axis."""
+    order = np.argsort(curve.sparsity[axis], kind="stable")
+    x, y, drawn = curve.sparsity[axis][order], values[order], draws[:, order]
+    return Score(
+        float(statistics.s95(y, x)),
+        float(statistics.area(y, x)),
+        statistics.s95(drawn, x),
+        statistics.area(drawn, x),
+        bool(y.min() >= 0.95),
+    )
+
+
 def _curve(names: Sequence[object], cells: pd.DataFrame, returns: Mapping[str, Array]) -> Curve | None:
     """The cells of one method, at the asked sparsities that every one of its seeds has."""
     keys = cells.pivot(index="seed", columns="sparsity_asked", values="key").dropna(axis=1)

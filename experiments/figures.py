@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 #: Torch-Pruning's own pruners, the baselines, stay out of the colours.
 STOCK = {"stock-global": ("#000000", "x"), "stock-local": ("#888888", "+")}
-STYLES = {"none": (0, (4, 2)), "reconstruct": "-"}
+STYLES = {"none": (0, (4, 2)), "reconstruct": "-", "distill": (0, (7, 1, 1, 1)), "scratch": (0, (1, 1))}
+#: Where recoveries are what is compared.
+RECOVERY_COLOURS = {"none": "#777777", "reconstruct": "#0072B2", "distill": "#D55E00", "scratch": "#CC79A7"}
 LOOK: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -102,13 +103,14 @@ def looks_of(found: Iterable[Panel]) -> dict[Method, dict[str, Any]]:
     """Each method's look: colour and marker say what is cut, the line style how it is recovered."""
     methods = dict.fromkeys(curve.method for panel in found for curve in panel.curves)
     cuts = dict.fromkeys(_cut(method) for method in methods if not method.stock)
-    looks = dict(zip(cuts, cycle(zip(COLOURS, MARKERS, strict=True)), strict=False))
+    # Markers move on by one with every round of the colours, so that no pair comes twice in 49.
+    looks = {cut: (COLOURS[i % 7], MARKERS[(i + i // 7) % 7]) for i, cut in enumerate(cuts)}
     found_looks = {method: STOCK.get(method.grouping) or looks[_cut(method)] for method in methods}
     return {
         method: {
             "color": colour,
             "marker": marker,
-            "linestyle": STYLES.get(method.recovery, ":"),
+            "linestyle": STYLES[method.recovery],
             "markerfacecolor": "white" if method.recovery == "none" else colour,
         }
         for method, (colour, marker) in found_looks.items()

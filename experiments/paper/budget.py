@@ -11,9 +11,9 @@ import pandas as pd
 from agents.tdmpc.controller import TDMPCController
 from agents.tdmpc.planner import Planning
 from experiments.paper.rates import CUT, planning_rates, widths_of
-from experiments.paper.writing import write_table
 from experiments.store import Store
 from experiments.sweep import Work
+from experiments.tables import write_table
 from pruning import Method, trace
 from pruning.graph import ComponentGraph, axis_width
 

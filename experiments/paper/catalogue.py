@@ -16,9 +16,9 @@ from experiments.paper.groups import write_groups
 from experiments.paper.isolated import write_isolated
 from experiments.paper.returns import write_returns
 from experiments.paper.unrefitted import write_unrefitted
-from experiments.paper.writing import write_file
 from experiments.store import Store
 from experiments.sweep import Work
+from experiments.tables import write_file
 
 #: Makes a reproduction's outputs from its config, in a folder.
 Make = Callable[[Path, Path, "Compute"], list[Path]]

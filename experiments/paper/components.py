@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from experiments import figures, statistics
 from experiments.curves import Panel, normalised_draws, panels, pooled
-from experiments.paper.writing import write_table
 from experiments.store import Store
 from experiments.sweep import Work
+from experiments.tables import write_table
 
 #: Seed of the bootstrap.
 SEED = 0

@@ -13,8 +13,8 @@ import yaml
 import agents
 from experiments import figures
 from experiments.paper.drawing import bars_figure, graph_figure, pools_of
-from experiments.paper.writing import write_file, write_table
 from experiments.provenance import command_line, versions
+from experiments.tables import write_file, write_table
 from pruning import trace
 from pruning.graph import ComponentGraph
 from pruning.stock import StockGroup, stock_groups

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 import agents
 import envs
 from experiments.calibration import calibrate
-from experiments.paper.writing import write_file, write_table
 from experiments.provenance import command_line, versions
+from experiments.tables import write_file, write_table
 from pruning import trace
 from pruning.execution import columns
 from pruning.graph import ComponentGraph, Group, axis_width

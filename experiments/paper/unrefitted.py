@@ -11,9 +11,9 @@ import pandas as pd
 from experiments import figures
 from experiments.curves import panels, pooled
 from experiments.paper.rates import CUT, widths_of
-from experiments.paper.writing import write_table
 from experiments.store import Store
 from experiments.sweep import Work
+from experiments.tables import write_table
 from pruning import Method, trace
 
 #: Seed of the bootstrap.

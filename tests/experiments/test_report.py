@@ -19,7 +19,7 @@ from tests.experiments.fakes import cell, episodes, outcome, subject
 
 STOCK = Method("stock-global", "magnitude", "uniform", "none")
 BARE = Method(recovery="none")
-FULL = Method()
+FULL = Method(recovery="reconstruct")
 #: Normalised return by asked sparsity; random is 0 and dense 100 on average.
 CURVES = {
     STOCK: {0.25: 100.0, 0.5: 50.0, 0.75: 0.0},
@@ -157,6 +157,7 @@ def test_the_report_needs_the_store_and_nothing_else(folder: Path, tmp_path_fact
             for axis in ("deployed", "total")
             for end in ("pdf", "png")
         ),
+        *(f"leaderboard.{end}" for end in ("pdf", "png", "csv", "md")),
         "summary.csv",
         "summary.md",
         "report.html",
@@ -164,7 +165,7 @@ def test_the_report_needs_the_store_and_nothing_else(folder: Path, tmp_path_fact
     assert all(path.stat().st_size > 0 for path in files)
     assert (elsewhere / "return_deployed.pdf").read_bytes().startswith(b"%PDF")
     page = (elsewhere / "report.html").read_text()
-    assert len(re.findall(r'src="data:image/png;base64,', page)) == 4
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == 5
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert len(pd.read_csv(elsewhere / "summary.csv")) == 9
     assert "≥ 0.75 [0.75, 0.75]" in text

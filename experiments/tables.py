@@ -1,4 +1,4 @@
-"""Tables and texts of the reproductions."""
+"""Tables as CSV for programs and as Markdown for people."""
 
 from __future__ import annotations
 
@@ -23,12 +23,20 @@ def markdown(table: pd.DataFrame, formats: Mapping[str, str] = _PLAIN) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def write_table(table: pd.DataFrame, path: Path, formats: Mapping[str, str] = _PLAIN, remark: str = "") -> list[Path]:
-    """Write ``path.csv`` with all digits and ``path.md`` for reading, with a remark below."""
+def write_table(
+    table: pd.DataFrame,
+    path: Path,
+    formats: Mapping[str, str] = _PLAIN,
+    remark: str = "",
+    shown: pd.DataFrame | None = None,
+) -> list[Path]:
+    """Write ``path.csv`` with all digits and ``path.md`` for reading, with a remark below; ``shown`` is what is read
+    where that is another table."""
+    page = _page(table if shown is None else shown, formats, remark)
     written = []
     for ending, write in (
         (".csv", lambda target: table.to_csv(target, index=False)),
-        (".md", lambda target: target.write_text(_page(table, formats, remark), encoding="utf-8")),
+        (".md", lambda target: target.write_text(page, encoding="utf-8")),
     ):
         written.append(write_file(path.with_name(path.name + ending), write))
     return written

@@ -1,0 +1,125 @@
+"""Which pruning method keeps most over all controllers of a sweep: the ranking, and its one-page figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments import statistics
+from experiments.curves import METHOD, Panel, Score, normalised_draws, score_on
+from experiments.figures import LOOK, RECOVERY_COLOURS
+from pruning import Method
+
+#: What acts is what has to fit the small machine.
+AXIS = "deployed"
+#: What a cell takes besides its evaluation.
+STAGES = ["plan_seconds", "surgery_seconds", "recovery_seconds"]
+
+#: A method's scores, one a controller.
+Scores = Mapping[Method, Sequence[Score]]
+
+
+def scores_of(found: Sequence[Panel], seed: int) -> Scores:
+    """The scores of every method that all controllers have, on the deployed axis.
+
+    The methods of one controller are resampled alike, so that what an episode adds to all of them does not blur their
+    difference.
+    """
+    curves = [{curve.method: curve for curve in panel.curves} for panel in found]
+    scores: dict[Method, list[Score]] = {}
+    for method in curves[0]:
+        drawn = [
+            normalised_draws(panel, own[method], np.random.default_rng([seed, number]))
+            for number, (panel, own) in enumerate(zip(found, curves, strict=True))
+            if method in own
+        ]
+        whole = [values for values in drawn if values is not None]
+        if len(whole) == len(found):
+            scores[method] = [score_on(own[method], AXIS, *values) for own, values in zip(curves, whole, strict=True)]
+    return scores
+
+
+def standings(scores: Scores, results: pd.DataFrame) -> pd.DataFrame:
+    """A row a method, the highest mean s95 first.
+
+    Columns: rank, method, controllers, then ``s95`` (mean over the controllers), ``s95_median`` and ``area``, each with
+    the ends of its 95% bootstrap interval (``_low``, ``_high``), ``worst`` (the lowest s95 of any controller),
+    ``never_fell`` (controllers whose curve stays above 0.95 to the last sparsity: their s95 is a lower bound) and
+    ``seconds`` (median time of plan, surgery and recovery over the pruned cells). Intervals are over episodes and
+    pruning seeds; the controllers are taken as given.
+    """
+    seconds = _seconds(results)
+    rows = []
+    for method, own in scores.items():
+        s95, areas = np.asarray([score.s95 for score in own]), np.asarray([score.area for score in own])
+        s95_draws = np.asarray([score.s95_draws for score in own])
+        row: dict[str, object] = {"method": method.label, "controllers": len(own)}
+        for name, value, draws in (
+            ("s95", s95.mean(), s95_draws.mean(axis=0)),
+            ("s95_median", np.median(s95), np.median(s95_draws, axis=0)),
+            ("area", areas.mean(), np.mean([score.area_draws for score in own], axis=0)),
+        ):
+            low, high = statistics.interval(draws)
+            row |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+        never = sum(score.open for score in own)
+        rows.append({**row, "worst": s95.min(), "never_fell": never, "seconds": seconds[method]})
+    table = pd.DataFrame(rows).sort_values(["s95", "area"], ascending=False, ignore_index=True)
+    table.insert(0, "rank", range(1, len(table) + 1))
+    return table
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The standings with each number and its interval in one cell."""
+
+    def joined(name: str) -> list[str]:
+        columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+        return [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
+
+    return pd.DataFrame(
+        {
+            "rank": table["rank"],
+            "method": table["method"],
+            "s95, mean": joined("s95"),
+            "s95, median": joined("s95_median"),
+            "area": joined("area"),
+            "worst s95": [f"{value:.2f}" for value in table["worst"]],
+            "never fell": [f"{n} of {all_}" for n, all_ in table[["never_fell", "controllers"]].to_numpy()],
+            "seconds": [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in table["seconds"]],
+        }
+    )
+
+
+def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
+    """The ranking from top to bottom. Left: s95, a dot a controller and the mean with its interval; right: seconds."""
+    methods = {method.label: method for method in scores}
+    with rc_context(LOOK):
+        figure = Figure(figsize=(7.2, 0.24 * len(table) + 1.3), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+        for place, row in enumerate(table.to_dict("records")):
+            method = methods[str(row["method"])]
+            colour = RECOVERY_COLOURS[method.recovery]
+            own = [score.s95 for score in scores[method]]
+            left.plot(own, [place] * len(own), "o", color=colour, alpha=0.25, markersize=3.5, markeredgewidth=0)
+            left.plot([row["s95_low"], row["s95_high"]], [place, place], color=colour, linewidth=2.4)
+            left.plot(row["s95"], place, "D", color=colour, markersize=4.5)
+            right.plot(max(float(row["seconds"]), 1e-2), place, "D", color=colour, markersize=4.5)
+        left.set_yticks(range(len(table)), [str(label) for label in table["method"]])
+        left.invert_yaxis()
+        left.set(xlabel=f"s95, {AXIS} sparsity (dots: {table['controllers'][0]} controllers)", xlim=(-0.02, 1.0))
+        right.set(xlabel="seconds a pruning, median", xscale="log")
+        shown = dict.fromkeys(methods[str(label)].recovery for label in table["method"])
+        handles = [Line2D([], [], color=RECOVERY_COLOURS[name], marker="D", linewidth=2.4) for name in shown]
+        figure.legend(handles, list(shown), title="recovery", loc="outside lower center", ncols=len(shown))
+    return figure
+
+
+def _seconds(results: pd.DataFrame) -> dict[Method, float]:
+    pruned = results[(results["status"] == "done") & results["grouping"].notna()]
+    taken = pruned[STAGES].sum(axis=1)
+    methods = [Method(*map(str, names)) for names in pruned[METHOD].to_numpy()]
+    return {method: float(taken[[m == method for m in methods]].median()) for method in dict.fromkeys(methods)}

@@ -1,0 +1,74 @@
+"""The ranking of methods over the controllers of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.curves import panels
+from experiments.leaderboard import Scores, readable, scores_of, standings, standings_figure
+from experiments.store import Store
+from pruning import Method
+from tests.experiments.fakes import cell, episodes, outcome, subject
+
+STOCK = Method("stock-global", "magnitude", "uniform", "none")
+FULL, ELSEWHERE = Method(recovery="reconstruct"), Method(recovery="none")
+#: Normalised return by asked sparsity, for the first controller; the second keeps all of it. Deployed is 0.2 above.
+CURVES = {
+    STOCK: {0.25: 100.0, 0.5: 50.0, 0.75: 0.0},
+    FULL: {0.25: 100.0, 0.5: 100.0, 0.75: 90.0},
+}
+
+
+@pytest.fixture
+def ranked(tmp_path: Path) -> tuple[Scores, pd.DataFrame]:
+    with Store.writing(tmp_path) as store:
+        cells = []
+        for name in ("one", "two"):
+            of = subject(name)
+            cells.append(cell(of))
+            store.record(cells[-1], outcome([90.0, 110.0]))
+            methods = {**CURVES, ELSEWHERE: CURVES[FULL]} if name == "one" else CURVES
+            for method, curve in methods.items():
+                for sparsity, mean in curve.items():
+                    cells.append(cell(of, method, sparsity))
+                    value = mean if name == "one" else 100.0
+                    store.record(cells[-1], outcome([value - 10, value + 10], sparsity + 0.2, sparsity))
+        store.plan(cells)
+        store.record_random(episodes([-10.0, 10.0]))
+    with Store.reading(tmp_path) as store:
+        scores = scores_of(panels(store), 0)
+        return scores, standings(scores, store.results())
+
+
+def test_the_standings_are_worked_out_by_hand(ranked: tuple[Scores, pd.DataFrame]) -> None:
+    _, table = ranked
+    assert list(table["method"]) == [FULL.label, STOCK.label]  # what one controller lacks is not ranked
+    assert list(table["rank"]) == [1, 2]
+    # The first falls below 0.95 between 0.7 (1.0) and 0.95 (0.9): at 0.825; the second never does, up to 0.95.
+    best, stock = table.to_dict("records")
+    assert best["s95"] == pytest.approx((0.825 + 0.95) / 2)
+    assert best["worst"] == pytest.approx(0.825)
+    assert stock["s95"] == pytest.approx((0.475 + 0.95) / 2)
+    assert stock["s95_median"] == pytest.approx((0.475 + 0.95) / 2)
+    assert best["never_fell"] == stock["never_fell"] == 1
+    assert stock["area"] == pytest.approx((1 + (0.45 * 1 + 0.25 * 0.75 + 0.25 * 0.25) / 0.95) / 2)
+    # Two episodes that differ by the same amount everywhere: resampling them moves nothing but the scale.
+    assert stock["s95_low"] <= stock["s95"] <= stock["s95_high"]
+    assert best["seconds"] == 0.5  # planning; evaluation does not count
+
+
+def test_one_line_a_method_is_shown_and_drawn(ranked: tuple[Scores, pd.DataFrame]) -> None:
+    scores, table = ranked
+    shown = readable(table)
+    assert shown["s95, mean"][0].startswith("0.89 [")
+    assert list(shown["never fell"]) == ["1 of 2", "1 of 2"]
+    figure = standings_figure(scores, table)
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == list(table["method"])
+    means = [line for line in left.lines if line.get_marker() == "D"]
+    assert [line.get_xdata()[0] for line in means] == pytest.approx(list(table["s95"]))  # type: ignore[index]
+    assert right.get_xscale() == "log"
+    assert left.get_ylim()[0] > left.get_ylim()[1]  # the best on top
