@@ -30,6 +30,8 @@ from pruning.importance import RAW, Evidence
 ROWS = 2_000
 #: What is drawn, a row each.
 METRICS = {"share": "share of the whole", "rank_final": "rank correlation\nwith the last"}
+#: The axis of shares is logarithmic, for a latent has many outputs and a critic has one; it ends here.
+LOWEST_SHARE = 1e-4
 
 #: Group -> a raw score a unit.
 _Units = dict[str, list[float]]
@@ -118,7 +120,8 @@ def drift_figure(table: pd.DataFrame) -> Figure:
                     axes.plot(chosen["step"], chosen[metric], **look)
         for axes, importance in zip(grid[0], importances, strict=True):
             axes.set_title(importance)
-            axes.set_ylim(bottom=0)
+            axes.set_yscale("log", nonpositive="mask")
+            axes.set_ylim(bottom=max(axes.get_ylim()[0], LOWEST_SHARE), top=1.0)
         for axes in grid[-1]:
             axes.set_xlabel("environment steps")
         handles = grid[0][0].get_lines()

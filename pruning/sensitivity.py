@@ -31,8 +31,10 @@ def backward(
 
 
 def scales(results: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The standard deviation of each output over the rows."""
-    return {name: output.detach().std(dim=0, correction=0).clamp_min(1e-6) for name, output in results.items()}
+    """The standard deviation of each output over the rows; infinite for one that never moves, which then counts nothing
+    (the rewards and values of a TD-MPC that has not learned yet are all zero)."""
+    spread = {name: output.detach().std(dim=0, correction=0) for name, output in results.items()}
+    return {name: deviation.masked_fill(deviation < 1e-6, torch.inf) for name, deviation in spread.items()}
 
 
 def project(

@@ -86,6 +86,16 @@ def test_fisher_information_sums_over_the_outputs() -> None:
     np.testing.assert_allclose(found["actor.0"][:, 3], moved.numpy(), rtol=0.1)
 
 
+def test_an_output_that_never_moves_counts_nothing() -> None:
+    torch.manual_seed(0)
+    networks, inputs = Linear2(), inputs_for(40)
+    with torch.no_grad():
+        networks.actor[2].weight[1] = 0
+    found = fisher_information(networks, inputs, np.random.default_rng(0))
+    assert (found["actor.2"][1] == 0).all()
+    assert (found["actor.2"][0] > 0).all()
+
+
 def test_a_step_is_the_gradient_over_every_so_manieth_row() -> None:
     torch.manual_seed(0)
     networks, inputs = Looped(), (torch.randn(7, 3),)
