@@ -24,6 +24,7 @@ from agents.tdmpc.learner import Learner, Learning
 from agents.tdmpc.networks import build
 from agents.tdmpc.planner import Noise, Planner, Planning
 from agents.tdmpc.replay import Replay
+from experiments import drift
 from experiments.evaluator import evaluate
 from experiments.provenance import versions
 from experiments.seeds import STRIDE, TRAINING, validation_seeds
@@ -60,7 +61,8 @@ Settings = tuple[Planning, Learning, Collecting]
 
 
 def train(training: Training, out: Path, command: str, evaluations: int = 20) -> Path:
-    """Train and write ``out/controller.pt``, ``out/curve.csv`` and ``out/training.json``.
+    """Train and write ``out/controller.pt``, ``out/curve.csv`` and ``out/training.json``, and ``out/importance.*``
+    (`drift`) if that is asked for.
 
     The checkpoint kept is the best of ``evaluations`` along the way, by 10 episodes on validation seeds. A training
     that was stopped goes on where it was last evaluated, to the same result, if started again with the same settings.
@@ -83,6 +85,8 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
         if run.step >= min((len(run.rows) + 1) * (training.steps / evaluations), training.steps):
             run.measure()
             run.save()
+    if training.track_importance:
+        drift.write(run.drift, out)
     record = {
         "algorithm": "tdmpc",
         "task": task,
@@ -141,6 +145,7 @@ class _Run:
         self.episodes = self.step = self.decisions = self.kept_step = 0
         self.best = -np.inf
         self.rows: list[dict[str, float]] = []
+        self.drift: list[drift.Measurement] = []
         self.before, self.started = 0.0, time.perf_counter()
         out.mkdir(parents=True, exist_ok=True)
         self.board = _tensorboard(out)
@@ -197,10 +202,14 @@ class _Run:
 
     def measure(self) -> None:
         """Evaluate, add a row to the curve and keep the best."""
-        episodes = evaluate(self.controller, self.task, validation_seeds(10))
+        track = self.training.track_importance
+        episodes = evaluate(self.controller, self.task, validation_seeds(10), record=track)
         point = {"mean_return": round(episodes.mean_return, 3), "std_return": round(episodes.std_return, 3)}
         self.rows.append({"step": self.step, **point, "seconds": round(self.seconds(), 1)})
         pd.DataFrame(self.rows).to_csv(self.out / "curve.csv", index=False)
+        if track:
+            self.drift.append(drift.measure(self.controller, self.step, episodes))
+            drift.write_table(self.drift, self.out)
         if episodes.mean_return >= self.best:
             self.best, self.kept_step = episodes.mean_return, self.step
             provenance = {"task": self.task, "training_seed": self.training.seed}
@@ -212,7 +221,7 @@ class _Run:
         with replacing(self.out / RESUME) as temporary:
             torch.save(self._state(), temporary)
 
-    _COUNTERS = ("episodes", "step", "decisions", "kept_step", "best", "rows")
+    _COUNTERS = ("episodes", "step", "decisions", "kept_step", "best", "rows", "drift")
 
     def _state(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self._COUNTERS}
@@ -246,7 +255,8 @@ class _Run:
 
     def _identity(self) -> str:
         settings = [asdict(self.planning), asdict(self.learning), asdict(self.collecting)]
-        return json.dumps([self.task, self.training.seed, self.training.steps, self.evaluations, settings])
+        track = self.training.track_importance
+        return json.dumps([self.task, self.training.seed, self.training.steps, self.evaluations, settings, track])
 
     def _say(self, what: str, numbers: Mapping[str, float]) -> None:
         said = ", ".join(f"{name} {number:.4g}" for name, number in numbers.items())

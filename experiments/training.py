@@ -26,6 +26,7 @@ from agents.controller import ControllerError
 from agents.extractors import MlpExtractor
 from agents.sb3.controller import SB3Controller
 from agents.sb3.families import ALGORITHMS
+from experiments import drift
 from experiments.evaluator import evaluate
 from experiments.provenance import versions
 from experiments.seeds import validation_seeds
@@ -33,7 +34,8 @@ from experiments.seeds import validation_seeds
 
 @dataclass(frozen=True)
 class Training:
-    """What to train. ``overrides`` are constructor arguments; ``encoder`` the widths of a shared encoder, if any."""
+    """What to train. ``overrides`` are constructor arguments; ``encoder`` the widths of a shared encoder, if any;
+    ``track_importance`` whether the drift of the importances is recorded."""
 
     algorithm: str
     task: str
@@ -41,10 +43,12 @@ class Training:
     seed: int
     overrides: Mapping[str, Any]
     encoder: Sequence[int] = ()
+    track_importance: bool = False
 
 
 def train(training: Training, out: Path, command: str, evaluations: int = 20) -> Path:
-    """Train and write ``out/controller.zip``, ``out/curve.csv`` and ``out/training.json``.
+    """Train and write ``out/controller.zip``, ``out/curve.csv`` and ``out/training.json``, and ``out/importance.*``
+    (`drift`) if that is asked for.
 
     The checkpoint kept is the best of ``evaluations`` along the way, by 10 episodes on validation seeds, which no
     reported result uses.
@@ -66,6 +70,8 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
     callback = _Curve(training, task, out, evaluations)
     started = time.perf_counter()
     model.learn(training.steps, callback=callback)
+    if training.track_importance:
+        drift.write(callback.drift, out)
     record = {
         "algorithm": training.algorithm,
         "task": task,
@@ -133,6 +139,7 @@ class _Curve(BaseCallback):
         self.training, self.task, self.out = training, task, out
         self.every = max(training.steps // evaluations, 1)
         self.rows: list[dict[str, float]] = []
+        self.drift: list[drift.Measurement] = []
         self.best, self.kept_step = -np.inf, 0
         self.started = time.perf_counter()
 
@@ -143,7 +150,7 @@ class _Curve(BaseCallback):
 
     def _measure(self) -> None:
         controller = SB3Controller.of(self.training.algorithm, self.model)
-        episodes = evaluate(controller, self.task, validation_seeds(10))
+        episodes = evaluate(controller, self.task, validation_seeds(10), record=self.training.track_importance)
         elapsed = round(time.perf_counter() - self.started, 1)
         self.rows.append(
             {
@@ -154,6 +161,9 @@ class _Curve(BaseCallback):
             }
         )
         pd.DataFrame(self.rows).to_csv(self.out / "curve.csv", index=False)
+        if self.training.track_importance:
+            self.drift.append(drift.measure(controller, self.num_timesteps, episodes))
+            drift.write_table(self.drift, self.out)
         if episodes.mean_return >= self.best:
             self.best, self.kept_step = episodes.mean_return, self.num_timesteps
             controller.save(self.out / "controller.zip", {"task": self.task, "training_seed": self.training.seed})

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruning.errors import PruningError
-from pruning.graph import ComponentGraph
-from pruning.importance import Scores
+from pruning.graph import ComponentGraph, Scores
 
 Widths = dict[str, int]
 

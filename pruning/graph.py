@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -22,6 +25,8 @@ class Segment:
 
 
 Axis = tuple[Segment, ...]
+#: Group name -> one score a unit.
+Scores = Mapping[str, NDArray[np.float64]]
 #: The axes of a tensor as numbers: for each, its fixed part and the groups whose widths add to it.
 _Axes = tuple[tuple[int, tuple[str, ...]], ...]
 

@@ -9,8 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from pruning.allocation import Widths, allocate, allocate_one
-from pruning.graph import ComponentGraph
-from pruning.importance import Scores
+from pruning.graph import ComponentGraph, Scores
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,33 @@
-"""Torch-Pruning's own pruners as they come: the paper's baselines. The one module that calls the library."""
+"""Torch-Pruning's own pruners, the paper's baselines, and its importances. The one module that calls the library."""
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 import torch_pruning
+from numpy.typing import NDArray
 from torch import nn
 
 from agents.controller import Controller
 from pruning.allocation import TOLERANCE
 from pruning.errors import PruningError
 from pruning.execution import columns
-from pruning.graph import ComponentGraph
+from pruning.graph import ComponentGraph, Group
 from pruning.plan import PruningPlan, describe
+from pruning.sensitivity import project, scales
+
+Array = NDArray[np.float64]
+
+
+#: Rows that `hessian` takes a gradient of, one by one: a second or less.
+MOST_HESSIAN_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -38,14 +48,9 @@ def stock_groups(controller: Controller, graph: ComponentGraph) -> tuple[StockGr
     dataflow = controller.dataflow()
     action = np.zeros((2, *(controller.action_space.shape or ())), dtype=controller.action_space.dtype)
     inputs = controller.inputs(np.zeros((2, *(controller.observation_space.shape or ())), dtype=np.float32), action)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dependencies = torch_pruning.DependencyGraph().build_dependency(
-            dataflow, example_inputs=inputs, output_transform=lambda results: list(results.values())
-        )
     path_of = {id(module): path for path, module in dataflow.named_modules()}
     found = []
-    for group in dependencies.get_all_groups(ignored_layers=_outputs(dataflow, graph), root_module_types=[nn.Linear]):
+    for group in _groups(dataflow, graph, inputs):
         touched = {}
         for dependency, _ in group.items:
             if (path := path_of.get(id(dependency.target.module))) is not None:
@@ -54,6 +59,73 @@ def stock_groups(controller: Controller, graph: ComponentGraph) -> tuple[StockGr
         cost = sum(_entries(module, reads) for (_, reads), module in touched.items())
         found.append(StockGroup(layers, group[0].dep.target.module.out_features, cost))
     return tuple(found)
+
+
+class LibraryGroups:
+    """The library's groups of a whole controller, by the names of ours, and its importances of their units, raw.
+
+    A group that the library does not find, because it shapes no output, scores zeros.
+    """
+
+    def __init__(
+        self,
+        dataflow: nn.Module,
+        graph: ComponentGraph,
+        inputs: Sequence[torch.Tensor],
+        generator: np.random.Generator,
+    ) -> None:
+        # A copy: the library keeps what it is told about gradients in the parameters themselves.
+        self._dataflow = copy.deepcopy(dataflow).requires_grad_(True)
+        self._inputs, self._generator = inputs, generator
+        path_of = {id(module): path for path, module in self._dataflow.named_modules()}
+        self._found: dict[str, Any] = {}
+        for group in _groups(self._dataflow, graph, tuple(tensor[:2] for tensor in inputs)):
+            (segment,) = graph.layer_axes[path_of[id(group[0].dep.target.module)]][1]
+            self._found[str(segment.group)] = group
+
+    def lamp(self, group: Group) -> Array:
+        """`LAMPImportance`."""
+        return self._call(torch_pruning.importance.LAMPImportance(), group)
+
+    def fpgm(self, group: Group) -> Array:
+        """`FPGMImportance`, not yet divided by the group's mean."""
+        return self._call(torch_pruning.importance.FPGMImportance(normalizer=None), group)
+
+    def hessian(self, group: Group) -> Array:
+        """`GroupHessianImportance`, not yet divided by the group's mean."""
+        return self._call(self._hessian, group)
+
+    def _call(self, importance: Any, group: Group) -> Array:
+        if group.name not in self._found:
+            return np.zeros(group.units)
+        scores = importance(self._found[group.name]).detach().double().numpy()
+        # LAMP divides zero by zero where all weights of a group are zero.
+        return np.asarray(np.nan_to_num(scores, nan=0.0))
+
+    @cached_property
+    def _hessian(self) -> Any:
+        """The importance, fed with a gradient a row: that of a random projection of the outputs (`project`)."""
+        parameters = list(self._dataflow.parameters())
+        total = [torch.zeros_like(parameter) for parameter in parameters]
+        count = len(self._inputs[0])
+        rows = range(0, count, -(-count // MOST_HESSIAN_ROWS))
+        with torch.no_grad():
+            scale = scales(self._dataflow(*self._inputs))
+        for row in rows:
+            with torch.enable_grad():
+                results = self._dataflow(*(tensor[row : row + 1] for tensor in self._inputs))
+                loss = project(results, scale, self._generator)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            for sum_, gradient in zip(total, gradients, strict=True):
+                if gradient is not None:
+                    sum_ += gradient.square()
+        importance = torch_pruning.importance.GroupHessianImportance(normalizer=None)
+        # Once, with the root of the mean square: version 1.6.1 forgets all samples but the last, because it looks for
+        # names among tensors.
+        for parameter, squares in zip(parameters, total, strict=True):
+            parameter.grad = (squares / len(rows)).sqrt()
+        importance.accumulate_grad(self._dataflow)
+        return importance
 
 
 def stock_plan(
@@ -91,6 +163,17 @@ def stock_plan(
             f"stock {kind} pruning cannot reach sparsity {sparsity:g}: the nearest it gives is {achieved:.3f}"
         )
     return describe(graph, best, sparsity)
+
+
+def _groups(dataflow: nn.Module, graph: ComponentGraph, example: Sequence[torch.Tensor]) -> list[Any]:
+    """The groups of the library's own dependency graph, whole, the layers that write outputs fixed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dependencies = torch_pruning.DependencyGraph().build_dependency(
+            dataflow, example_inputs=tuple(example), output_transform=lambda results: list(results.values())
+        )
+    fixed = _outputs(dataflow, graph)
+    return list(dependencies.get_all_groups(ignored_layers=fixed, root_module_types=[nn.Linear]))
 
 
 def _nearest(at: Any, sparsity: float) -> tuple[dict[str, tuple[int, ...]], float]:

@@ -72,7 +72,10 @@ def prune(
     grouping: Annotated[str, typer.Option(help="global, layer, component, stock-global, stock-local.")] = "component",
     importance: Annotated[
         str | None,
-        typer.Option(help="magnitude, random, taylor, activation, surgeon.  [default: surgeon; stock: magnitude]"),
+        typer.Option(
+            help="magnitude, random, taylor, activation, surgeon, gradient, fisher, uncertainty, lamp, fpgm, hessian.  "
+            "[default: surgeon; stock: magnitude]"
+        ),
     ] = None,
     allocation: Annotated[str, typer.Option(help="uniform, ranked.")] = "uniform",
     recovery: Annotated[str, typer.Option(help="none, reconstruct, distill, scratch.")] = "reconstruct",
@@ -222,12 +225,16 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A hyperparameter in YAML; may be repeated."),
     ] = None,
+    track_importance: Annotated[
+        bool,
+        typer.Option("--track-importance", help="Record each component's importance: importance.csv and a figure."),
+    ] = False,
 ) -> None:
     """Train a controller, TD-MPC or one of Stable-Baselines3's, and keep the best checkpoint."""
     from experiments import tdmpc_training, training
     from experiments.provenance import command_line
 
-    asked = training.Training(algorithm, task, steps, seed, _overrides(set_ or []), _widths(encoder))
+    asked = training.Training(algorithm, task, steps, seed, _overrides(set_ or []), _widths(encoder), track_importance)
     run = tdmpc_training.train if algorithm == "tdmpc" else training.train
     print(run(asked, out, command_line()))
 

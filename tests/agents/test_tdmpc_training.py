@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def test_writes_the_best_controller_its_curve_and_its_record(tmp_path: Path) -> 
 
 def test_a_stopped_training_goes_on_to_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    train(training(), straight, "", evaluations=4)
+    tracked = replace(training(), track_importance=True)
+    train(tracked, straight, "", evaluations=4)
 
     def stop(run: Any) -> None:
         if run.step >= 600:
@@ -61,16 +63,20 @@ def test_a_stopped_training_goes_on_to_the_same_result(tmp_path: Path, monkeypat
         collect = tdmpc_training._Run.episode
         patch.setattr(tdmpc_training._Run, "episode", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(training(), stopped, "", evaluations=4)
+            train(tracked, stopped, "", evaluations=4)
     assert (stopped / RESUME).exists()
     with pytest.raises(ControllerError, match="other settings"):
         train(training(steps=900), stopped, "")
-    train(training(), stopped, "", evaluations=4)
+    train(tracked, stopped, "", evaluations=4)
     ours, theirs = load_checkpoint(stopped / "controller.pt"), load_checkpoint(straight / "controller.pt")
     for name, tensor in theirs.networks.state_dict().items():
         assert torch.equal(ours.networks.state_dict()[name], tensor), name
     one, other = (pd.read_csv(out / "curve.csv").drop(columns="seconds") for out in (stopped, straight))
     pd.testing.assert_frame_equal(one, other)
+    one, other = (pd.read_csv(out / "importance.csv") for out in (stopped, straight))
+    pd.testing.assert_frame_equal(one, other)
+    assert sorted(one["step"].unique()) == [200, 400, 600, 800]
+    assert one["component"].str.startswith("encoder,dynamics->").any()  # the latent, beside the components
 
 
 def test_terminations_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

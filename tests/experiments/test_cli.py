@@ -330,9 +330,11 @@ def test_training_options_reach_the_trainer(
     status, _, err = prunectl(
         *("train", "sac", "--task", "Pendulum-v1", "--steps", 10, "--seed", 4, "-o", tmp_path / "t"),
         *("--encoder", "8,4", "--set", "gamma=0.9", "--set", "policy_kwargs={net_arch: [8]}"),
+        "--track-importance",
     )
     assert status == 0, err
     (training,) = given
     assert (training.algorithm, training.task, training.steps, training.seed) == ("sac", "Pendulum-v1", 10, 4)
     assert training.encoder == [8, 4]
+    assert training.track_importance
     assert training.overrides == {"gamma": 0.9, "policy_kwargs": {"net_arch": [8]}}

@@ -9,8 +9,10 @@ from conftest import untrained
 from test_trace import Fake, WorldModel
 from torch import nn
 
+from agents.controller import Controller
 from pruning import IMPORTANCES, score, trace
 from pruning.surgeon import eliminate
+from tests.experiments.test_paper import tiny_tdmpc
 
 
 def refit_error(activations: np.ndarray, weights: np.ndarray, kept: list[int]) -> float:
@@ -96,12 +98,23 @@ def test_magnitude_and_activation_by_hand() -> None:
 
 
 @pytest.mark.parametrize("importance", IMPORTANCES)
-@pytest.mark.parametrize("controller", [Fake(WorldModel()), untrained("sac", "Pendulum-v1", encoder=(6, 5))])
-def test_every_importance_scores_every_unit_and_repeats_itself(importance: str, controller: Fake) -> None:
+@pytest.mark.parametrize(
+    "controller",
+    [
+        Fake(WorldModel()),
+        untrained("sac", "Pendulum-v1", encoder=(6, 5)),
+        untrained("ppo", "CartPole-v1"),
+        untrained("crossq", "Pendulum-v1"),
+        tiny_tdmpc(),
+    ],
+    ids=["world model", "shared encoder", "discrete", "normalised", "tdmpc"],
+)
+def test_every_importance_scores_every_unit_and_repeats_itself(importance: str, controller: Controller) -> None:
     graph = trace(controller)
-    seen = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    seen = np.random.default_rng(0).normal(size=(64, *controller.observation_space.shape)).astype(np.float32)
     actions = np.random.default_rng(1).uniform(-1, 1, size=(64, *controller.action_space.shape)).astype(np.float32)
     inputs = controller.inputs(seen, actions)
+    weights = {name: tensor.clone() for name, tensor in controller.networks.state_dict().items()}
     first, second = (score(controller, graph, importance, inputs, seed=3) for _ in range(2))
     assert list(first) == list(graph.groups)
     for name, values in first.items():
@@ -109,6 +122,9 @@ def test_every_importance_scores_every_unit_and_repeats_itself(importance: str, 
         assert np.isfinite(values).all()
         assert (values >= 0).all()
         np.testing.assert_array_equal(values, second[name])
+    for name, tensor in controller.networks.state_dict().items():
+        assert torch.equal(tensor, weights[name])
+    assert all(parameter.grad is None for parameter in controller.networks.parameters())
 
 
 def test_random_scores_follow_their_seed() -> None:
