@@ -61,7 +61,7 @@ class MethodEntry(_Frozen):
     grouping: OneOrMore = ("component",)
     importance: OneOrMore = ("surgeon",)
     allocation: OneOrMore = ("uniform",)
-    recovery: OneOrMore = ("reconstruct",)
+    recovery: OneOrMore = ("distill",)
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

@@ -32,7 +32,7 @@ class Method:
     grouping: str = "component"
     importance: str = "surgeon"
     allocation: str = "uniform"
-    recovery: str = "reconstruct"
+    recovery: str = "distill"
 
     def __post_init__(self) -> None:
         for field, known in zip(fields(self), (GROUPINGS, IMPORTANCES, ALLOCATIONS, RECOVERIES), strict=True):

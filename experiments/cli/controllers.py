@@ -78,7 +78,7 @@ def prune(
         ),
     ] = None,
     allocation: Annotated[str, typer.Option(help="uniform, ranked.")] = "uniform",
-    recovery: Annotated[str, typer.Option(help="none, reconstruct, distill, scratch.")] = "reconstruct",
+    recovery: Annotated[str, typer.Option(help="none, reconstruct, distill, scratch.")] = "distill",
     budget: Annotated[
         str | None, typer.Option(metavar="N|Ts", help="How long distill may take: batches (24000) or seconds (60s).")
     ] = None,

@@ -80,7 +80,7 @@ class TestEveryFamily:
         self, family: tuple[str, str, dict[str, Any]], tmp_path: Path
     ) -> None:
         controller = untrained(family[0], family[1], **family[2])
-        small = prune(controller, Method(), 0.4, calibration(controller)).controller
+        small = prune(controller, Method(recovery="reconstruct"), 0.4, calibration(controller)).controller
         small.save(tmp_path / "s.zip", {})
         library = ALGORITHMS[family[0]].load(tmp_path / "s.zip")
         expected, _ = library.predict(observations(controller), deterministic=True)
@@ -100,7 +100,7 @@ class TestEveryFamily:
 
 def test_a_pruned_zip_needs_no_prunectl(tmp_path: Path) -> None:
     controller = untrained("sac", "Pendulum-v1", use_sde=True, widths=(24, 20))
-    small = prune(controller, Method(), 0.5, calibration(controller)).controller
+    small = prune(controller, Method(recovery="reconstruct"), 0.5, calibration(controller)).controller
     small.save(tmp_path / "small.zip", {"task": "Pendulum-v1"})
     seen = observations(controller)
     np.save(tmp_path / "observations.npy", seen)
@@ -160,7 +160,7 @@ def test_our_extractor_is_announced(tmp_path: Path) -> None:
 
 def test_a_saved_controller_keeps_its_hyperparameters_and_goes_on_learning(tmp_path: Path) -> None:
     controller = untrained("sac", "Pendulum-v1", gamma=0.9, batch_size=32, learning_starts=10, buffer_size=500)
-    small = prune(controller, Method(), 0.5, calibration(controller)).controller
+    small = prune(controller, Method(recovery="reconstruct"), 0.5, calibration(controller)).controller
     small.save(tmp_path / "c.zip", {})
     import envs
 

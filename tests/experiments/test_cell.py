@@ -18,7 +18,7 @@ from experiments.seeds import reported_seeds
 from pruning import Method, prune
 
 SUBJECT = Subject("mine", "digest", "ppo", "CartPole-v1", 3)
-CELL = Cell(SUBJECT, Method(), 0.5, seed=0, episodes=4, episode_seed=0, min_width=1)
+CELL = Cell(SUBJECT, Method(recovery="reconstruct"), 0.5, seed=0, episodes=4, episode_seed=0, min_width=1)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,9 @@ def test_a_dense_cell_is_the_plain_evaluation(balancer: Path) -> None:
     assert outcome.plan.macs_deployed == 4 * 12 + 12 * 12 + 12 * 2
 
 
-@pytest.mark.parametrize("method", [Method(), Method("stock-global", "magnitude", "uniform", "none")])
+@pytest.mark.parametrize(
+    "method", [Method(recovery="reconstruct"), Method("stock-global", "magnitude", "uniform", "none")]
+)
 def test_a_pruned_cell_is_calibrate_prune_evaluate(balancer: Path, method: Method) -> None:
     controller = agents.load(balancer).controller
     cell = replace(CELL, method=method, seed=2)

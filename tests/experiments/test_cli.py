@@ -103,7 +103,8 @@ def test_inspect(prunectl: Prunectl, save_tiny: SaveTiny) -> None:
 
 def test_prune_then_evaluate(prunectl: Prunectl, balancer: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.zip"
-    data = json_of(prunectl("prune", balancer, "--sparsity", 0.5, "-o", out, "--json"))
+    asked = ("--sparsity", 0.5, "--recovery", "reconstruct")
+    data = json_of(prunectl("prune", balancer, *asked, "-o", out, "--json"))
     assert data["checkpoint"] == str(out)
     assert data["sparsity_asked"] == 0.5
     assert data["sparsity_total"] == pytest.approx(0.5, abs=0.05)

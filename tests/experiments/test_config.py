@@ -26,7 +26,7 @@ def test_lists_make_a_full_factorial_in_order_without_duplicates(tmp_path: Path)
             "controllers: a.zip\nsparsities: [0.5, 0, 0.2, 0.5]\nmethods:\n"
             "  - {grouping: [global, component], recovery: [none, reconstruct]}\n"
             "  - {grouping: stock-global, importance: magnitude, recovery: none}\n"
-            "  - {grouping: component}\n",
+            "  - {grouping: component, recovery: reconstruct}\n",
         )
     )
     assert config.expanded_methods == (
@@ -103,7 +103,7 @@ def test_the_committed_sweeps_are_valid(name: str, monkeypatch: pytest.MonkeyPat
     config = load_config(CONFIGS / name)
     assert isinstance(config, SweepConfig)
     assert len(config.pruned_sparsities) >= 8
-    assert Method() in config.expanded_methods
+    assert Method(recovery="reconstruct") in config.expanded_methods
 
 
 def test_the_demo_needs_nothing_but_what_is_bundled() -> None:

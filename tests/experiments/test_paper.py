@@ -101,7 +101,7 @@ def test_layers_are_drawn_apart_and_heads_side_by_side() -> None:
 
 
 def test_a_component_alone_is_another_cell_and_whole_controllers_keep_their_keys() -> None:
-    whole = cell(method=Method(), sparsity=0.5)
+    whole = cell(method=Method(recovery="reconstruct"), sparsity=0.5)
     alone = replace(whole, only="actor")
     assert len({whole.key, alone.key, replace(whole, only="value").key}) == 3
     assert whole.key == "eb0df3abb722170e8b55fabbe2a9ef8d"
@@ -126,7 +126,7 @@ def test_a_store_of_the_form_before_gets_the_new_column(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.executescript("ALTER TABLE cell DROP COLUMN only; PRAGMA user_version = 1;")
     with Store.writing(tmp_path) as store:
-        alone = replace(cell(method=Method(), sparsity=0.5), only="actor")
+        alone = replace(cell(method=Method(recovery="reconstruct"), sparsity=0.5), only="actor")
         store.plan([cell(), alone])
         store.record(alone, outcome([1.0, 2.0]))
         assert store.results()["only"].fillna("").tolist() == ["", "actor"]
@@ -141,7 +141,7 @@ def test_trainings_are_pooled_and_scopes_are_kept_apart(tmp_path: Path) -> None:
             store.record(cells[-1], outcome([top - 10, top + 10]))
             for only, share in (("actor", 0.5), ("value", 1.0)):
                 for sparsity in (0.5,) if name == "two" else (0.5, 0.9):
-                    cells.append(replace(cell(of, Method(), sparsity), only=only))
+                    cells.append(replace(cell(of, Method(recovery="reconstruct"), sparsity), only=only))
                     store.record(cells[-1], outcome([share * top - 10, share * top + 10], sparsity, sparsity))
         store.plan(cells)
         store.record_random(episodes([0.0, 0.0]))

@@ -19,7 +19,7 @@ from pruning import Method
 from tests.experiments.fakes import cell, episodes, outcome, subject
 
 DENSE = cell()
-PRUNED = cell(method=Method(), sparsity=0.5)
+PRUNED = cell(method=Method(recovery="reconstruct"), sparsity=0.5)
 
 SECTION_6 = [
     "controller",
@@ -216,7 +216,7 @@ def test_a_store_of_another_form_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_damaged_in_the_middle_is_a_clear_error(tmp_path: Path) -> None:
     with Store.writing(tmp_path) as store:
-        cells = [cell(method=Method(), sparsity=i / 100) for i in range(1, 60)]
+        cells = [cell(method=Method(recovery="reconstruct"), sparsity=i / 100) for i in range(1, 60)]
         store.plan(cells)
         for entry in cells:
             store.record(entry, outcome([1.0, 2.0]))

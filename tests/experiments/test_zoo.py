@@ -29,7 +29,10 @@ def test_the_default_method_keeps_nineteen_twentieths_of_the_return(
     zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], agent: str, task: str, sparsity: float
 ) -> None:
     small = tmp_path / "small.zip"
-    assert run(["prune", str(zoo / agent), "--sparsity", str(sparsity), "-o", str(small)]) == 0
+    assert (
+        run(["prune", str(zoo / agent), "--sparsity", str(sparsity), "--recovery", "reconstruct", "-o", str(small)])
+        == 0
+    )
     capsys.readouterr()
     dense = mean_return(capsys, "evaluate", zoo / agent)
     assert mean_return(capsys, "evaluate", small, "--task", task) >= 0.95 * dense

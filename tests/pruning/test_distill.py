@@ -141,7 +141,7 @@ def test_a_choice_is_learned_from_the_dense_controllers_chances() -> None:
 def test_what_validates_worse_is_not_handed_back() -> None:
     controller = untrained("sac", "Pendulum-v1", widths=(16, 16))
     data = calibration(controller, 300)
-    reconstructed = prune(controller, Method(), 0.5, data).controller
+    reconstructed = prune(controller, Method(recovery="reconstruct"), 0.5, data).controller
     kept, loop = halved(controller, given=2.0)
     assert kept.returns == (2.0, 2.0)
     np.testing.assert_array_equal(kept.controller.act(data.observations), reconstructed.act(data.observations))
@@ -207,7 +207,7 @@ def test_a_student_that_answers_as_its_teacher_wherever_it_goes_is_taught_no_mor
     pruned, loop = halved(controller)
     assert (loop.visited, loop.validated) == ([0], 1)
     data = calibration(controller)
-    reconstructed = prune(controller, Method(), 0.5, calibration(controller, 300)).controller
+    reconstructed = prune(controller, Method(recovery="reconstruct"), 0.5, calibration(controller, 300)).controller
     np.testing.assert_array_equal(pruned.controller.act(data.observations), reconstructed.act(data.observations))
 
 
@@ -234,7 +234,7 @@ def test_scratch_inherits_the_widths_and_nothing_else() -> None:
         if name.startswith("actor."):
             assert not torch.equal(value, controller.networks.state_dict()[name]), name
     scratch = prune(controller, Method(recovery="scratch"), 0.5, data, loop=FakeLoop(), budget=Budget(300))
-    inherited = prune(controller, Method(), 0.5, data)
+    inherited = prune(controller, Method(recovery="reconstruct"), 0.5, data)
     assert scratch.plan == inherited.plan
     assert scratch.fidelity["actor"] > 0.9
 

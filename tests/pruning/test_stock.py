@@ -62,7 +62,7 @@ def test_every_family_passes_through_the_library(family: tuple[str, str, dict]) 
 
 
 def test_method_names() -> None:
-    assert Method().label == "component + surgeon + reconstruct"
+    assert Method().label == "component + surgeon + distill"
     assert Method("stock-global", "magnitude", "uniform", "none").label == "stock-global"
     with pytest.raises(PruningError, match="unknown grouping 'componnet': did you mean 'component'"):
         Method(grouping="componnet")
