@@ -59,7 +59,7 @@ def prune(
         str | None,
         typer.Option(help="magnitude, random, taylor, activation, surgeon.  [default: surgeon; stock: magnitude]"),
     ] = None,
-    allocation: Annotated[str, typer.Option(help="uniform, ranked.")] = "uniform",
+    allocation: Annotated[str, typer.Option(help="uniform, ranked, sensitivity, searched.")] = "uniform",
     recovery: Annotated[str, typer.Option(help="none, reconstruct.")] = "reconstruct",
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
