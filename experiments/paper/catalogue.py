@@ -114,9 +114,9 @@ CATALOGUE = (
         "where each allocation puts its cuts at sparsity 0.8, in SAC and in TD-MPC",
         "A group of bars a component (and one for the latent, in units), a bar an allocation: the share of its "
         "parameters that is left, with its widths above; the dotted line is the share of the whole that is left. "
-        "`uniform` cuts all alike. `ranked` compares scores, and cuts SAC's actor to half of that, against what the "
-        "return depends on. `sensitivity` and `searched` see what the outputs suffer: they spare SAC's actor at the "
-        "critics' cost, and in TD-MPC the latent and the critics at the cost of reward and actor; the calibration "
+        "`uniform` cuts all alike. `ranked` compares scores, and cuts SAC's actor below half of that, against what "
+        "the return depends on. `sensitivity` and `searched` see what the outputs suffer: they spare SAC's actor at "
+        "the critics' cost, and in TD-MPC the latent and the critics at the cost of reward and actor; the calibration "
         "error (`cuts`) is the lowest under `sensitivity`, which also sets the layers of a component apart.",
         _alone(write_cuts),
     ),

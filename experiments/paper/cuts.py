@@ -104,6 +104,6 @@ def _draw(axes: Axes, table: pd.DataFrame, sparsity: float) -> None:
                 place, left + 0.015 * top, f"{widths}", rotation=90, fontsize=5.5, ha="center", va="bottom", bbox=PLATE
             )
     axes.axhline(1 - sparsity, color="0.3", linewidth=0.8, linestyle=":", zorder=0.5)
-    axes.set_xticks(range(len(components)), [name.replace("flow of ", "latent of\n") for name in components])
+    axes.set_xticks(range(len(components)), [name.replace("flow of ", "latent units of\n") for name in components])
     axes.set(ylabel="share left", ylim=(0, top))
     axes.grid(visible=False, axis="x")

@@ -40,9 +40,10 @@ def uniform(graph: ComponentGraph, knobs: Sequence[Knob], grouping: str, sparsit
 def ranked(graph: ComponentGraph, knobs: Sequence[Knob], grouping: str, sparsity: float, min_width: int) -> Widths:
     """Units go in the order of their scores, whichever layer of the scope they are in, and so across scopes.
 
-    Inside a scope the importance's own normalisation holds. Across scopes a unit's score is divided by the mean score
-    of its scope, so that no scope is cheaper than another on the whole. With one scope (``global``) there is nothing to
-    divide by: that is the plain global ranking.
+    Inside a scope the importance's own normalisation holds: a share of the layer's total, or damage relative to the
+    variance of what the layer feeds. Across scopes a unit's score is divided by the mean score of all units of its
+    scope, so that no scope is cheaper than another on the whole. With one scope (``global``) there is nothing to divide
+    by: that is the plain global ranking.
     """
     target = (1 - sparsity) * graph.parameters(graph.dense)
     mean = {
