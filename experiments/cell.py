@@ -16,7 +16,7 @@ from experiments.calibration import calibrate
 from experiments.evaluator import Episodes, evaluate, evaluate_random
 from experiments.loop import TaskLoop
 from experiments.seeds import reported_seeds
-from pruning import Calibration, Method, PruningPlan, Scores, prune, score, trace
+from pruning import Calibration, Damage, Method, PruningPlan, Scores, bench, measure, prune, score, trace
 from pruning.plan import describe
 
 #: Part of every cell's key. Raise it when calibration or evaluation change, so that old cells are computed anew.
@@ -50,6 +50,11 @@ class Cell:
     episode_seed: int
     min_width: int
     only: str | None = None
+
+    @property
+    def measures(self) -> bool:
+        """Whether its allocation looks at damage."""
+        return self.method is not None and self.method.measures and self.only is None
 
     @property
     def key(self) -> str:
@@ -114,8 +119,18 @@ def run_scores(controller: Controller, calibration: Calibration, importance: str
     return score(controller, trace(controller), importance, inputs, seed)
 
 
-def run_pruned(controller: Controller, calibration: Calibration, scores: Scores | None, cell: Cell) -> Outcome:
-    """Prune and measure, on one thread. Stock methods take no scores.
+def run_damage(controller: Controller, calibration: Calibration, scores: Scores, seed: int) -> Damage:
+    """The damage that all cells of one controller, importance and seed share, on one thread."""
+    torch.set_num_threads(1)
+    calibration = _aligned(calibration)
+    inputs = controller.inputs(calibration.observations, calibration.actions)
+    return measure(bench(controller, trace(controller), scores, inputs, seed))
+
+
+def run_pruned(
+    controller: Controller, calibration: Calibration, scores: Scores | None, cell: Cell, damage: Damage | None = None
+) -> Outcome:
+    """Prune and measure, on one thread. Stock methods take no scores, and only `Method.measures` asks for damage.
 
     Raises:
         PruningError: the sparsity cannot be met.
@@ -134,6 +149,7 @@ def run_pruned(controller: Controller, calibration: Calibration, scores: Scores 
         scores=scores,
         only=cell.only,
         loop=TaskLoop(cell.subject.task, cell.seed),
+        damage=damage,
     )
     return _measured(pruned.controller, pruned.plan, pruned.integrity, pruned.seconds, cell)
 

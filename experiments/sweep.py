@@ -19,6 +19,7 @@ from experiments.cell import (
     Cell,
     Subject,
     run_calibration,
+    run_damage,
     run_dense,
     run_pruned,
     run_random,
@@ -110,8 +111,8 @@ def still_to_do(work: Work, store: Store) -> ToDo:
 def run(work: Work, to_do: ToDo, store: Store, client: Client, told: Callable[[Cell], None]) -> list[Failure]:
     """Compute what is to do, and keep each cell as soon as it is there.
 
-    Only this process writes to the store. Work that cells share (calibration, scores, the random reference of a task)
-    is a task of its own, done once and kept by the workers.
+    Only this process writes to the store. Work that cells share (calibration, scores, damage, the random reference of
+    a task) is a task of its own, done once and kept by the workers.
 
     Args:
         work: the sweep.
@@ -215,10 +216,12 @@ def _submit_cells(work: Work, cells: Sequence[Cell], client: Client) -> dict[Fut
             continue
         data = (subject.digest, subject.task, seed)
         calibration = once(data, run_calibration, controller, subject.task, seed)
-        scores = None
+        scores = damage = None
         if not method.stock:
             scores = once((*data, method.importance), run_scores, controller, calibration, method.importance, seed)
-        futures[client.submit(run_pruned, controller, calibration, scores, cell, pure=False)] = cell
+        if cell.measures:
+            damage = once((*data, method.importance, "damage"), run_damage, controller, calibration, scores, seed)
+        futures[client.submit(run_pruned, controller, calibration, scores, cell, damage, pure=False)] = cell
     return futures
 
 

@@ -6,12 +6,13 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from pruning.allocation import MEASURED
 from pruning.errors import PruningError
 from pruning.importance import IMPORTANCES as _IMPORTANCES
 
 GROUPINGS = ("global", "layer", "component", "stock-global", "stock-local")
 IMPORTANCES = tuple(_IMPORTANCES)
-ALLOCATIONS = ("uniform", "ranked")
+ALLOCATIONS = ("uniform", "ranked", *MEASURED)
 RECOVERIES = ("none", "reconstruct", "distill", "scratch")
 
 #: Goes up whenever the same names begin to mean another computation; part of a cell's identity.
@@ -52,6 +53,11 @@ class Method:
     def looks_at_task(self) -> bool:
         """Whether the recovery runs episodes of the task."""
         return self.recovery in ("distill", "scratch")
+
+    @property
+    def measures(self) -> bool:
+        """Whether the allocation looks at the damage of each scope; with one scope there is nothing to divide."""
+        return self.allocation in MEASURED and self.grouping != "global"
 
     @property
     def label(self) -> str:

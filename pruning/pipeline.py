@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from agents.controller import Batch, Controller
+from pruning.allocation import Damage
 from pruning.errors import PruningError
 from pruning.fidelity import fidelities, integrity
 from pruning.graph import ComponentGraph
 from pruning.importance import Scores, score
+from pruning.measuring import bench, measure
 from pruning.method import Method
 from pruning.plan import PruningPlan, make_plan
 from pruning.recovery import Budget, Loop, Progress, distill, reconstruct, redrawn
@@ -73,8 +75,9 @@ def plan_for(
     min_width: int = 1,
     scores: Scores | None = None,
     only: str | None = None,
+    damage: Damage | None = None,
 ) -> PruningPlan:
-    """The plan of a method, on what the dataflow takes; ``scores`` spares computing them for another sparsity.
+    """The plan of a method, on what the dataflow takes; ``scores`` and ``damage`` spare computing them once more.
 
     Raises:
         PruningError: a sparsity outside [0, 1), or one that cannot be met.
@@ -86,7 +89,14 @@ def plan_for(
         return stock_plan(controller, graph, inputs, sparsity, method.grouping == "stock-global")
     if scores is None:
         scores = score(controller, graph, method.importance, inputs, seed)
-    return make_plan(graph, scores, method.grouping, method.allocation, sparsity, min_width, only)
+    if only is not None or not method.measures:
+        return make_plan(graph, scores, method.grouping, method.allocation, sparsity, min_width, only)
+    trials = bench(controller, graph, scores, inputs, seed)
+    if damage is None:
+        damage = measure(trials)
+    return make_plan(
+        graph, scores, method.grouping, method.allocation, sparsity, min_width, damage=damage, error=trials.error
+    )
 
 
 def prune(
@@ -98,6 +108,7 @@ def prune(
     min_width: int = 1,
     scores: Scores | None = None,
     only: str | None = None,
+    damage: Damage | None = None,
     loop: Loop | None = None,
     budget: Budget | None = None,
     told: Progress = lambda share: None,
@@ -113,6 +124,7 @@ def prune(
         min_width: no layer falls below it.
         scores: what `score` gave for this controller, importance, calibration and seed, if it is there already.
         only: a component or a flow to prune alone; ``sparsity`` is then its own.
+        damage: what `measure` gave for these, if it is there already.
         loop: the task, for a recovery that looks at it.
         budget: how long such a recovery may go on.
         told: how far it is.
@@ -126,7 +138,7 @@ def prune(
     # Once for plan and recovery: a world model imagines its latents for it.
     inputs = controller.inputs(calibration.observations, calibration.actions)
     started = time.perf_counter()
-    plan = plan_for(controller, graph, method, sparsity, inputs, seed, min_width, scores, only)
+    plan = plan_for(controller, graph, method, sparsity, inputs, seed, min_width, scores, only, damage)
     planned = time.perf_counter()
     small = apply(plan, controller, graph)
     cut = time.perf_counter()

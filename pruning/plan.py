@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 
-from pruning.allocation import Widths, allocate, allocate_one
+from pruning.allocation import Damage, Widths, allocate, allocate_one
 from pruning.graph import ComponentGraph, Scores
 
 
@@ -115,20 +115,27 @@ def make_plan(
     sparsity: float = 0.5,
     min_width: int = 1,
     only: str | None = None,
+    damage: Damage | None = None,
+    error: Callable[[Widths], float] | None = None,
 ) -> PruningPlan:
     """Keep the best-scored units of each group, as many as the allocation leaves it (see `allocate`).
 
     With ``only``, a component or a flow, everything else stays dense and ``sparsity`` is that scope's own.
     """
     if only is None:
-        widths = allocate(graph, scores, grouping, allocation, sparsity, min_width)
+        widths = allocate(graph, scores, grouping, allocation, sparsity, min_width, damage, error)
     else:
         widths = allocate_one(graph, scores, only, sparsity, min_width)
+    return describe(graph, keep_best(scores, widths), sparsity)
+
+
+def keep_best(scores: Scores, widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """The indices of the best-scored units of each group, as many as its width, ascending."""
     kept = {}
     for name, width in widths.items():
         best_first = np.argsort(-scores[name], kind="stable")
         kept[name] = tuple(sorted(int(index) for index in best_first[:width]))
-    return describe(graph, kept, sparsity)
+    return kept
 
 
 def describe(graph: ComponentGraph, kept: Mapping[str, tuple[int, ...]], sparsity_asked: float) -> PruningPlan:

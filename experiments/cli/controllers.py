@@ -77,7 +77,7 @@ def prune(
             "[default: surgeon; stock: magnitude]"
         ),
     ] = None,
-    allocation: Annotated[str, typer.Option(help="uniform, ranked.")] = "uniform",
+    allocation: Annotated[str, typer.Option(help="uniform, ranked, sensitivity, searched.")] = "uniform",
     recovery: Annotated[str, typer.Option(help="none, reconstruct, distill, scratch.")] = "distill",
     budget: Annotated[
         str | None, typer.Option(metavar="N|Ts", help="How long distill may take: batches (24000) or seconds (60s).")

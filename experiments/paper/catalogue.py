@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments.config import ConfigError, SweepConfig, load_config
 from experiments.paper.budget import write_budget
 from experiments.paper.components import write_components
+from experiments.paper.cuts import write_cuts
 from experiments.paper.groups import write_groups
 from experiments.paper.isolated import write_isolated
 from experiments.paper.returns import write_returns
@@ -107,6 +108,17 @@ CATALOGUE = (
         "out no smaller (`ratio` about 1 and above). In an encoder shared by actor and critics it would save a few "
         "percent of them. That is why flows are coupled here.",
         _alone(write_isolated),
+    ),
+    Reproduction(
+        "cuts",
+        "where each allocation puts its cuts at sparsity 0.8, in SAC and in TD-MPC",
+        "A group of bars a component (and one for the latent, in units), a bar an allocation: the share of its "
+        "parameters that is left, with its widths above; the dotted line is the share of the whole that is left. "
+        "`uniform` cuts all alike. `ranked` compares scores, and cuts SAC's actor below half of that, against what "
+        "the return depends on. `sensitivity` and `searched` see what the outputs suffer: they spare SAC's actor at "
+        "the critics' cost, and in TD-MPC the latent and the critics at the cost of reward and actor; the calibration "
+        "error (`cuts`) is the lowest under `sensitivity`, which also sets the layers of a component apart.",
+        _alone(write_cuts),
     ),
 )
 

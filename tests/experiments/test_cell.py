@@ -12,7 +12,7 @@ import pytest
 import agents
 from experiments import cell as cells
 from experiments.calibration import calibrate
-from experiments.cell import Cell, Subject, run_calibration, run_dense, run_pruned, run_random, run_scores
+from experiments.cell import Cell, Subject, run_calibration, run_damage, run_dense, run_pruned, run_random, run_scores
 from experiments.evaluator import evaluate, evaluate_random
 from experiments.seeds import reported_seeds
 from pruning import Method, prune
@@ -68,14 +68,20 @@ def test_a_dense_cell_is_the_plain_evaluation(balancer: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [Method(recovery="reconstruct"), Method("stock-global", "magnitude", "uniform", "none")]
+    "method",
+    [
+        Method(recovery="reconstruct"),
+        Method(allocation="sensitivity", recovery="reconstruct"),
+        Method("stock-global", "magnitude", "uniform", "none"),
+    ],
 )
 def test_a_pruned_cell_is_calibrate_prune_evaluate(balancer: Path, method: Method) -> None:
     controller = agents.load(balancer).controller
     cell = replace(CELL, method=method, seed=2)
     calibration = run_calibration(controller, "CartPole-v1", 2)
     scores = None if method.stock else run_scores(controller, calibration, method.importance, 2)
-    outcome = run_pruned(controller, calibration, scores, cell)
+    damage = run_damage(controller, calibration, scores, 2) if scores and cell.measures else None
+    outcome = run_pruned(controller, calibration, scores, cell, damage)
 
     by_hand = prune(controller, method, 0.5, calibrate(controller, "CartPole-v1", 2), seed=2)
     episodes = evaluate(by_hand.controller, "CartPole-v1", reported_seeds(4))

@@ -16,6 +16,7 @@ import torch
 import yaml
 from distributed import Client
 
+import agents
 from agents.tdmpc import inference
 from agents.tdmpc.controller import TDMPCController
 from agents.tdmpc.networks import build
@@ -27,13 +28,14 @@ from experiments.paper import rates
 from experiments.paper.budget import planner_macs
 from experiments.paper.catalogue import CATALOGUE, chosen, config_of, reproduce
 from experiments.paper.components import sensitivities
+from experiments.paper.cuts import cuts_figure, write_cuts
 from experiments.paper.drawing import lay_out, pools_of
 from experiments.paper.groups import Seen, groups_table, overview
 from experiments.paper.rates import of_widths, widths_of
 from experiments.store import FILE, Store
 from experiments.sweep import Work, load_work, still_to_do
 from experiments.sweep import run as run_sweep
-from pruning import Method, make_plan, score, trace
+from pruning import ALLOCATIONS, Method, make_plan, score, trace
 from pruning.graph import axis_width
 from pruning.stock import stock_groups
 from tests.agents.test_tdmpc_controller import controller as uneven_tdmpc
@@ -290,3 +292,20 @@ def test_names_are_listed_and_an_unknown_one_is_one_line(capsys: pytest.CaptureF
     assert error == (
         f"prunectl: unknown reproduction 'component': did you mean 'components'? there are {', '.join(known)}, or all\n"
     )
+
+
+def test_cuts_have_a_row_an_allocation_and_component_and_a_bar_each(balancer: Path, tmp_path: Path) -> None:
+    config = tmp_path / "cuts.yaml"
+    config.write_text(yaml.safe_dump({"controllers": [str(balancer)], "sparsity": 0.5, "seed": 0}))
+    written = write_cuts(config, tmp_path)
+    assert all(path.stat().st_size > 0 for path in written)
+    table = pd.read_csv(tmp_path / "cuts.csv")
+    assert table["allocation"].tolist() == [name for name in ALLOCATIONS for _ in ("actor", "value")]
+    dense = agents.load(balancer).controller.parameters()
+    for _, own in table.groupby("allocation"):
+        assert own["parameters"].sum() / dense == pytest.approx(0.5, abs=0.05)
+        assert own["error"].nunique() == 1
+    (axes,) = cuts_figure(table, 0.5).axes
+    assert sorted(bar.get_height() for bar in axes.patches) == pytest.approx(sorted(table["left"]))
+    shown = {text.get_text() for text in axes.texts}
+    assert shown == set(table["widths"])

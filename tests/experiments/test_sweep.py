@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +101,26 @@ def test_a_sweep_goes_on_where_it_stopped(balancer: Path, tmp_path: Path, client
         assert {cell.key for cell in told} == {cell.key for cell in work.cells[3:]}
         assert not still_to_do(work, store)
         pd.testing.assert_frame_equal(without_times(store.results()), without_times(whole))
+
+
+def test_what_allocations_look_at_is_measured_once(
+    balancer: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted: list[str] = []
+    submit = client.submit
+
+    def recorded(function: Callable[..., object], *arguments: object, **settings: object) -> object:
+        submitted.append(function.__name__)
+        return submit(function, *arguments, **settings)
+
+    monkeypatch.setattr(client, "submit", recorded)
+    methods = {"grouping": ["component", "layer"], "allocation": ["uniform", "sensitivity", "searched"]}
+    work = load_work(config(balancer, methods=methods, sparsities=[0.3, 0.6]), trust=False, remark=silent)
+    with Store.writing(tmp_path) as store:
+        told, failures = computed(work, store, client)
+    assert failures == []
+    assert len(told) == 1 + 2 * 3 * 2
+    assert submitted.count("run_damage") == submitted.count("run_scores") == 1
 
 
 def test_a_failed_cell_is_told_kept_and_tried_again_while_the_others_go_on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,23 @@ from hypothesis import strategies as st
 from test_trace import Fake, WorldModel
 
 from agents import Controller
-from pruning import Calibration, Method, PruningError, PruningPlan, apply, make_plan, prune, trace
-from pruning.allocation import TOLERANCE, allocate, allocate_one
+from pruning import ALLOCATIONS, Calibration, Method, PruningError, PruningPlan, apply, make_plan, prune, trace
+from pruning.allocation import TOLERANCE, Damage, Widths, allocate, allocate_one
 from pruning.graph import ComponentGraph
 
 
 def rising(graph: ComponentGraph) -> dict[str, np.ndarray]:
     """Scores by which unit 0 of each group is the cheapest."""
     return {name: np.arange(1, units + 1) / 100 for name, units in graph.dense.items()}
+
+
+def made_up(graph: ComponentGraph, seed: int = 0) -> tuple[Damage, Callable[[Widths], float]]:
+    """Damages as no measurement gives them, rising and falling, and an error to match."""
+    generator = np.random.default_rng(seed)
+    widths = {name: tuple(sorted({1, (units + 1) // 2, units})) for name, units in graph.dense.items()}
+    errors = {name: (*generator.random(len(tried) - 1), 0.0) for name, tried in widths.items()}
+    weight = dict(zip(graph.dense, generator.random(len(graph.dense)), strict=True))
+    return Damage(widths, errors), lambda now: sum(weight[name] / width for name, width in now.items())
 
 
 def calibration(controller: Controller, count: int = 60) -> Calibration:
@@ -68,12 +78,12 @@ def test_a_global_ranking_lets_one_component_pay_for_another() -> None:
 
 
 @pytest.mark.parametrize("grouping", ["global", "layer", "component"])
-@pytest.mark.parametrize("allocation", ["uniform", "ranked"])
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
 def test_twins_stay_equally_wide(grouping: str, allocation: str) -> None:
     graph = trace(untrained("sac", "Pendulum-v1", widths=(24, 24)))
     generator = np.random.default_rng(0)
     scores = {name: generator.random(units) for name, units in graph.dense.items()}
-    widths = allocate(graph, scores, grouping, allocation, 0.6)
+    widths = allocate(graph, scores, grouping, allocation, 0.6, 1, *made_up(graph))
     assert widths["critic.0/0"] == widths["critic.1/0"]
     assert widths["critic.0/1"] == widths["critic.1/1"]
 
@@ -175,21 +185,23 @@ def build(architecture: dict[str, Any]) -> Controller:
 @given(
     architecture=ARCHITECTURES,
     grouping=st.sampled_from(["global", "layer", "component"]),
-    allocation=st.sampled_from(["uniform", "ranked"]),
+    allocation=st.sampled_from(ALLOCATIONS),
     sparsity=st.floats(0.05, 0.97),
+    min_width=st.integers(1, 3),
     seed=st.integers(0, 10_000),
 )
 def test_plans_meet_what_is_asked_and_surgery_does_what_they_say(
-    architecture: dict[str, Any], grouping: str, allocation: str, sparsity: float, seed: int
+    architecture: dict[str, Any], grouping: str, allocation: str, sparsity: float, min_width: int, seed: int
 ) -> None:
     controller = build(architecture)
     graph = trace(controller)
     generator = np.random.default_rng(seed)
     scores = {name: generator.random(units) for name, units in graph.dense.items()}
     try:
-        plan = make_plan(graph, scores, grouping, allocation, sparsity)
+        damage, error = made_up(graph, seed)
+        plan = make_plan(graph, scores, grouping, allocation, sparsity, min_width, damage=damage, error=error)
     except PruningError:
-        narrowest = dict.fromkeys(graph.dense, 1)
+        narrowest = {name: min(min_width, units) for name, units in graph.dense.items()}
         reached = [1 - graph.parameters(narrowest, c) / graph.parameters(graph.dense, c) for c in graph.components]
         whole = 1 - graph.parameters(narrowest) / graph.parameters(graph.dense)
         assert sparsity > min([whole, *reached])
@@ -197,7 +209,7 @@ def test_plans_meet_what_is_asked_and_surgery_does_what_they_say(
     finest = max(sum(graph.params_per_unit(n) for n in tie) for tie in [*graph.ties, *((n,) for n in graph.groups)])
     slack = max(TOLERANCE, finest / graph.parameters(graph.dense))
     assert abs(plan.sparsity_total - sparsity) <= slack + 1e-9
-    assert all(1 <= len(kept) <= graph.dense[name] for name, kept in plan.kept.items())
+    assert all(min(min_width, graph.dense[n]) <= len(kept) <= graph.dense[n] for n, kept in plan.kept.items())
 
     before = {name: tensor.clone() for name, tensor in controller.networks.state_dict().items()}
     small = apply(plan, controller, graph)

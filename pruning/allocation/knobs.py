@@ -1,0 +1,116 @@
+"""Knobs: what an allocation turns. Groups of one width, the widths on a path, and meeting a parameter count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pruning.errors import PruningError
+from pruning.graph import ComponentGraph, Scores
+
+Widths = dict[str, int]
+
+#: Enough to tell single units of layers up to 4,096 wide apart; `settle` does the rest.
+BISECTIONS = 13
+#: The scope of the whole controller.
+CONTROLLER = "controller"
+#: How far the achieved sparsity may lie from the asked one where units are fine enough.
+TOLERANCE = 0.005
+
+
+@dataclass(frozen=True)
+class Knob:
+    """Groups of one width. ``curve`` ``(units,)`` rises: the score of the cheapest unit, the next cheapest, ..."""
+
+    groups: tuple[str, ...]
+    scope: str
+    units: int
+    curve: NDArray[np.float64]
+
+
+def make_knobs(graph: ComponentGraph, scores: Scores, grouping: str) -> list[Knob]:
+    """One knob a group, or a set of tied groups; tied curves are averaged rank by rank."""
+    tied = {name: tie for tie in graph.ties for name in tie}
+    knobs = []
+    for name, group in graph.groups.items():
+        names = tied.get(name, (name,))
+        if names[0] != name:
+            continue
+        scope = {
+            "global": CONTROLLER,
+            "layer": name,
+            "component": name if group.kind == "inter" else _family(graph, names),
+        }[grouping]
+        curve = np.mean([np.sort(scores[n]) for n in names], axis=0)
+        knobs.append(Knob(names, scope, group.units, curve))
+    return knobs
+
+
+def check(graph: ComponentGraph, knobs: Sequence[Knob], scopes: Iterable[str], sparsity: float, min_width: int) -> None:
+    """Refuse what cannot be met even with every knob at its narrowest, naming the scope that gives out first."""
+    narrowest = {**graph.dense, **at_ratio(knobs, min_width, 0.0)}
+    most = {
+        scope: 1 - scope_parameters(graph, narrowest, scope) / scope_parameters(graph, graph.dense, scope)
+        for scope in scopes
+    }
+    scope, highest = min(most.items(), key=lambda item: item[1])
+    if sparsity > highest:
+        width = f"{min_width} unit{'s' if min_width > 1 else ''} a layer"
+        reached = np.floor(highest * 1e4) / 1e4
+        raise PruningError(
+            f"sparsity {sparsity:g} cannot be met: with {width} left, scope '{scope}' reaches {reached:g} at most"
+        )
+
+
+def scope_parameters(graph: ComponentGraph, widths: Mapping[str, int], scope: str) -> int:
+    if scope == CONTROLLER:
+        return graph.parameters(widths)
+    return sum(graph.parameters(widths, component) for component in scope.split("+"))
+
+
+def at_ratio(knobs: Sequence[Knob], min_width: int, ratio: float) -> Widths:
+    return {name: max(round(ratio * knob.units), min(min_width, knob.units)) for knob in knobs for name in knob.groups}
+
+
+def bracket(at: Callable[[float], Widths], count: Callable[[Widths], float], target: float) -> tuple[Widths, Widths]:
+    """Two neighbours on the path ``at`` (rising in its argument, from 0 to 1) with the target between their counts."""
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if count(at(middle)) > target:
+            high = middle
+        else:
+            low = middle
+    return at(low), at(high)
+
+
+def bisect(at: Callable[[float], Widths], count: Callable[[Widths], float], target: float) -> Widths:
+    """The widths on the path ``at`` (rising in its argument) whose count is nearest to the target."""
+    return min(bracket(at, count, target), key=lambda widths: abs(count(widths) - target))
+
+
+def settle(graph: ComponentGraph, knobs: Sequence[Knob], widths: Widths, target: float, min_width: int) -> Widths:
+    """Move one knob by one unit at a time while that brings the parameter count nearer to the target."""
+    widths = dict(widths)
+    while True:
+        gap = graph.parameters(widths) - target
+        step = -1 if gap > 0 else 1
+        best, best_gap = None, abs(gap)
+        for knob in knobs:
+            moved = widths[knob.groups[0]] + step
+            if not min(min_width, knob.units) <= moved <= knob.units:
+                continue
+            changed = {**widths, **dict.fromkeys(knob.groups, moved)}
+            if (left := abs(graph.parameters(changed) - target)) < best_gap:
+                best, best_gap = changed, left
+        if best is None or abs(gap) <= TOLERANCE * graph.parameters(graph.dense) / 10:
+            return widths
+        widths = best
+
+
+def _family(graph: ComponentGraph, names: tuple[str, ...]) -> str:
+    """The component of a group; for tied groups all their components, which form one scope."""
+    return "+".join(dict.fromkeys(c for name in names for c in graph.groups[name].components))
