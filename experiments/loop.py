@@ -17,7 +17,7 @@ FIRST, LAST = 2_000, 10_000
 #: Steps that a visit should have, and the fewest and the most episodes of one.
 STEPS, FEWEST, MOST = 10_000, 10, 50
 #: Episodes of a validation.
-VALIDATED = 20
+VALIDATED = 30
 #: The same for a controller that plans, whose decisions cost a hundred times an actor's.
 PLANNED, PLANNED_VALIDATED = 6, 10
 

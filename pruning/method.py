@@ -16,7 +16,7 @@ ALLOCATIONS = ("uniform", "ranked", *MEASURED)
 RECOVERIES = ("none", "reconstruct", "distill", "scratch")
 
 #: Goes up whenever the same names begin to mean another computation; part of a cell's identity.
-VERSION = "1"
+VERSION = "2"
 
 
 @dataclass(frozen=True)

@@ -261,12 +261,10 @@ def _budget(text: str | None) -> Budget | None:
         return None
     number = text.removesuffix("s")
     try:
-        budget = Budget(seconds=float(number)) if number != text else Budget(steps=int(number))
+        return Budget(seconds=float(number)) if number != text else Budget(steps=int(number))
     except ValueError as error:
-        raise typer.BadParameter(f"--budget {text}: write batches as 24000, or seconds as 60s") from error
-    if not 0 < (budget.seconds or budget.steps or 0) < float("inf"):
-        raise typer.BadParameter(f"--budget {text}: it has to be above 0")
-    return budget
+        wish = "write batches as 24000, or seconds as 60s; above 0"
+        raise typer.BadParameter(f"--budget {text}: {wish}") from error
 
 
 def _widths(text: str) -> list[int]:

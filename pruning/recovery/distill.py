@@ -26,10 +26,13 @@ from pruning.recovery.reconstruct import reconstruct
 
 C = TypeVar("C", bound=Controller)
 
-#: Batches a round, and rounds where no budget is given.
-BATCHES, ROUNDS = 2_000, 12
+#: Batches a round.
+BATCHES = 2_000
+#: Batches where no budget is given, for a student of up to so many deployed parameters. Beyond, a batch costs more and
+#: fewer do, since a wider student starts nearer to its teacher: they go down with the root of the parameters.
+MOST_BATCHES, SMALL = 24_000, 10_000
 #: No more rounds once a student's error where it has just been, as a share of the variance, is below this.
-ENOUGH = 2e-3
+ENOUGH = 5e-4
 #: Batches for components that do not act, once the others are done.
 OFF_STAGE_BATCHES = 4_000
 #: Students that are validated, the controller given not counted.
@@ -70,7 +73,7 @@ def distill(
         actions: the actions taken there ``(n, ...)``.
         loop: the task.
         seed: for batches and perturbations.
-        budget: ``steps`` are batches for the deployed components; 24,000 if it says neither.
+        budget: ``steps`` are batches for the deployed components; 24,000 if it says neither, fewer for wide students.
         told: told after every round which share of the budget is spent.
     """
     student = small.with_networks(copy.deepcopy(small.networks))
@@ -84,7 +87,7 @@ def distill(
     pupil = Pupil(student, acting, seed, choices)
     given, driven, seen = pupil.state(), list[tuple[float, list[Tensor]]](), [(observations, actions)]
     known = labelled(observations, actions, acting)
-    clock = _Clock(budget or Budget())
+    clock = _Clock(budget or Budget(steps=_batches(small.parameters(deployed=True))))
     while True:
         visit = loop.visit(student, clock.rounds)
         seen.append((visit.observations, visit.actions))
@@ -124,16 +127,15 @@ class _Clock:
 
     def __init__(self, budget: Budget) -> None:
         self.budget, self.rounds, self.done, self.started = budget, 0, 0, time.perf_counter()
-        self.steps = budget.steps if budget.steps or budget.seconds else BATCHES * ROUNDS
 
     @property
     def batches(self) -> int:
         """How many the coming round may take."""
-        return BATCHES if self.steps is None else min(BATCHES, self.steps - self.done)
+        return BATCHES if self.budget.steps is None else min(BATCHES, self.budget.steps - self.done)
 
     @property
     def spent(self) -> float:
-        in_steps = 0.0 if self.steps is None else self.done / self.steps
+        in_steps = 0.0 if self.budget.steps is None else self.done / self.budget.steps
         elapsed = time.perf_counter() - self.started
         return min(max(in_steps, 0.0 if self.budget.seconds is None else elapsed / self.budget.seconds), 1.0)
 
@@ -141,6 +143,12 @@ class _Clock:
         """A round is over."""
         self.done += self.batches
         self.rounds += 1
+
+
+def _batches(parameters: int) -> int:
+    """How many to take for a student of so many deployed parameters, in whole rounds."""
+    rounds = MOST_BATCHES * min(1.0, (SMALL / parameters) ** 0.5) / BATCHES
+    return BATCHES * max(round(rounds), 1)
 
 
 def _asked(actions: NDArray[Any], space: spaces.Space[Any], generator: np.random.Generator) -> NDArray[Any]:

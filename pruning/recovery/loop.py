@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -20,11 +21,19 @@ Progress = Callable[[float], None]
 class Budget:
     """How long a recovery may go on: ``steps`` (distill: batches; finetune: environment steps) or ``seconds``.
 
-    Where neither is given, the recovery has a default. By seconds, the same seed need not give the same controller.
+    By seconds, the same seed need not give the same controller.
+
+    Raises:
+        ValueError: neither is given, or one that is not above 0.
     """
 
     steps: int | None = None
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [limit for limit in (self.steps, self.seconds) if limit is not None]
+        if not given or not all(0 < limit < math.inf for limit in given):
+            raise ValueError("a budget has a limit above 0, in steps or in seconds")
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ def test_a_small_reproduction_end_to_end_resumes_and_says_the_same_again(
         "reward-vs-sparsity": {"controllers": [str(balancer)], "methods": methods},
         "components": {"controllers": [str(balancer)], "methods": methods[:1], "only": ["actor", "value"]},
         "without-recovery": {"controllers": [str(saved)], "methods": methods[:1]},
-        "budget": {"controllers": [str(saved)], "methods": {"grouping": "component"}},
+        "budget": {"controllers": [str(saved)], "methods": {"grouping": "component", "recovery": "reconstruct"}},
     }
     computed: list[int] = []
 
