@@ -1,0 +1,145 @@
+"""Fine-tuning hands back the best of what it saw, and never something worse than what it was given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import untrained
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import envs
+from agents.controller import ControllerError
+from agents.load import load
+from agents.tdmpc.controller import TDMPCController
+from agents.tdmpc.networks import build
+from agents.tdmpc.planner import Planning
+from experiments import finetuning
+from experiments.calibration import calibrate
+from experiments.evaluator import evaluate
+from experiments.finetuning import finetune
+from experiments.seeds import finetuning_seed, reported_seeds
+from pruning import Method, prune
+
+
+def weights(controller: Any) -> list[torch.Tensor]:
+    return list(controller.networks.state_dict().values())
+
+
+def planning(seed: int = 0) -> TDMPCController:
+    torch.manual_seed(seed)
+    env = envs.make("Pendulum-v1")
+    networks = build(3, 1, latent=6, encoder=8, hidden=12)
+    quick = Planning(num_samples=16, num_elites=4, iterations=2)
+    return TDMPCController(networks, quick, 4, 0.1, env.observation_space, env.action_space)  # type: ignore[arg-type]
+
+
+#: A candidate's returns on the choosing and on the confirming episodes; None: its actions are no numbers.
+RETURNS = st.one_of(st.none(), st.tuples(st.floats(-9, 9), st.floats(-9, 9)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(given_returns=st.tuples(st.floats(-9, 9), st.floats(-9, 9)), candidates=st.lists(RETURNS, max_size=5))
+def test_never_worse_than_what_was_given(
+    given_returns: tuple[float, float], candidates: list[tuple[float, float] | None]
+) -> None:
+    class Fake:
+        def __init__(self, returns: tuple[float, float] | None) -> None:
+            self.returns = returns
+
+    def evaluated(controller: Fake, task: str, seeds: Sequence[int]) -> Any:
+        if controller.returns is None:
+            raise ControllerError("its action is not a number")
+        return SimpleNamespace(mean_return=controller.returns[len(seeds) == finetuning.CONFIRMING])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetuning, "evaluate", evaluated)
+        what_was_given = Fake(given_returns)
+        choice: Any = finetuning._Choice(what_was_given, "any", 0)  # type: ignore[type-var]
+        for candidate in candidates:
+            choice.consider(Fake(candidate))
+        kept, before, after = choice.confirmed()
+    assert before == given_returns[1]
+    assert after == kept.returns[1] >= before
+    # On the choosing episodes nothing beats it but a choice that the confirming ones refused.
+    best = max([c for c in candidates if c is not None], key=lambda c: c[0], default=given_returns)
+    assert kept is what_was_given or kept.returns == best
+
+
+@pytest.mark.parametrize("family", ["sac", "ppo", "tdmpc"])
+def test_the_same_seed_gives_the_same_controller(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetuning, "CHOOSING", 1)
+    monkeypatch.setattr(finetuning, "CONFIRMING", 1)
+    # Whatever comes of it is handed back, or two failures would look the same.
+    monkeypatch.setattr(finetuning._Choice, "confirmed", lambda choice: (shown[-1], 0.0, 0.0))
+    shown: list[Any] = []
+    monkeypatch.setattr(finetuning._Choice, "consider", lambda choice, candidate: shown.append(candidate))
+    quick = {"batch_size": 16} | ({"n_steps": 32} if family == "ppo" else {})
+    controller: Any = planning() if family == "tdmpc" else untrained(family, "Pendulum-v1", **quick)
+    before = [tensor.clone() for tensor in weights(controller)]
+    steps = 200 if family == "tdmpc" else 128
+    one, again = (finetune(controller, "Pendulum-v1", steps, 5) for _ in range(2))
+    other = finetune(controller, "Pendulum-v1", steps, 6)
+    assert one.steps == again.steps == steps
+    assert all(map(torch.equal, weights(one.controller), weights(again.controller)))
+    assert not all(map(torch.equal, weights(one.controller), weights(other.controller)))
+    assert all(map(torch.equal, weights(controller), before))
+    assert type(one.controller) is type(controller)
+
+
+def test_the_world_model_is_practised_with_its_own_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetuning, "CHOOSING", 1)
+    monkeypatch.setattr(finetuning, "CONFIRMING", 1)
+    practices: list[Any] = []
+    practice = finetuning.Practice
+    monkeypatch.setattr(finetuning, "Practice", lambda *given: practices.append(practice(*given)) or practices[-1])
+    told: list[tuple[int, int]] = []
+    controller = planning()
+    tuned = finetune(controller, "Pendulum-v1", 400, 0, lambda done, steps: told.append((done, steps)))
+    (own,) = practices
+    assert own.learning.reward_scale == controller.reward_scale
+    assert own.decisions == own.learner.updates == 400 // controller.action_repeat
+    assert own.first_seed == finetuning_seed(0)
+    assert told[-1] == (400, 400)
+    assert {name: t.shape for name, t in tuned.controller.networks.state_dict().items()} == {
+        name: t.shape for name, t in controller.networks.state_dict().items()
+    }
+
+
+def test_refuses_what_cannot_be() -> None:
+    with pytest.raises(ControllerError, match="for 0 steps: give at least one"):
+        finetune(untrained("sac", "Pendulum-v1"), "Pendulum-v1", 0, 0)
+    with pytest.raises(ControllerError, match="name the task that it was trained on"):
+        finetune(untrained("sac", "Pendulum-v1"), "MountainCarContinuous-v0", 100, 0)
+
+
+STOCK = """
+import sys
+sys.modules.update(dict.fromkeys(("agents", "envs", "experiments", "pruning")))  # importing ours would fail
+import stable_baselines3, gymnasium
+model = stable_baselines3.SAC.load(sys.argv[1], env=gymnasium.make("HalfCheetah-v5"), device="cpu")
+model.learning_starts = 100
+model.learn(500)
+"""
+
+
+@pytest.mark.slow
+def test_a_pruned_zoo_agent_does_not_lose_by_it(zoo: Path, tmp_path: Path) -> None:
+    dense = load(zoo / "sac" / "HalfCheetah-v3_1").controller
+    small = prune(dense, Method(), 0.9, calibrate(dense, "HalfCheetah-v5")).controller
+    tuned = finetune(small, "HalfCheetah-v5", 20_000, 0)
+    assert tuned.after >= tuned.before
+    reached = [evaluate(c, "HalfCheetah-v5", reported_seeds(20)) for c in (small, tuned.controller)]
+    error = np.hypot(*(episodes.std_return / np.sqrt(20) for episodes in reached))
+    assert reached[1].mean_return >= reached[0].mean_return - 2 * error
+    tuned.controller.save(tmp_path / "tuned.zip", {})
+    stock = [sys.executable, "-c", STOCK, str(tmp_path / "tuned.zip")]
+    subprocess.run(stock, check=True, cwd=tmp_path)
