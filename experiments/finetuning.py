@@ -10,7 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import envs
 from agents.controller import Controller, ControllerError
@@ -53,7 +55,7 @@ def finetune(controller: C, task: str, steps: int, seed: int, progress: Progress
 
     Optimisers are fresh, targets are the controller's own, replay is filled by the controller itself, observation
     statistics are carried. Every so often the controller is validated; the best one, by 10 validation episodes, must
-    then beat what was given on 30 others, else what was given is handed back.
+    then beat what was given on 30 others by more than luck, else what was given is handed back.
 
     Args:
         controller: dense or pruned, of any family; it stays as it is.
@@ -121,24 +123,31 @@ class _Choice(Generic[C]):
         self.task = task
         seeds = validation_seeds(CHOOSING + CONFIRMING, seed)
         self.choosing, self.confirming = seeds[:CHOOSING], seeds[CHOOSING:]
-        self.highest = self._return(given, self.choosing)
+        self.highest = float(self._returns(given, self.choosing).mean())
 
     def consider(self, candidate: C) -> None:
         """Keep the candidate if it is better on the choosing episodes."""
         try:
-            reached = self._return(candidate, self.choosing)
+            reached = float(self._returns(candidate, self.choosing).mean())
         except ControllerError:  # it fits the task, as what was given does: it has learned itself to pieces
             return
         if reached > self.highest:
             self.best, self.highest = candidate, reached
 
     def confirmed(self) -> tuple[C, float, float]:
-        """The best one if it beats what was given on the confirming episodes, else what was given; both returns."""
-        before = self._return(self.given, self.confirming)
+        """The best one if it beats what was given on the confirming episodes, else what was given; both mean returns.
+
+        It must beat it by more than a standard error of the mean difference, episode by episode.
+        """
+        given = self._returns(self.given, self.confirming)
+        before = float(given.mean())
         if self.best is self.given:
             return self.given, before, before
-        after = self._return(self.best, self.confirming)
-        return (self.best, before, after) if after > before else (self.given, before, before)
+        best = self._returns(self.best, self.confirming)
+        gained = best - given
+        if gained.mean() > gained.std(ddof=1) / math.sqrt(len(gained)):
+            return self.best, before, float(best.mean())
+        return self.given, before, before
 
-    def _return(self, controller: C, seeds: tuple[int, ...]) -> float:
-        return evaluate(controller, self.task, seeds).mean_return
+    def _returns(self, controller: C, seeds: tuple[int, ...]) -> NDArray[np.float64]:
+        return evaluate(controller, self.task, seeds).returns

@@ -32,7 +32,7 @@ Environment = gym.Env[Any, Any]
 
 #: Shares of the steps in which nothing is learned but the replay filled, and in which then critics alone learn: they
 #: were fitted to the dense controller's data and know little of where the smaller one goes.
-FILLING, ADAPTING = 0.1, 0.2
+FILLING, ADAPTING = 0.1, 0.4
 #: How far what acts follows each update, off and on policy. The critics need time to judge a changed actor.
 PACE = {"off": 0.001, "on": 0.3}
 #: What is handed out is the average of what acted, over about so many steps.
@@ -161,6 +161,10 @@ def _settings(controller: SB3Controller, steps: int) -> tuple[dict[str, Any], in
         return {"n_steps": min(length, max(steps // count, 2))}, count
     # SB3's `learning_starts` would fill the replay with random actions.
     settings: dict[str, Any] = {"learning_starts": 0, "buffer_size": steps}
+    price = controller.blueprint.variables.get("log_ent_coef")
+    if price is not None:
+        # Adapting, it would run away: what acts is held at first and moves slowly then, so it cannot answer.
+        settings["ent_coef"] = float(price.detach().exp())
     if algorithm in ("td3", "ddpg"):
         assert isinstance(controller.action_space, spaces.Box)
         shape = controller.action_space.shape

@@ -92,6 +92,7 @@ def test_every_family_goes_on_learning(family: tuple[str, str, dict[str, Any]]) 
             )
             assert any(not torch.equal(one, other) for one, other in pairs), role
     assert last.blueprint.settings == small.blueprint.settings
+    assert last.blueprint.variables == small.blueprint.variables
     # What was given and the process's random numbers are as they were.
     assert all(torch.equal(before[name], tensor) for name, tensor in small.networks.state_dict().items())
     assert random.getstate() == state[0]
@@ -99,7 +100,7 @@ def test_every_family_goes_on_learning(family: tuple[str, str, dict[str, Any]]) 
 
 
 def test_critics_learn_before_what_acts_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 100 steps 10 fill the replay, 20 are the critics' alone; then what acts follows each update slowly."""
+    """Of 100 steps 10 fill the replay, 40 are the critics' alone; then what acts follows each update slowly."""
     controller = untrained("sac", "Pendulum-v1", batch_size=8)
     moved: dict[int, tuple[bool, bool]] = {}
     after = _Phases._after_update
@@ -115,7 +116,7 @@ def test_critics_learn_before_what_acts_moves(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(_Phases, "_after_update", watched)
     continue_learning(controller, lambda count: [envs.make("Pendulum-v1")], 100, 0, 100, lambda *_: None)
     assert [steps for steps, (_, critic) in moved.items() if not critic] == list(range(11))
-    assert [steps for steps, (actor, _) in moved.items() if not actor] == list(range(31))
+    assert [steps for steps, (actor, _) in moved.items() if not actor] == list(range(51))
 
 
 def test_twins_of_different_widths_come_back_as_they_were() -> None:
