@@ -15,7 +15,7 @@ from agents import hub, rl_zoo
 from agents.controller import Controller, ControllerError
 from agents.sb3 import archive as zips
 from agents.sb3.blueprint import Blueprint, build, of_model
-from agents.sb3.controller import Normalisation, SB3Controller
+from agents.sb3.controller import Normalisation, RewardScale, SB3Controller
 from agents.sb3.families import ALGORITHMS, recognise
 from agents.sb3.statistics import read_statistics
 from agents.tdmpc.checkpoint import CONFIG, read_checkpoint
@@ -126,16 +126,13 @@ def _load_run(path: Path, name: str, trust: bool) -> Loaded:
     run = rl_zoo.open_run(path)
     archive = zips.read_archive(run.checkpoint)
     where = str(run.checkpoint)
-    statistics = archive.sidecar.get("normalisation")
-    normalisation = Normalisation.from_json(statistics) if statistics else None
-    if normalisation is None and run.statistics is not None:
-        normalisation = read_statistics(run.statistics)
+    normalisation, rewards = _statistics(archive.sidecar, run.statistics)
     blueprint = _unpickled(run.checkpoint, archive) if trust else zips.blueprint(archive, where)
     try:
         model = build(blueprint, archive.state)
     except ControllerError as error:
         raise ControllerError(f"{where}: {error}") from error
-    controller = SB3Controller(blueprint, model.policy, normalisation)
+    controller = SB3Controller(blueprint, model.policy, normalisation, rewards)
     _check_statistics(controller, where)
     seed = archive.sidecar.get("training_seed", archive.data.get("seed"))
     digest = hashlib.sha256(run.checkpoint.read_bytes())
@@ -149,6 +146,17 @@ def _load_run(path: Path, name: str, trust: bool) -> Loaded:
         digest=digest.hexdigest(),
         plan=archive.sidecar.get("plan"),
     )
+
+
+def _statistics(sidecar: Mapping[str, Any], beside: Path | None) -> tuple[Normalisation | None, RewardScale | None]:
+    """What observations and rewards were normalised by: as our own sidecar says, else as the run's folder does."""
+    said = sidecar.get("normalisation")
+    scale = sidecar.get("rewards")
+    normalisation = Normalisation.from_json(said) if said else None
+    rewards = RewardScale(**scale) if scale else None
+    if normalisation is None and beside is not None:
+        return read_statistics(beside)
+    return normalisation, rewards
 
 
 def _unpickled(path: Path, archive: zips.Archive) -> Blueprint:

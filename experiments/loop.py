@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import envs
 from agents.controller import Controller
 from experiments.calibration import plans
 from experiments.evaluator import evaluate
+from experiments.finetuning import finetune
 from experiments.seeds import calibration_seeds, validation_seeds
-from pruning.recovery import Visit
+from pruning import PruningError
+from pruning.recovery import Budget, Progress, Recovered, Visit
+
+C = TypeVar("C", bound=Controller)
 
 #: Calibration seeds below this one are `calibrate`'s own; visits take those above, and begin again where they end.
 FIRST, LAST = 2_000, 10_000
@@ -20,6 +25,8 @@ STEPS, FEWEST, MOST = 10_000, 10, 50
 VALIDATED = 30
 #: The same for a controller that plans, whose decisions cost a hundred times an actor's.
 PLANNED, PLANNED_VALIDATED = 6, 10
+#: Environment steps of a fine-tuning that is given no budget.
+TRAINED = 20_000
 
 
 @dataclass(frozen=True)
@@ -44,3 +51,14 @@ class TaskLoop:
         """Mean return over the validation episodes."""
         episodes = PLANNED_VALIDATED if plans(controller) else VALIDATED
         return evaluate(controller, self.task, validation_seeds(episodes, self.seed)).mean_return
+
+    def finetune(self, controller: C, budget: Budget | None, told: Progress) -> Recovered[C]:
+        """Continue the controller's own training, see `experiments.finetuning.finetune`.
+
+        Raises:
+            PruningError: the budget is in seconds; a training is cut into phases by its steps.
+        """
+        if budget is not None and budget.steps is None:
+            raise PruningError("recovery 'finetune' takes its budget in environment steps, not in seconds")
+        steps = TRAINED if budget is None or budget.steps is None else budget.steps
+        return finetune(controller, self.task, steps, self.seed, told)

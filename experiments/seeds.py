@@ -7,6 +7,7 @@ REPORTED = 0
 CALIBRATION = 10_000_000
 VALIDATION = 20_000_000
 TRAINING = 30_000_000
+FINETUNING = 40_000_000
 #: Seeds that one ``--seed`` may spread over without reaching its neighbour's.
 STRIDE = 10_000
 #: The highest ``--seed`` of a pruning or training, and the highest seed of a reported episode, that keep ranges apart.
@@ -27,3 +28,8 @@ def calibration_seeds(episodes: int, seed: int = 0) -> tuple[int, ...]:
 def validation_seeds(episodes: int, seed: int = 0) -> tuple[int, ...]:
     """Seeds that choose among checkpoints or students, and that methods are tuned on."""
     return tuple(range(VALIDATION + seed * STRIDE, VALIDATION + seed * STRIDE + episodes))
+
+
+def finetuning_seed(seed: int = 0) -> int:
+    """The first seed of the episodes that a fine-tuning learns from; the others follow within the stride."""
+    return FINETUNING + seed * STRIDE

@@ -20,14 +20,14 @@ import envs
 from agents.controller import ControllerError
 from agents.files import replacing
 from agents.tdmpc.controller import TDMPCController
-from agents.tdmpc.learner import Learner, Learning
+from agents.tdmpc.learner import Learning
 from agents.tdmpc.networks import build
-from agents.tdmpc.planner import Noise, Planner, Planning
-from agents.tdmpc.replay import Replay
+from agents.tdmpc.planner import Planning
 from experiments import drift
 from experiments.evaluator import evaluate
 from experiments.provenance import versions
 from experiments.seeds import STRIDE, TRAINING, validation_seeds
+from experiments.tdmpc_practice import Exploring, Practice
 from experiments.training import Training, defaults
 
 #: Where a training that was stopped goes on; gone once it is done.
@@ -125,8 +125,8 @@ class _Run:
     def __init__(self, training: Training, task: str, evaluations: int, settings: Settings, out: Path) -> None:
         self.training, self.task, self.evaluations, self.out = training, task, evaluations, out
         self.planning, self.learning, self.collecting = planning, learning, collecting = settings
-        self.env = envs.make(task)
-        observations, actions = self.env.observation_space, self.env.action_space
+        env = envs.make(task)
+        observations, actions = env.observation_space, env.action_space
         if not (isinstance(actions, spaces.Box) and len(actions.shape) == 1 and actions.is_bounded()):
             raise ControllerError(f"TD-MPC needs bounded continuous actions; {task} has {actions}")
         assert isinstance(observations, spaces.Box)
@@ -136,13 +136,10 @@ class _Run:
         self.controller = TDMPCController(
             networks, planning, collecting.action_repeat, learning.reward_scale, observations, actions
         )
-        self.learner = Learner(networks, planning, learning, training.seed)
-        self.planner = Planner(networks.online, planning)
-        # Nothing is forgotten: room for all steps and a last episode that goes beyond them.
-        self.replay = Replay(training.steps // collecting.action_repeat + 10_000, *size)
-        self.generator = np.random.default_rng(training.seed)
-        self.noise = torch.Generator().manual_seed(training.seed)
-        self.episodes = self.step = self.decisions = self.kept_step = 0
+        exploring = Exploring(collecting.seed_decisions, True, collecting.std_start, collecting.std_decisions)
+        first_seed = TRAINING + training.seed * STRIDE
+        self.practice = Practice(self.controller, env, learning, exploring, training.seed, first_seed, training.steps)
+        self.kept_step = 0
         self.best = -np.inf
         self.rows: list[dict[str, float]] = []
         self.drift: list[drift.Measurement] = []
@@ -154,51 +151,17 @@ class _Run:
         """Time spent, before a stop included."""
         return self.before + time.perf_counter() - self.started
 
+    @property
+    def step(self) -> int:
+        """Steps of the environment so far."""
+        return self.practice.step
+
     def episode(self) -> None:
         """Collect one episode, then learn."""
-        seed = TRAINING + self.training.seed * STRIDE + self.episodes
-        observation, _ = self.env.reset(seed=seed)
-        mean = torch.zeros(self.planning.horizon, 1, self.planner.actions)
-        total, first, over = 0.0, self.decisions, False
-        while not over:
-            decision, mean = self._decide(observation, mean)
-            action = self.controller.as_actions(decision)
-            before, reward = observation, 0.0
-            for _ in range(self.collecting.action_repeat):
-                observation, gained, terminated, truncated, _ = self.env.step(action)
-                reward, self.step, over = reward + float(gained), self.step + 1, terminated or truncated
-                if over:
-                    break
-            scaled = reward * self.learning.reward_scale
-            self.replay.add(before, decision, scaled, observation, terminated, self.episodes)
-            self.decisions, total = self.decisions + 1, total + reward
-        self.episodes += 1
-        if self.decisions >= self.collecting.seed_decisions:
-            self._learn(self.decisions - first if self.learner.updates else self.decisions)
+        total, losses = self.practice.episode()
         self._say("collect", {"return": total})
-
-    def _decide(self, observation: Any, mean: torch.Tensor) -> tuple[np.ndarray[Any, Any], torch.Tensor]:
-        if not self.learner.updates:
-            return self.generator.uniform(-1.0, 1.0, self.planner.actions).astype(np.float32), mean
-        mix = min(self.decisions / self.collecting.std_decisions, 1.0)
-        floor = (1.0 - mix) * self.collecting.std_start + mix * self.planning.min_std
-        noise = Noise.draw(self.planning, self.planner.actions, [self.noise])
-        seen = torch.as_tensor(observation, dtype=torch.float32)[None]
-        plan = self.planner(seen, mean, noise, floor)
-        spread = plan.std * torch.randn(plan.std.shape, generator=self.noise)
-        return (plan.action + spread).clamp_(-1.0, 1.0)[0].numpy(), plan.shifted_mean()
-
-    def _learn(self, updates: int) -> None:
-        settings, totals = self.learning, dict[str, float]()
-        for _ in range(updates):
-            batch = self.replay.sample(
-                settings.batch_size, self.planning.horizon, self.generator, settings.per_alpha, settings.per_beta
-            )
-            losses, priorities = self.learner.update(batch)
-            self.replay.update_priorities(batch.indices, priorities)
-            for name, loss in losses.items():
-                totals[name] = totals.get(name, 0.0) + loss / updates
-        self._say("learn", totals)
+        if losses:
+            self._say("learn", losses)
 
     def measure(self) -> None:
         """Evaluate, add a row to the curve and keep the best."""
@@ -221,16 +184,14 @@ class _Run:
         with replacing(self.out / RESUME) as temporary:
             torch.save(self._state(), temporary)
 
-    _COUNTERS = ("episodes", "step", "decisions", "kept_step", "best", "rows", "drift")
+    _PLAIN = ("kept_step", "best", "rows", "drift")
 
     def _state(self) -> dict[str, Any]:
-        plain = {name: getattr(self, name) for name in self._COUNTERS}
+        plain = {name: getattr(self, name) for name in self._PLAIN}
         return {
             "settings": self._identity(),
-            "plain": json.dumps({**plain, "before": self.seconds(), "generator": self.generator.bit_generator.state}),
-            "noise": self.noise.get_state(),
-            "learner": self.learner.state_dict(),
-            "replay": self.replay.state_dict(),
+            "plain": json.dumps({**plain, "before": self.seconds()}),
+            "practice": self.practice.state_dict(),
         }
 
     def resume(self) -> None:
@@ -246,12 +207,10 @@ class _Run:
         if state["settings"] != self._identity():
             raise ControllerError(f"{self.out} holds a stopped training with other settings; give another folder")
         plain = json.loads(state["plain"])
-        for name in self._COUNTERS:
+        for name in self._PLAIN:
             setattr(self, name, plain[name])
-        self.before, self.generator.bit_generator.state = plain["before"], plain["generator"]
-        self.noise.set_state(state["noise"])
-        self.learner.load_state_dict(state["learner"])
-        self.replay.load_state_dict(state["replay"])
+        self.before = plain["before"]
+        self.practice.load_state_dict(state["practice"])
 
     def _identity(self) -> str:
         settings = [asdict(self.planning), asdict(self.learning), asdict(self.collecting)]

@@ -10,10 +10,11 @@ from pruning.allocation import MEASURED
 from pruning.errors import PruningError
 from pruning.importance import IMPORTANCES as _IMPORTANCES
 
-GROUPINGS = ("global", "layer", "component", "stock-global", "stock-local")
+UNSTRUCTURED = "unstructured"
+GROUPINGS = ("global", "layer", "component", "stock-global", "stock-local", "stock-isomorphic", UNSTRUCTURED)
 IMPORTANCES = tuple(_IMPORTANCES)
 ALLOCATIONS = ("uniform", "ranked", *MEASURED)
-RECOVERIES = ("none", "reconstruct", "distill", "scratch")
+RECOVERIES = ("none", "reconstruct", "distill", "scratch", "finetune")
 
 #: Goes up whenever the same names begin to mean another computation; part of a cell's identity.
 VERSION = "2"
@@ -23,11 +24,12 @@ VERSION = "2"
 class Method:
     """Any grouping with any importance, allocation and recovery.
 
-    The ``stock-`` groupings are Torch-Pruning's own pruners: they come with their own magnitude importance and their
-    own way of dividing, so only the recovery is free.
+    The ``stock-`` groupings are Torch-Pruning's own pruners, ``unstructured`` is PyTorch's: they come with their own
+    magnitude importance and their own way of dividing, so only the recovery is free, and of ``unstructured``, whose
+    zeros a recovery would fill again, not even that.
 
     Raises:
-        PruningError: a name that does not exist, or a stock grouping with another importance or allocation.
+        PruningError: a name that does not exist, or such a grouping with another importance, allocation or recovery.
     """
 
     grouping: str = "component"
@@ -40,19 +42,21 @@ class Method:
             _check(field.name, getattr(self, field.name), known)
         if self.stock and (self.importance, self.allocation) != ("magnitude", "uniform"):
             raise PruningError(
-                f"grouping '{self.grouping}' is Torch-Pruning as it comes: it takes importance 'magnitude' and "
+                f"grouping '{self.grouping}' is a library's pruner as it comes: it takes importance 'magnitude' and "
                 f"allocation 'uniform', not '{self.importance}' and '{self.allocation}'"
             )
+        if self.grouping == UNSTRUCTURED and self.recovery != "none":
+            raise PruningError(f"grouping '{UNSTRUCTURED}' only sets weights to zero: it takes recovery 'none'")
 
     @property
     def stock(self) -> bool:
-        """Whether the plan is Torch-Pruning's own."""
-        return self.grouping.startswith("stock-")
+        """Whether the cut is a library's own, as it comes."""
+        return self.grouping.startswith("stock-") or self.grouping == UNSTRUCTURED
 
     @property
     def looks_at_task(self) -> bool:
         """Whether the recovery runs episodes of the task."""
-        return self.recovery in ("distill", "scratch")
+        return self.recovery in ("distill", "scratch", "finetune")
 
     @property
     def measures(self) -> bool:

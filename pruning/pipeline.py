@@ -17,12 +17,13 @@ from pruning.fidelity import fidelities, integrity
 from pruning.graph import ComponentGraph
 from pruning.importance import Scores, score
 from pruning.measuring import bench, measure
-from pruning.method import Method
+from pruning.method import UNSTRUCTURED, Method
 from pruning.plan import PruningPlan, make_plan
 from pruning.recovery import Budget, Loop, Progress, distill, reconstruct, redrawn
 from pruning.stock import stock_plan
 from pruning.surgery import apply
 from pruning.trace import trace
+from pruning.unstructured import unstructured
 
 C = TypeVar("C", bound=Controller)
 
@@ -80,13 +81,15 @@ def plan_for(
     """The plan of a method, on what the dataflow takes; ``scores`` and ``damage`` spare computing them once more.
 
     Raises:
-        PruningError: a sparsity outside [0, 1), or one that cannot be met.
+        PruningError: a sparsity outside [0, 1), one that cannot be met, or a method without a plan.
     """
     check_sparsity(sparsity)
-    if only is not None and method.stock:
-        raise PruningError(f"grouping '{method.grouping}' knows no components, so it cannot prune '{only}' alone")
+    if method.grouping == UNSTRUCTURED:
+        raise PruningError(f"grouping '{UNSTRUCTURED}' has no plan: it removes no unit")
+    _refuse(only, method)
     if method.stock:
-        return stock_plan(controller, graph, inputs, sparsity, method.grouping == "stock-global")
+        everywhere, isomorphic = method.grouping != "stock-local", method.grouping == "stock-isomorphic"
+        return stock_plan(controller, graph, inputs, sparsity, everywhere, isomorphic)
     if scores is None:
         scores = score(controller, graph, method.importance, inputs, seed)
     if only is not None or not method.measures:
@@ -132,15 +135,21 @@ def prune(
     Raises:
         PruningError: the sparsity cannot be met, the networks cannot be traced, or the recovery needs a loop.
     """
+    check_sparsity(sparsity)
     if method.looks_at_task and loop is None:
         raise PruningError(f"recovery '{method.recovery}' needs the control task: pass a loop")
     graph = trace(controller)
     # Once for plan and recovery: a world model imagines its latents for it.
     inputs = controller.inputs(calibration.observations, calibration.actions)
     started = time.perf_counter()
-    plan = plan_for(controller, graph, method, sparsity, inputs, seed, min_width, scores, only, damage)
-    planned = time.perf_counter()
-    small = apply(plan, controller, graph)
+    if method.grouping == UNSTRUCTURED:
+        _refuse(only, method)
+        small, plan = unstructured(controller, graph, sparsity)
+        planned = time.perf_counter()
+    else:
+        plan = plan_for(controller, graph, method, sparsity, inputs, seed, min_width, scores, only, damage)
+        planned = time.perf_counter()
+        small = apply(plan, controller, graph)
     cut = time.perf_counter()
     returns = None
     if sparsity > 0 and method.recovery == "scratch":
@@ -148,11 +157,19 @@ def prune(
     elif sparsity > 0 and method.recovery != "none":
         small = reconstruct(small, controller, graph, plan, inputs)
     if sparsity > 0 and loop is not None and method.looks_at_task:
-        seen = calibration.observations, calibration.actions
-        recovered = distill(small, controller, graph, plan, *seen, loop, seed, budget, told)
+        if method.recovery == "finetune":
+            recovered = loop.finetune(small, budget, told)
+        else:
+            seen = calibration.observations, calibration.actions
+            recovered = distill(small, controller, graph, plan, *seen, loop, seed, budget, told)
         small, returns = recovered.controller, (recovered.before, recovered.after)
     done = time.perf_counter()
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
     fidelity = fidelities(small, controller, graph, plan, held_out)
     seconds = {"plan": planned - started, "surgery": cut - planned, "recovery": done - cut}
     return Pruned(small, plan, fidelity, seconds, returns)
+
+
+def _refuse(only: str | None, method: Method) -> None:
+    if only is not None and method.stock:
+        raise PruningError(f"grouping '{method.grouping}' knows no components, so it cannot prune '{only}' alone")

@@ -134,11 +134,16 @@ def stock_plan(
     inputs: Sequence[torch.Tensor],
     sparsity: float,
     global_pruning: bool,
+    isomorphic: bool = False,
 ) -> PruningPlan:
     """What ``torch_pruning.BasePruner`` removes with its own magnitude importance (L2), global or local.
 
     Its ratio counts channels, so it is driven by bisection until the asked share of parameters is gone. It knows no
     components, keeps no twins equally wide, and skips a layer that its threshold would empty altogether.
+
+    With ``isomorphic`` (and ``global_pruning``, as its authors intend) units are ranked among the groups of the same
+    form alone, and every form loses the same share of its units: Fang et al., "Isomorphic Pruning for Vision Models",
+    ECCV 2024 (arXiv 2407.04616). Forms are told apart by the kinds of layers in a group, not by their component.
 
     Raises:
         PruningError: no ratio comes within tolerance of the asked sparsity.
@@ -150,15 +155,15 @@ def stock_plan(
     dense = graph.parameters(graph.dense)
 
     def at(ratio: float) -> tuple[dict[str, tuple[int, ...]], float]:
-        kept = _kept(dataflow, graph, example, ratio, global_pruning)
+        kept = _kept(dataflow, graph, example, ratio, global_pruning, isomorphic)
         return kept, 1 - graph.parameters({name: len(units) for name, units in kept.items()}) / dense
 
     best, achieved = _nearest(at, sparsity)
-    # Local pruning takes a unit from every layer at once; that is as fine as it goes.
+    # Local pruning takes a unit from every layer at once, isomorphic pruning one of every form (at most every layer).
     steps = [graph.params_per_unit(name) for name in graph.groups]
-    finest = (max(steps) if global_pruning else sum(steps)) / dense
+    finest = (max(steps) if global_pruning and not isomorphic else sum(steps)) / dense
     if abs(achieved - sparsity) > max(TOLERANCE, finest):
-        kind = "global" if global_pruning else "local"
+        kind = "isomorphic" if isomorphic else "global" if global_pruning else "local"
         raise PruningError(
             f"stock {kind} pruning cannot reach sparsity {sparsity:g}: the nearest it gives is {achieved:.3f}"
         )
@@ -206,7 +211,12 @@ def _entries(module: nn.Module, reads: bool) -> int:
 
 
 def _kept(
-    dataflow: nn.Module, graph: ComponentGraph, example: tuple[torch.Tensor, ...], ratio: float, global_pruning: bool
+    dataflow: nn.Module,
+    graph: ComponentGraph,
+    example: tuple[torch.Tensor, ...],
+    ratio: float,
+    global_pruning: bool,
+    isomorphic: bool = False,
 ) -> dict[str, tuple[int, ...]]:
     """The units that one step of the library's pruner leaves; the module itself is only looked at."""
     outputs = _outputs(dataflow, graph)
@@ -218,6 +228,7 @@ def _kept(
             example,
             importance=torch_pruning.importance.MagnitudeImportance(p=2),
             global_pruning=global_pruning,
+            isomorphic=isomorphic,
             pruning_ratio=ratio,
             ignored_layers=outputs,
             output_transform=lambda results: list(results.values()),

@@ -27,13 +27,12 @@ def apply(plan: PruningPlan, controller: C, graph: ComponentGraph) -> C:
     if dict(plan.units) != graph.dense:
         raise PruningError("the plan was made for another controller: its groups and widths are not this one's")
     tensors = {**dict(controller.networks.named_parameters()), **dict(controller.networks.named_buffers())}
-    aliases = _aliases(controller.networks)
+    targets = mirrored(controller.networks, graph.mirrors)
     # Copy the networks with the smaller tensors in the place of the dense ones: no weight is copied in vain.
     replaced: dict[int, torch.Tensor] = {}
     for described in graph.tensors.values():
-        for name in [described.name, *_mirrored(aliases[described.name], graph.mirrors)]:
-            if name in tensors:  # else another name of a tensor that goes by its first
-                replaced[id(tensors[name])] = _like(tensors[name], select(tensors[name], described, plan.kept))
+        for name in [described.name, *targets[described.name]]:
+            replaced[id(tensors[name])] = _like(tensors[name], select(tensors[name], described, plan.kept))
     networks = copy.deepcopy(controller.networks, replaced)
     for module in networks.modules():
         _restate_widths(module)
@@ -70,23 +69,24 @@ def select_inputs(
     ]
 
 
-def _aliases(networks: nn.Module) -> dict[str, list[str]]:
-    """All the names of each tensor, by its first: a shared encoder hangs below the actor and below the critic."""
+def mirrored(networks: nn.Module, mirrors: Mapping[str, str]) -> dict[str, list[str]]:
+    """For each tensor by its first name, the tensors of target networks that are its twins, by their first names."""
     tensors = [*networks.named_parameters(remove_duplicate=False), *networks.named_buffers(remove_duplicate=False)]
+    # A tensor may have several names: a shared encoder hangs below the actor and below the critic.
     names: dict[int, list[str]] = {}
     for name, tensor in tensors:
         names.setdefault(id(tensor), []).append(name)
-    return {all_names[0]: all_names for all_names in names.values()}
-
-
-def _mirrored(names: Sequence[str], mirrors: Mapping[str, str]) -> list[str]:
-    """The tensors of target networks that have the same shape as the tensor with these names."""
-    return [
-        target + name.removeprefix(online)
-        for name in names
-        for online, target in mirrors.items()
-        if name.startswith(online)
-    ]
+    first = {name: all_names[0] for all_names in names.values() for name in all_names}
+    twins = {
+        all_names[0]: [
+            first.get(target + name.removeprefix(online), "")
+            for name in all_names
+            for online, target in mirrors.items()
+            if name.startswith(online)
+        ]
+        for all_names in names.values()
+    }
+    return {name: [twin for twin in dict.fromkeys(found) if twin] for name, found in twins.items()}
 
 
 def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

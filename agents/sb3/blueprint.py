@@ -65,8 +65,10 @@ def of_model(algorithm: str, model: BaseAlgorithm) -> Blueprint:
     return Blueprint(algorithm, model.observation_space, model.action_space, settings, fixed, variables)
 
 
-def build(blueprint: Blueprint, state: Mapping[str, Tensor]) -> BaseAlgorithm:
+def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int = 1) -> BaseAlgorithm:
     """The algorithm object: widths as ``state`` has them, these weights, fresh optimisers, no environment, no replay.
+
+    ``environments`` is how many it will run side by side.
 
     Raises:
         ControllerError: the blueprint and the weights do not fit.
@@ -76,7 +78,7 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor]) -> BaseAlgorithm:
     model: Any = ALGORITHMS[blueprint.algorithm](policy_class, env=None, _init_setup_model=False, device="cpu")  # type: ignore[call-arg]
     vars(model).update(blueprint.settings)
     model.observation_space, model.action_space = blueprint.observation_space, blueprint.action_space
-    model.n_envs = 1
+    model.n_envs = environments
     model.policy_kwargs = kwargs
     # Setting up would seed every generator of the process, which is not ours to do.
     seed, model.seed = model.seed, None

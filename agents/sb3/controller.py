@@ -45,6 +45,16 @@ class Normalisation:
 
 
 @dataclass(frozen=True)
+class RewardScale:
+    """What rewards were normalised by in training (SB3's `VecNormalize`): ``var`` is the running variance of discounted
+    returns. No action depends on it, but the values that critics speak of are in its units."""
+
+    var: float
+    clip: float
+    epsilon: float
+
+
+@dataclass(frozen=True)
 class SB3Controller(Controller):
     """A policy of Stable-Baselines3, with the blueprint that says how it was made and would be made again."""
 
@@ -52,6 +62,7 @@ class SB3Controller(Controller):
     blueprint: Blueprint
     policy_networks: BasePolicy
     normalisation: Normalisation | None = None
+    rewards: RewardScale | None = None
 
     def __post_init__(self) -> None:
         self.policy_networks.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def save_zip(controller: SB3Controller, path: Path, provenance: Mapping[str, Any
     sidecar = {
         "algorithm": controller.algorithm,
         "normalisation": None if statistics is None else statistics.as_json(),
+        "rewards": None if controller.rewards is None else asdict(controller.rewards),
         **provenance,
     }
     with replacing(path) as temporary:

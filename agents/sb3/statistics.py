@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agents.controller import ControllerError
-from agents.sb3.controller import Normalisation
+from agents.sb3.controller import Normalisation, RewardScale
 
 #: The statistics of a vector observation take kilobytes.
 LARGEST_FILE = 64 * 2**20
@@ -57,8 +57,8 @@ class _Statistics(pickle.Unpickler):
         return type(name, (_Inert,), {})
 
 
-def read_statistics(path: Path) -> Normalisation | None:
-    """The observation statistics of a saved `VecNormalize`; None where it normalised rewards alone.
+def read_statistics(path: Path) -> tuple[Normalisation | None, RewardScale | None]:
+    """What a saved `VecNormalize` did to observations and to rewards; None for what it left alone.
 
     Raises:
         ControllerError: the file is not such a pickle.
@@ -68,17 +68,17 @@ def read_statistics(path: Path) -> Normalisation | None:
     try:
         holder = _Statistics(io.BytesIO(path.read_bytes())).load()
         state = holder.state
-        if not state.get("norm_obs", True):
-            return None
-        running = state["obs_rms"].state
-        statistics = Normalisation(
-            np.asarray(running["mean"], dtype=np.float64),
-            np.asarray(running["var"], dtype=np.float64),
-            float(state["clip_obs"]),
-            float(state["epsilon"]),
-        )
+        epsilon = float(state["epsilon"])
+        statistics, rewards = None, None
+        if state.get("norm_obs", True):
+            mean, var = (np.asarray(state["obs_rms"].state[name], dtype=np.float64) for name in ("mean", "var"))
+            statistics = Normalisation(mean, var, float(state["clip_obs"]), epsilon)
+        if state.get("norm_reward", False):
+            rewards = RewardScale(float(state["ret_rms"].state["var"]), float(state["clip_reward"]), epsilon)
     except Exception as error:  # a pickle may fail in any way; none of them is ours
         raise ControllerError(f"{path}: no observation statistics can be read from it ({error!r:.120})") from error
-    if not (np.isfinite(statistics.mean).all() and np.isfinite(statistics.var).all()):
+    if statistics is not None and not (np.isfinite(statistics.mean).all() and np.isfinite(statistics.var).all()):
         raise ControllerError(f"{path}: its observation statistics hold NaN or infinity")
-    return statistics
+    if rewards is not None and not (np.isfinite(rewards.var) and rewards.var >= 0):
+        raise ControllerError(f"{path}: the spread of its rewards is {rewards.var}")
+    return statistics, rewards

@@ -8,6 +8,7 @@ No reward is trained on. Returns only choose among students, over episodes of th
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Collection
 from typing import Any, TypeVar
@@ -34,7 +35,7 @@ MOST_BATCHES, SMALL = 24_000, 10_000
 #: No more rounds once a student's error where it has just been, as a share of the variance, is below this.
 ENOUGH = 5e-4
 #: Batches for components that do not act, once the others are done.
-OFF_STAGE_BATCHES = 4_000
+OFF_STAGE_BATCHES = 3_000
 #: Students that are validated, the controller given not counted.
 FINALISTS = 3
 #: Standard deviation of the noise on the actions that critics are asked about, as a share of half the action range.
@@ -147,7 +148,7 @@ class _Clock:
 
 def _batches(parameters: int) -> int:
     """How many to take for a student of so many deployed parameters, in whole rounds."""
-    rounds = MOST_BATCHES * min(1.0, (SMALL / parameters) ** 0.5) / BATCHES
+    rounds = MOST_BATCHES * math.sqrt(min(1.0, SMALL / parameters)) / BATCHES
     return BATCHES * max(round(rounds), 1)
 
 

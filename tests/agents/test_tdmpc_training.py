@@ -16,7 +16,7 @@ from agents.controller import ControllerError
 from agents.tdmpc.checkpoint import load_checkpoint
 from agents.tdmpc.layers import width
 from agents.tdmpc.replay import Replay
-from experiments import tdmpc_training
+from experiments import tdmpc_practice, tdmpc_training
 from experiments.tdmpc_training import RESUME, train
 from experiments.training import Training
 
@@ -87,7 +87,7 @@ def test_terminations_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyP
             kept.append(given[4])
             super().add(*given)
 
-    monkeypatch.setattr(tdmpc_training, "Replay", Spied)
+    monkeypatch.setattr(tdmpc_practice, "Replay", Spied)
     out = tmp_path / "run"
     train(training("MountainCarContinuous-v0", steps=999, seed_decisions=5000), out, "", evaluations=1)
     assert kept.count(True) == 0  # truncated after 999 steps: not a termination

@@ -4,36 +4,77 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch_pruning
 from conftest import untrained
+from gymnasium import spaces
 from test_plan import calibration
+from torch import nn
 
+from agents.tdmpc.controller import TDMPCController
+from agents.tdmpc.networks import build
+from agents.tdmpc.planner import Planning
 from pruning import Method, PruningError, prune, trace
-from pruning.stock import _kept
+from pruning.stock import _kept, stock_plan
 
 
-@pytest.mark.parametrize("global_pruning", [True, False])
+@pytest.mark.parametrize(("global_pruning", "isomorphic"), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize("ratio", [0.3, 0.6])
-def test_what_is_kept_is_what_the_library_leaves(global_pruning: bool, ratio: float) -> None:
+def test_what_is_kept_is_what_the_library_leaves(global_pruning: bool, isomorphic: bool, ratio: float) -> None:
     controller = untrained("sac", "Pendulum-v1", widths=(24, 18))
     graph = trace(controller)
     dataflow = controller.dataflow()
     example = (torch.randn(2, 3), torch.randn(2, 1))
-    kept = _kept(dataflow, graph, example, ratio, global_pruning)
+    kept = _kept(dataflow, graph, example, ratio, global_pruning, isomorphic)
     # The library's way from start to end, on a copy it may cut.
     cut = copy.deepcopy(dataflow)
     heads = [cut.actor.mean, cut.actor.spread, cut.critic_0[4], cut.critic_1[4]]
     torch_pruning.BasePruner(
         cut, example, importance=torch_pruning.importance.MagnitudeImportance(p=2), global_pruning=global_pruning,
-        pruning_ratio=ratio, ignored_layers=heads, output_transform=lambda outputs: list(outputs.values()),
+        isomorphic=isomorphic, pruning_ratio=ratio, ignored_layers=heads,
+        output_transform=lambda outputs: list(outputs.values()),
     ).step()  # fmt: skip
     for layer, (_, output) in graph.layer_axes.items():
         if output[0].group is not None:
             original, left = dataflow.get_submodule(layer), cut.get_submodule(layer)
             assert left.out_features == len(kept[output[0].group])
             torch.testing.assert_close(left.bias, original.bias[list(kept[output[0].group])])
+
+
+def test_every_form_of_group_loses_the_same_share_under_isomorphic_pruning() -> None:
+    # A world model has three forms: the latent, which everyone reads or writes; the critics' first layers, which are
+    # normalised; and all the other layers.
+    torch.manual_seed(0)
+    networks = build(3, 1, latent=10, encoder=20, hidden=20)
+    online = networks.online
+    for network in (online.reward, online.critic_0, online.critic_1):
+        nn.init.normal_(network[-1].weight)  # type: ignore[arg-type]
+    box = spaces.Box(-1.0, 1.0, (3,)), spaces.Box(-1.0, 1.0, (1,))
+    controller = TDMPCController(networks, Planning(), 1, 1.0, *box)
+    graph = trace(controller)
+    inputs = controller.inputs(np.zeros((2, 3), dtype=np.float32), np.zeros((2, 1), dtype=np.float32))
+
+    def widths(isomorphic: bool) -> dict[str, int]:
+        kept = _kept(controller.dataflow(), graph, inputs, 0.3, True, isomorphic)
+        return {name: len(units) for name, units in kept.items()}
+
+    forms = widths(True)
+    others = {name for name in forms if "->" not in name and name not in ("critic.0/0", "critic.1/0")}
+    assert forms[graph.flows[0]] == 7
+    assert forms["critic.0/0"] + forms["critic.1/0"] == 28
+    assert sum(forms[name] for name in others) == pytest.approx(0.7 * 20 * len(others), abs=1)
+    assert len({forms[name] for name in others}) > 1  # one ranking for all of them, not one each
+    assert widths(False)[graph.flows[0]] != 7
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.7])
+def test_isomorphic_pruning_meets_the_asked_sparsity(sparsity: float) -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(48, 48))
+    inputs = controller.inputs(np.zeros((2, 3), dtype=np.float32), np.zeros((2, 1), dtype=np.float32))
+    plan = stock_plan(controller, trace(controller), inputs, sparsity, True, isomorphic=True)
+    assert plan.sparsity_total == pytest.approx(sparsity, abs=0.02)
 
 
 @pytest.mark.parametrize("grouping", ["stock-global", "stock-local"])
