@@ -17,6 +17,9 @@ from pydantic_core import ErrorDetails
 from experiments.seeds import MOST_EPISODE_SEED, MOST_SEED
 from pruning import Method
 
+#: An environment variable in a reference.
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
 
 class ConfigError(ValueError):
     """A sweep that cannot be run as asked; the message says which file, which key and what is allowed."""
@@ -36,18 +39,25 @@ class _Frozen(BaseModel):
 class ControllerEntry(_Frozen):
     """One controller: a reference as the command line takes it, and the task and name where it does not tell them.
 
-    ``${NAME}`` in the reference stands for an environment variable.
+    ``${NAME}`` in the reference stands for an environment variable. An ``optional`` one is left out where that is not
+    set.
     """
 
     controller: str
     task: str | None = None
     name: str | None = None
+    optional: bool = False
 
-    @field_validator("controller")
-    @classmethod
-    def _variables_are_set(cls, value: str) -> str:
-        substitute(value)
-        return value
+    @model_validator(mode="after")
+    def _variables_are_set(self) -> Self:
+        if not self.optional:
+            substitute(self.controller)
+        return self
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it takes part: all that is not optional, or whose variables are set."""
+        return not self.optional or all(name in os.environ for name in _VARIABLE.findall(self.controller))
 
     @property
     def reference(self) -> str:
@@ -103,6 +113,14 @@ class SweepConfig(_Frozen):
     min_width: Annotated[int, Field(ge=1)] = 1
     only: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
 
+    @field_validator("controllers")
+    @classmethod
+    def _only_what_is_there(cls, entries: tuple[ControllerEntry, ...]) -> tuple[ControllerEntry, ...]:
+        there = tuple(entry for entry in entries if entry.is_there)
+        if not there:
+            raise ValueError("every controller is optional, and the environment variables of none are set")
+        return there
+
     @model_validator(mode="after")
     def _stock_prunes_everything(self) -> Self:
         stock = next((method.grouping for method in self.expanded_methods if method.stock), None)
@@ -156,7 +174,7 @@ def substitute(text: str) -> str:
             raise ConfigError(f"the environment variable {name} is not set: run it as {name}=... prunectl sweep ...")
         return os.environ[name]
 
-    return re.sub(r"\$\{(\w+)\}", value, text)
+    return _VARIABLE.sub(value, text)
 
 
 def _explain(error: ErrorDetails) -> str:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 import envs
 from agents.controller import Controller
 from experiments.calibration import plans
@@ -21,6 +23,8 @@ C = TypeVar("C", bound=Controller)
 FIRST, LAST = 2_000, 10_000
 #: Steps that a visit should have, and the fewest and the most episodes of one.
 STEPS, FEWEST, MOST = 10_000, 10, 50
+#: Action noise of a visit's episodes, in turn: a student that is taught beside its own way as well falls less often.
+DISTURBANCES = (0.0, 0.1)
 #: Episodes of a validation.
 VALIDATED = 30
 #: The same for a controller that plans, whose decisions cost a hundred times an actor's.
@@ -37,12 +41,13 @@ class TaskLoop:
     seed: int = 0
 
     def visit(self, controller: Controller, number: int) -> Visit:
-        """Run the ``number``-th batch of calibration episodes."""
+        """Run the ``number``-th batch of calibration episodes, every second one disturbed."""
         horizon = envs.lookup(self.task).horizon
         episodes = PLANNED if plans(controller) else min(max(math.ceil(STEPS / horizon), FEWEST), MOST)
         seeds = calibration_seeds(LAST, self.seed)[FIRST:]
         first = number * episodes % (len(seeds) - episodes)
-        ran = evaluate(controller, self.task, seeds[first : first + episodes], record=True)
+        disturb = np.resize(DISTURBANCES, episodes)
+        ran = evaluate(controller, self.task, seeds[first : first + episodes], record=True, disturb=disturb)
         assert ran.observations is not None
         assert ran.actions is not None
         return Visit(ran.observations, ran.actions, ran.mean_return)
