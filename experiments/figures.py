@@ -22,11 +22,28 @@ from pruning import Method
 #: marker each, for those who print in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-#: Torch-Pruning's own pruners, the baselines, stay out of the colours.
-STOCK = {"stock-global": ("#000000", "x"), "stock-local": ("#888888", "+")}
-STYLES = {"none": (0, (4, 2)), "reconstruct": "-", "distill": (0, (7, 1, 1, 1)), "scratch": (0, (1, 1))}
+#: The libraries' own pruners, the baselines, stay out of the colours.
+STOCK = {
+    "stock-global": ("#000000", "x"),
+    "stock-local": ("#888888", "+"),
+    "stock-isomorphic": ("#555555", "1"),
+    "unstructured": ("#AAAAAA", "*"),
+}
+STYLES = {
+    "none": (0, (4, 2)),
+    "reconstruct": "-",
+    "distill": (0, (7, 1, 1, 1)),
+    "scratch": (0, (1, 1)),
+    "finetune": (0, (9, 3)),
+}
 #: Where recoveries are what is compared.
-RECOVERY_COLOURS = {"none": "#777777", "reconstruct": "#0072B2", "distill": "#D55E00", "scratch": "#CC79A7"}
+RECOVERY_COLOURS = {
+    "none": "#777777",
+    "reconstruct": "#0072B2",
+    "distill": "#D55E00",
+    "scratch": "#CC79A7",
+    "finetune": "#009E73",
+}
 LOOK: Any = {
     "font.size": 8,
     "axes.titlesize": 8,

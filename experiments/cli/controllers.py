@@ -69,18 +69,29 @@ def prune(
     sparsity: Annotated[float, typer.Option("--sparsity", metavar="S", help="Share of all parameters to remove.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where the smaller controller goes.")],
     task: Task = None,
-    grouping: Annotated[str, typer.Option(help="global, layer, component, stock-global, stock-local.")] = "component",
+    grouping: Annotated[
+        str,
+        typer.Option(
+            help="global, layer, component; as the libraries come: stock-global, stock-local, stock-isomorphic, "
+            "unstructured."
+        ),
+    ] = "component",
     importance: Annotated[
         str | None,
         typer.Option(
             help="magnitude, random, taylor, activation, surgeon, gradient, fisher, uncertainty, lamp, fpgm, hessian.  "
-            "[default: surgeon; stock: magnitude]"
+            "[default: surgeon; libraries': magnitude]"
         ),
     ] = None,
     allocation: Annotated[str, typer.Option(help="uniform, ranked, sensitivity, searched.")] = "uniform",
-    recovery: Annotated[str, typer.Option(help="none, reconstruct, distill, scratch.")] = "distill",
+    recovery: Annotated[str, typer.Option(help="none, reconstruct, distill, scratch, finetune.")] = "distill",
     budget: Annotated[
-        str | None, typer.Option(metavar="N|Ts", help="How long distill may take: batches (24000) or seconds (60s).")
+        str | None,
+        typer.Option(
+            metavar="N|Ts",
+            help="How long the recovery may go on. distill, scratch: batches (24000) or seconds (60s); finetune: "
+            "environment steps.",
+        ),
     ] = None,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
@@ -98,12 +109,14 @@ def prune(
     from pruning import Method, check_sparsity
     from pruning import prune as prune_controller
 
-    own = "magnitude" if grouping.startswith("stock-") else "surgeon"
+    own = "surgeon" if grouping in ("global", "layer", "component") else "magnitude"
     method = Method(grouping, importance or own, allocation, recovery)
     check_sparsity(sparsity)
     allowed = _budget(budget)
     if budget is not None and not method.looks_at_task:
         raise typer.BadParameter(f"--budget: recovery '{recovery}' takes no budget; distill does")
+    if recovery == "finetune" and allowed is not None and allowed.steps is None:
+        raise typer.BadParameter(f"--budget {budget}: finetune takes environment steps, as 20000")
     check_output(out, force)
     loaded, today = load_for_task(checkpoint, task, trust)
     if out.suffix != loaded.controller.suffix:
@@ -114,7 +127,7 @@ def prune(
     calibration = calibrate(loaded.controller, today, seed)
     calibrated = time.perf_counter()
     loop = TaskLoop(today, seed)
-    with progress(f"{recovery}ing") as told:
+    with progress(recovery) as told:
         pruned = prune_controller(
             loaded.controller, method, sparsity, calibration, seed=seed, loop=loop, budget=allowed, told=told
         )
@@ -263,7 +276,7 @@ def _budget(text: str | None) -> Budget | None:
     try:
         return Budget(seconds=float(number)) if number != text else Budget(steps=int(number))
     except ValueError as error:
-        wish = "write batches as 24000, or seconds as 60s; above 0"
+        wish = "write steps as 24000, or seconds as 60s; above 0"
         raise typer.BadParameter(f"--budget {text}: {wish}") from error
 
 

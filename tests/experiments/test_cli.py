@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from stable_baselines3 import PPO
 
 from experiments.cli import run
 from experiments.store import Store
+from pruning import ALLOCATIONS, GROUPINGS, IMPORTANCES, RECOVERIES
 from tests.conftest import SaveTiny, untrained
 
 #: ``arguments -> (exit status, standard output, standard error)``
@@ -136,6 +138,12 @@ def test_prune_then_evaluate(prunectl: Prunectl, balancer: Path, tmp_path: Path)
     assert dense["mean_return"] == 500
 
 
+def test_the_help_of_prune_names_every_method(prunectl: Prunectl) -> None:
+    _, text, _ = prunectl("prune", "--help")
+    words = set(re.findall(r"[\w-]+", text))
+    assert words >= {*GROUPINGS, *IMPORTANCES, *ALLOCATIONS, *RECOVERIES}
+
+
 def test_distilling_says_what_it_gained_on_validation_episodes(
     prunectl: Prunectl, balancer: Path, tmp_path: Path
 ) -> None:
@@ -210,6 +218,14 @@ def test_an_old_task_version_is_mapped_and_said_on_standard_error(prunectl: Prun
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "distill", "--budget", "0s", "-o", "{folder}/o.zip"],
             ["--budget 0s", "above 0"],
+        ),
+        (
+            ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "finetune", "--budget", "9s", "-o", "{folder}/o.zip"],
+            ["--budget 9s", "environment steps"],
+        ),
+        (
+            ["prune", "{ok}", "--sparsity", "0.5", "--grouping", "unstructured", "-o", "{folder}/o.zip"],
+            ["unstructured", "recovery 'none'"],
         ),
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "none", "--budget", "60s", "-o", "{folder}/o.zip"],

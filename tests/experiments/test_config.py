@@ -112,3 +112,19 @@ def test_the_demo_needs_nothing_but_what_is_bundled() -> None:
     names = {entry["name"] for entry in agents.bundled()}
     config = load_config(CONFIGS / "demo.yaml")
     assert {entry.controller for entry in config.controllers} <= names
+
+
+def test_optional_controllers_take_part_where_their_variables_are_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = GOOD.replace("[a.zip]", "[{controller: '${PRUNECTL_TEST}/x.zip', optional: true}, a.zip]")
+    path = written(tmp_path, text)
+    monkeypatch.delenv("PRUNECTL_TEST", raising=False)
+    without = load_config(path)
+    monkeypatch.setenv("PRUNECTL_TEST", "there")
+    assert load_config(path).controllers[0].reference == "there/x.zip"
+    assert load_config(path).controllers[1:] == without.controllers
+    monkeypatch.delenv("PRUNECTL_TEST")
+    nobody = "controllers: {controller: '${PRUNECTL_TEST}', optional: true}\nmethods: {}\nsparsities: 0.5\n"
+    with pytest.raises(ConfigError, match="none are set"):
+        load_config(written(tmp_path, nobody))

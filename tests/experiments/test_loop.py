@@ -44,4 +44,6 @@ def test_visits_and_validation_run_on_seeds_of_their_own(balancer: Path, monkeyp
     assert len(first.observations) == len(first.actions) == 500 * len(visits[0])
     assert len(visits[0]) == 20  # short episodes: as many as make 10,000 steps
     assert not np.array_equal(first.observations, second.observations)
+    taken = first.actions != controller.act(first.observations)
+    assert 0.01 < taken.mean() < 0.05  # a tenth of the actions of every second episode are random, half of them others
     assert len(far.observations) == len(first.observations)

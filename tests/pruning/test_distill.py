@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from agents.sb3.controller import SB3Controller
 from pruning import Method, Pruned, PruningError, apply, prune, trace
 from pruning.fidelity import fidelities
 from pruning.plan import describe
-from pruning.recovery import Budget, Visit, distill, redrawn
+from pruning.recovery import Budget, Progress, Recovered, Visit, distill, redrawn
 from pruning.recovery.pupil import Pupil, choice_loss, lesson, linears_of, loss, outputs_of
+
+C = TypeVar("C", bound=Controller)
 
 #: The package shows the function under the module's name.
 module = sys.modules["pruning.recovery.distill"]
@@ -33,12 +36,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class FakeLoop:
-    """A loop without a task: observations at random, returns from a script, ``by`` the newest controller it has met."""
+    """A loop without a task: observations at random, each visit returns more, validation prefers one or the other."""
 
-    returns: list[float] = field(default_factory=lambda: [0.0])
     given: float = -1.0
     visited: list[int] = field(default_factory=list)
     validated: int = 0
+    tuned: list[tuple[Any, Budget | None]] = field(default_factory=list)
 
     def visit(self, controller: Controller, number: int) -> Visit:
         self.visited.append(number)
@@ -48,6 +51,10 @@ class FakeLoop:
     def validate(self, controller: Controller) -> float:
         self.validated += 1
         return self.given if self.validated == 1 else 1.0
+
+    def finetune(self, controller: C, budget: Budget | None, told: Progress) -> Recovered[C]:
+        self.tuned.append((controller, budget))
+        return Recovered(controller, 1.0, 2.0)
 
 
 def halved(controller: SB3Controller, **options: object) -> tuple[Pruned[SB3Controller], FakeLoop]:
@@ -237,6 +244,28 @@ def test_scratch_inherits_the_widths_and_nothing_else() -> None:
     inherited = prune(controller, Method(recovery="reconstruct"), 0.5, data)
     assert scratch.plan == inherited.plan
     assert scratch.fidelity["actor"] > 0.9
+
+
+def test_fine_tuning_begins_with_what_is_reconstructed() -> None:
+    controller = untrained("ppo", "Pendulum-v1", widths=(16, 16))
+    data, loop = calibration(controller), FakeLoop()
+    pruned = prune(controller, Method(recovery="finetune"), 0.5, data, loop=loop, budget=Budget(7))
+    ((given, budget),) = loop.tuned
+    reconstructed = prune(controller, Method(recovery="reconstruct"), 0.5, data).controller
+    np.testing.assert_array_equal(given.act(data.observations), reconstructed.act(data.observations))
+    assert budget == Budget(7)
+    assert pruned.returns == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("limits", [{}, {"steps": 0}, {"seconds": float("inf")}, {"seconds": -1.0}])
+def test_a_budget_has_an_end(limits: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        Budget(**limits)
+
+
+@pytest.mark.parametrize(("parameters", "batches"), [(500, 24_000), (10_000, 24_000), (40_000, 12_000), (10**9, 2_000)])
+def test_wide_students_are_taught_for_less(parameters: int, batches: int) -> None:
+    assert module._batches(parameters) == batches
 
 
 def test_a_recovery_that_looks_at_the_task_needs_one() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from conftest import untrained
+from test_plan import calibration
 from torch import nn
 
 from agents.controller import Component
-from pruning import PruningError, PruningPlan, trace
+from pruning import Method, PruningError, PruningPlan, plan_for, prune, trace
 from pruning.unstructured import unstructured
 
 
@@ -73,3 +75,19 @@ def test_more_zeros_than_weights_are_refused() -> None:
     controller = untrained("td3", "Pendulum-v1", widths=(2,))
     with pytest.raises(PruningError, match=r"biases apart, reach 0\.7567 at most"):
         unstructured(controller, trace(controller), 0.8)
+
+
+def test_it_is_a_method_like_any_other_but_takes_no_recovery() -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(16, 16))
+    data, method = calibration(controller), Method("unstructured", "magnitude", "uniform", "none")
+    pruned = prune(controller, method, 0.5, data)
+    assert pruned.plan.sparsity_total == pytest.approx(0.5, abs=1e-3)
+    assert pruned.plan.widths == trace(controller).dense
+    assert not np.array_equal(pruned.controller.act(data.observations), controller.act(data.observations))
+    assert method.label == "unstructured"
+    with pytest.raises(PruningError, match="knows no components"):
+        prune(controller, method, 0.5, data, only="actor")
+    with pytest.raises(PruningError, match="takes recovery 'none'"):
+        Method("unstructured", "magnitude", "uniform", "reconstruct")
+    with pytest.raises(PruningError, match="removes no unit"):
+        plan_for(controller, trace(controller), method, 0.5, controller.inputs(data.observations, data.actions))
