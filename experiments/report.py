@@ -64,7 +64,7 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
     """
     with Store.reading(folder) as store:
         found = panels(store)
-        results = store.results()
+        results, planned = store.results(), store.planned()
     if not any(panel.curves for panel in found):
         raise StoreError(f"{folder}: no pruned controller has been measured yet: run the sweep to its end first")
     failed = results[results["status"] == "failed"]
@@ -85,13 +85,14 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
         pdf, png = figures.save(standings_figure(scores, table), folder / "leaderboard")
         written += [pdf, png, *write_table(table, folder / "leaderboard", shown=readable(table), remark=_STANDINGS)]
         shown.insert(0, png)
-    text = as_text(summary)
+    missing = _missing(planned, len(results), len(failed))
     with replacing(folder / "summary.csv") as temporary:
         summary.to_csv(temporary, index=False)
     with replacing(folder / "summary.md") as temporary:
-        temporary.write_text(f"{as_markdown(summary)}\n\n{_LEGEND}\n", encoding="utf-8")
+        temporary.write_text(f"{as_markdown(summary)}\n\n{missing}{_LEGEND}\n", encoding="utf-8")
     with replacing(folder / "report.html") as temporary:
-        temporary.write_text(_page(folder.resolve().name, summary, shown, failed), encoding="utf-8")
+        temporary.write_text(_page(folder.resolve().name, summary, shown, failed, missing), encoding="utf-8")
+    text = "\n".join(line for line in (as_text(summary), missing.strip()) if line)
     return [*written, *(folder / name for name in ("summary.csv", "summary.md", "report.html"))], text
 
 
@@ -177,10 +178,20 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if value >= -10 else "< -10"
 
 
-def _page(title: str, summary: pd.DataFrame, shown: Sequence[Path], failed: pd.DataFrame) -> str:
+def _missing(planned: int, known: int, failed: int) -> str:
+    """What a sweep that is not whole lacks, as a line of its own; nothing for a whole one."""
+    left = planned - known
+    if not left and not failed:
+        return ""
+    return (
+        f"Of {planned:,} cells {failed:,} failed and {left:,} have not been computed: means are over what is there.\n\n"
+    )
+
+
+def _page(title: str, summary: pd.DataFrame, shown: Sequence[Path], failed: pd.DataFrame, missing: str) -> str:
     header, *rows = _rows(summary)
     table = _table(header, rows)
-    parts = [f'<div class="wide">{table}</div>', f"<p>{html.escape(_LEGEND)}</p>"]
+    parts = [f'<div class="wide">{table}</div>', f"<p>{html.escape(missing)}{html.escape(_LEGEND)}</p>"]
     for path in shown:
         data = base64.b64encode(path.read_bytes()).decode()
         parts.append(f'<p><img alt="{path.stem}" src="data:image/png;base64,{data}"></p>')

@@ -90,6 +90,12 @@ class Store:
         with self._explained():
             return {key for (key,) in self._connection.execute("SELECT key FROM cell WHERE status = 'done'")}
 
+    def planned(self) -> int:
+        """How many cells the sweep has, computed or not."""
+        with self._explained():
+            (count,) = self._connection.execute("SELECT count(*) FROM planned").fetchone()
+        return int(count)
+
     def record(self, cell: Cell, outcome: Outcome) -> None:
         """Keep a cell and its episodes, in one transaction."""
         with self._transaction() as connection:

@@ -169,6 +169,7 @@ def test_the_report_needs_the_store_and_nothing_else(folder: Path, tmp_path_fact
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert len(pd.read_csv(elsewhere / "summary.csv")) == 9
     assert "≥ 0.75 [0.75, 0.75]" in text
+    assert "have not been computed" not in text
 
 
 def test_the_same_store_gives_the_same_files(folder: Path) -> None:
@@ -184,9 +185,11 @@ def test_failed_cells_are_listed_on_the_page(folder: Path) -> None:
         planned = [cell(subject(row.controller)) for row in results[results["grouping"].isna()].itertuples()]
         store.plan([*planned, cell(subject("one"), FULL, 0.25), failed])
         store.record_failure(failed, "nothing <left> to prune")
-    write_report(folder)
+    _, text = write_report(folder)
     page = (folder / "report.html").read_text()
     assert "nothing &lt;left&gt; to prune" in page
+    for shown in (text, page, (folder / "summary.md").read_text()):
+        assert "Of 4 cells 1 failed and 0 have not been computed" in shown
 
 
 def test_a_store_with_nothing_pruned_is_a_clear_error(tmp_path: Path) -> None:
