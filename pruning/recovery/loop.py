@@ -21,7 +21,8 @@ Progress = Callable[[float], None]
 class Budget:
     """How long a recovery may go on: ``steps`` (distill: batches; finetune: environment steps) or ``seconds``.
 
-    By seconds, the same seed need not give the same controller.
+    By seconds, the same seed need not give the same controller. The round that is under way is finished, and what
+    follows the rounds (validation, components that do not act) is not counted.
 
     Raises:
         ValueError: neither is given, or one that is not above 0.

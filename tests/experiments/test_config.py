@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.config import ConfigError, SweepConfig, load_config
-from pruning import Method
+from pruning import ALLOCATIONS, GROUPINGS, IMPORTANCES, Method
 
 CONFIGS = Path(__file__).parent.parent.parent / "experiments" / "configs"
 GOOD = "controllers: [a.zip]\nmethods: [{}]\nsparsities: [0.5]\n"
@@ -97,13 +97,36 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
         config.episodes = 3
 
 
-@pytest.mark.parametrize("name", ["demo.yaml", "zoo.yaml"])
-def test_the_committed_sweeps_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "sparsities", "default"),
+    [
+        ("demo.yaml", 8, Method(recovery="reconstruct")),
+        ("zoo.yaml", 8, Method(recovery="reconstruct")),
+        ("methods.yaml", 7, Method()),
+        ("methods-tdmpc.yaml", 2, Method()),
+        ("inherit.yaml", 2, Method()),
+    ],
+)
+def test_the_committed_sweeps_are_valid(
+    name: str, sparsities: int, default: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ZOO", "zoo")
     config = load_config(CONFIGS / name)
     assert isinstance(config, SweepConfig)
-    assert len(config.pruned_sparsities) >= 8
-    assert Method(recovery="reconstruct") in config.expanded_methods
+    assert len(config.pruned_sparsities) >= sparsities
+    assert default in config.expanded_methods
+
+
+def test_the_leaderboard_runs_without_the_zoo_and_has_every_importance_and_allocation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ZOO", raising=False)
+    config = load_config(CONFIGS / "methods.yaml")
+    assert all("$" not in entry.reference for entry in config.controllers)
+    methods = config.expanded_methods
+    assert {method.importance for method in methods} == set(IMPORTANCES)
+    assert {method.allocation for method in methods} == set(ALLOCATIONS)
+    assert {method.grouping for method in methods} == {*GROUPINGS} - {"layer"}
 
 
 def test_the_demo_needs_nothing_but_what_is_bundled() -> None:
