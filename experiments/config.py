@@ -66,12 +66,15 @@ class ControllerEntry(_Frozen):
 
 
 class MethodEntry(_Frozen):
-    """Methods to compare: each of the four is a name or a list of names, and every combination is meant."""
+    """Methods to compare: each of the four is a name or a list of names, and every combination is meant.
+
+    What is not named is what `prune` takes then (`Method.of`).
+    """
 
     grouping: OneOrMore = ("component",)
-    importance: OneOrMore = ("surgeon",)
+    importance: OneOrMore | None = None
     allocation: OneOrMore = ("uniform",)
-    recovery: OneOrMore = ("distill",)
+    recovery: OneOrMore | None = None
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -81,7 +84,8 @@ class MethodEntry(_Frozen):
     @property
     def methods(self) -> tuple[Method, ...]:
         """The full factorial."""
-        return tuple(starmap(Method, product(self.grouping, self.importance, self.allocation, self.recovery)))
+        names = (self.grouping, self.importance or (None,), self.allocation, self.recovery or (None,))
+        return tuple(starmap(Method.of, product(*names)))
 
 
 def _entry(value: Any) -> Any:

@@ -110,13 +110,15 @@ def normalised_draws(
 
 @dataclass(frozen=True)
 class Score:
-    """A curve in two numbers, with their bootstrap draws ``(resamples,)``; ``open``: it never fell below 0.95."""
+    """A curve in two numbers, with their bootstrap draws ``(resamples,)``; ``open``: it never fell below 0.95;
+    ``points``: how many sparsities it has."""
 
     s95: float
     area: float
     s95_draws: Array
     area_draws: Array
     open: bool
+    points: int
 
 
 def score_on(curve: Curve, axis: str, values: Array, draws: Array) -> Score:
@@ -129,6 +131,7 @@ def score_on(curve: Curve, axis: str, values: Array, draws: Array) -> Score:
         statistics.s95(drawn, x),
         statistics.area(drawn, x),
         bool(y.min() >= 0.95),
+        len(x),
     )
 
 

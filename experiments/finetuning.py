@@ -39,7 +39,7 @@ def finetune(controller: C, task: str, steps: int, seed: int, told: Progress = l
 
     Optimisers are fresh, targets are the controller's own, replay is filled by the controller itself, observation
     statistics are carried. Every so often the controller is validated; the best one, by 10 validation episodes, must
-    then beat what was given on 30 others by more than luck, else what was given is handed back.
+    then beat what was given on 30 others by more than a standard error, else what was given is handed back.
 
     Args:
         controller: dense or pruned, of any family; it stays as it is.
@@ -49,7 +49,7 @@ def finetune(controller: C, task: str, steps: int, seed: int, told: Progress = l
         told: told now and then which share of the steps is done.
 
     Returns:
-        What is handed back; its ``before`` and ``after`` are of validation episodes that chose nothing.
+        What is handed back; its ``before`` and ``after`` are of the 30 episodes, which chose between the two alone.
 
     Raises:
         ControllerError: no steps, the controller's spaces are not the task's, or nothing is known of how to train it.

@@ -25,14 +25,14 @@ Scores = Mapping[Method, Sequence[Score]]
 
 
 def scores_of(found: Sequence[Panel], seed: int) -> Scores:
-    """The scores of every method that all controllers have, on the deployed axis.
+    """The scores of every method that all controllers have, on the deployed axis; none without a controller.
 
     The methods of one controller are resampled alike, so that what an episode adds to all of them does not blur their
     difference.
     """
     curves = [{curve.method: curve for curve in panel.curves} for panel in found]
     scores: dict[Method, list[Score]] = {}
-    for method in curves[0]:
+    for method in curves[0] if curves else ():
         drawn = [
             normalised_draws(panel, own[method], np.random.default_rng([seed, number]))
             for number, (panel, own) in enumerate(zip(found, curves, strict=True))
@@ -49,9 +49,9 @@ def standings(scores: Scores, results: pd.DataFrame) -> pd.DataFrame:
 
     Columns: rank, method, controllers, then ``s95`` (mean over the controllers), ``s95_median`` and ``area``, each with
     the ends of its 95% bootstrap interval (``_low``, ``_high``), ``worst`` (the lowest s95 of any controller),
-    ``never_fell`` (controllers whose curve stays above 0.95 to the last sparsity: their s95 is a lower bound) and
-    ``seconds`` (median time of plan, surgery and recovery over the pruned cells). Intervals are over episodes and
-    pruning seeds; the controllers are taken as given.
+    ``never_fell`` (controllers whose curve stays above 0.95 to the last sparsity: s95 is a lower bound), ``cells``
+    (that could be computed) and ``seconds`` (median time of plan, surgery and recovery over the pruned cells).
+    Intervals are over episodes and pruning seeds; the controllers are taken as given.
     """
     seconds = _seconds(results)
     rows = []
@@ -67,7 +67,8 @@ def standings(scores: Scores, results: pd.DataFrame) -> pd.DataFrame:
             low, high = statistics.interval(draws)
             row |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
         never = sum(score.open for score in own)
-        rows.append({**row, "worst": s95.min(), "never_fell": never, "seconds": seconds[method]})
+        cells = sum(score.points for score in own)
+        rows.append({**row, "worst": s95.min(), "never_fell": never, "cells": cells, "seconds": seconds[method]})
     table = pd.DataFrame(rows).sort_values(["s95", "area"], ascending=False, ignore_index=True)
     table.insert(0, "rank", range(1, len(table) + 1))
     return table
@@ -89,6 +90,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "area": joined("area"),
             "worst s95": [f"{value:.2f}" for value in table["worst"]],
             "never fell": [f"{n} of {all_}" for n, all_ in table[["never_fell", "controllers"]].to_numpy()],
+            "cells": [f"{n} of {table['cells'].max()}" for n in table["cells"]],
             "seconds": [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in table["seconds"]],
         }
     )

@@ -47,8 +47,10 @@ _LEGEND = (
 _STANDINGS = (
     "Ranked by the mean s95 over all controllers, on the deployed axis; intervals are 95% bootstrap over episodes and "
     "pruning seeds, the controllers taken as given. Worst: the lowest s95 of any controller. Never fell: controllers "
-    "whose curve stays above 0.95 to the last sparsity, so that their s95 is a lower bound. Seconds: median of plan, "
-    "surgery and recovery over all pruned cells, evaluation not counted, as measured beside other workers."
+    "whose curve stays above 0.95 to the last sparsity, so that their s95 is a lower bound. Cells: those that could be "
+    "computed; a method that cannot reach a sparsity is judged on those that it can. Seconds: median of plan, surgery "
+    "and recovery over all pruned cells, as measured beside other workers; calibration, scores and damage, which cells "
+    "share, and evaluation are not counted."
 )
 
 
@@ -79,8 +81,9 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
             pdf, png = figures.save(figure, folder / name)
             written += [pdf, png]
             shown.append(png)
-    scores = scores_of(found, SEED)
-    if len(found) > 1 and len(scores) > 1:
+    whole = [panel for panel in found if panel.only is None]
+    scores = scores_of(whole, SEED)
+    if len(whole) > 1 and len(scores) > 1:
         table = standings(scores, results)
         pdf, png = figures.save(standings_figure(scores, table), folder / "leaderboard")
         written += [pdf, png, *write_table(table, folder / "leaderboard", shown=readable(table), remark=_STANDINGS)]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 from pruning.allocation import MEASURED
 from pruning.errors import PruningError
 from pruning.importance import IMPORTANCES as _IMPORTANCES
 
 UNSTRUCTURED = "unstructured"
-GROUPINGS = ("global", "layer", "component", "stock-global", "stock-local", "stock-isomorphic", UNSTRUCTURED)
+#: Pruners of Torch-Pruning and PyTorch as they come.
+LIBRARIES = ("stock-global", "stock-local", "stock-isomorphic", UNSTRUCTURED)
+GROUPINGS = ("global", "layer", "component", *LIBRARIES)
 IMPORTANCES = tuple(_IMPORTANCES)
 ALLOCATIONS = ("uniform", "ranked", *MEASURED)
 RECOVERIES = ("none", "reconstruct", "distill", "scratch", "finetune")
@@ -48,10 +51,27 @@ class Method:
         if self.grouping == UNSTRUCTURED and self.recovery != "none":
             raise PruningError(f"grouping '{UNSTRUCTURED}' only sets weights to zero: it takes recovery 'none'")
 
+    @classmethod
+    def of(
+        cls,
+        grouping: str = "component",
+        importance: str | None = None,
+        allocation: str = "uniform",
+        recovery: str | None = None,
+    ) -> Self:
+        """The method with what is not named filled in: the default, or what a library's pruner as it comes takes."""
+        as_it_comes = grouping in LIBRARIES
+        return cls(
+            grouping,
+            importance or ("magnitude" if as_it_comes else cls.importance),
+            allocation,
+            recovery or ("none" if grouping == UNSTRUCTURED else cls.recovery),
+        )
+
     @property
     def stock(self) -> bool:
         """Whether the cut is a library's own, as it comes."""
-        return self.grouping.startswith("stock-") or self.grouping == UNSTRUCTURED
+        return self.grouping in LIBRARIES
 
     @property
     def looks_at_task(self) -> bool:

@@ -18,10 +18,10 @@ from pruning.graph import ComponentGraph
 from pruning.importance import Scores, score
 from pruning.measuring import bench, measure
 from pruning.method import UNSTRUCTURED, Method
-from pruning.plan import PruningPlan, make_plan
+from pruning.plan import PruningPlan, describe, make_plan
 from pruning.recovery import Budget, Loop, Progress, distill, reconstruct, redrawn
 from pruning.stock import stock_plan
-from pruning.surgery import apply
+from pruning.surgery import apply, synchronised
 from pruning.trace import trace
 from pruning.unstructured import unstructured
 
@@ -87,6 +87,8 @@ def plan_for(
     if method.grouping == UNSTRUCTURED:
         raise PruningError(f"grouping '{UNSTRUCTURED}' has no plan: it removes no unit")
     _refuse(only, method)
+    if sparsity == 0:
+        return describe(graph, {name: tuple(range(units)) for name, units in graph.dense.items()}, 0.0)
     if method.stock:
         everywhere, isomorphic = method.grouping != "stock-local", method.grouping == "stock-isomorphic"
         return stock_plan(controller, graph, inputs, sparsity, everywhere, isomorphic)
@@ -158,11 +160,13 @@ def prune(
         small = reconstruct(small, controller, graph, plan, inputs)
     if sparsity > 0 and loop is not None and method.looks_at_task:
         if method.recovery == "finetune":
-            recovered = loop.finetune(small, budget, told)
+            recovered = loop.finetune(synchronised(small, graph), budget, told)
         else:
             seen = calibration.observations, calibration.actions
             recovered = distill(small, controller, graph, plan, *seen, loop, seed, budget, told)
         small, returns = recovered.controller, (recovered.before, recovered.after)
+    if sparsity > 0 and method.recovery not in ("none", "finetune"):
+        small = synchronised(small, graph)
     done = time.perf_counter()
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
     fidelity = fidelities(small, controller, graph, plan, held_out)

@@ -69,6 +69,21 @@ def select_inputs(
     ]
 
 
+def synchronised(controller: C, graph: ComponentGraph) -> C:
+    """A copy whose target networks hold what their online twins hold.
+
+    A recovery changes the online networks alone. Targets that still are the raw cut would pull the critics back to
+    where they were as soon as training goes on.
+    """
+    networks = copy.deepcopy(controller.networks)
+    values = networks.state_dict()
+    with torch.no_grad():
+        for name, twins in mirrored(networks, graph.mirrors).items():
+            for twin in twins:
+                values[twin].copy_(values[name])
+    return controller.with_networks(networks)
+
+
 def mirrored(networks: nn.Module, mirrors: Mapping[str, str]) -> dict[str, list[str]]:
     """For each tensor by its first name, the tensors of target networks that are its twins, by their first names."""
     tensors = [*networks.named_parameters(remove_duplicate=False), *networks.named_buffers(remove_duplicate=False)]

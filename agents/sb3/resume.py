@@ -23,6 +23,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import Tensor
 
+from agents.controller import ControllerError
 from agents.sb3 import networks as views
 from agents.sb3.architecture import pad_twins
 from agents.sb3.blueprint import build
@@ -32,9 +33,7 @@ Environment = gym.Env[Any, Any]
 
 #: Shares of the steps in which nothing is learned but the replay filled, and in which then critics alone learn: they
 #: were fitted to the dense controller's data and know little of where the smaller one goes.
-FILLING, ADAPTING = 0.1, 0.4
-#: How far what acts follows each update, off and on policy. The critics need time to judge a changed actor.
-PACE = {"off": 0.001, "on": 0.3}
+FILLING, ADAPTING = 0.1, 0.2
 #: What is handed out is the average of what acted, over about so many steps.
 AVERAGED = 500
 #: Action noise of the algorithms that explore by nothing else, as a share of half the action range.
@@ -53,8 +52,8 @@ def continue_learning(
 ) -> int:
     """Learn for ``steps`` more steps of the environment; `consider` is shown what has come of it.
 
-    Off policy the replay is first filled by the controller itself, then the critics learn alone, then all of it; what
-    acts moves slowly and is averaged. On policy values learn alone first.
+    Off policy the replay is first filled by the controller itself, then the critics learn alone, then all of it. On
+    policy values learn alone first. What is shown is the average of what acted lately.
 
     Args:
         controller: dense or pruned; it stays as it is.
@@ -68,12 +67,14 @@ def continue_learning(
         The steps done.
 
     Raises:
-        ControllerError: the blueprint and the weights do not fit.
+        ControllerError: the blueprint and the weights do not fit, or the steps do not make a rollout.
     """
     settings, count = _settings(controller, steps)
     env = vectorised(controller, make(count))
     model = algorithm_of(controller, env, settings)
     rollout = 1 if isinstance(model, OffPolicyAlgorithm) else count * settings["n_steps"]
+    if steps < rollout:
+        raise ControllerError(f"fine-tuning for {steps} steps: {controller.algorithm} learns after {rollout} at least")
     with _own_randomness(model, seed):
         model.learn(steps // rollout * rollout, callback=_Phases(controller, steps, every, consider))
     return int(model.num_timesteps)
@@ -163,7 +164,7 @@ def _settings(controller: SB3Controller, steps: int) -> tuple[dict[str, Any], in
     settings: dict[str, Any] = {"learning_starts": 0, "buffer_size": steps}
     price = controller.blueprint.variables.get("log_ent_coef")
     if price is not None:
-        # Adapting, it would run away: what acts is held at first and moves slowly then, so it cannot answer.
+        # Adapting, it would run away: what acts is held at first, so it cannot answer.
         settings["ent_coef"] = float(price.detach().exp())
     if algorithm in ("td3", "ddpg"):
         assert isinstance(controller.action_space, spaces.Box)
@@ -187,7 +188,7 @@ class _Phases(BaseCallback):
         self.off_policy = self.model if isinstance(self.model, OffPolicyAlgorithm) else None
         self.gradient_steps = 0 if self.off_policy is None else self.off_policy.gradient_steps
         self.acting = _acting(self.model)
-        self.held = [tensor.detach().clone() for tensor in self.acting]
+        self.given = [tensor.detach().clone() for tensor in self.acting]
         self.average = [tensor.detach().clone() for tensor in self.acting]
 
     def _on_rollout_start(self) -> None:
@@ -205,15 +206,13 @@ class _Phases(BaseCallback):
         return True
 
     def _after_update(self) -> None:
-        adapted = self.num_timesteps > self.adapting
-        pace = PACE["on" if self.off_policy is None else "off"] if adapted else 0.0
         follow = 1 - math.exp(-(self.num_timesteps - self.seen) / AVERAGED)
         self.seen = self.num_timesteps
         with torch.no_grad():
-            for tensor, held, average in zip(self.acting, self.held, self.average, strict=True):
-                held.lerp_(tensor, pace)
-                tensor.copy_(held)
-                average.lerp_(held, follow)
+            for tensor, given, average in zip(self.acting, self.given, self.average, strict=True):
+                if self.num_timesteps <= self.adapting:
+                    tensor.copy_(given)
+                average.lerp_(tensor, follow)
 
     def _perhaps_consider(self) -> None:
         # Until the critics have adapted it is what was given.
@@ -223,12 +222,13 @@ class _Phases(BaseCallback):
     def _show(self) -> None:
         """Show what the average is like."""
         self.considered = self.num_timesteps
+        learned = [tensor.detach().clone() for tensor in self.acting]
         with torch.no_grad():
             for tensor, average in zip(self.acting, self.average, strict=True):
                 tensor.copy_(average)
             shown = controller_of(self.controller, self.model)
-            for tensor, held in zip(self.acting, self.held, strict=True):
-                tensor.copy_(held)
+            for tensor, own in zip(self.acting, learned, strict=True):
+                tensor.copy_(own)
         self.consider(self.num_timesteps, shown)
 
 

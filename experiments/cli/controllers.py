@@ -84,7 +84,10 @@ def prune(
         ),
     ] = None,
     allocation: Annotated[str, typer.Option(help="uniform, ranked, sensitivity, searched.")] = "uniform",
-    recovery: Annotated[str, typer.Option(help="none, reconstruct, distill, scratch, finetune.")] = "distill",
+    recovery: Annotated[
+        str | None,
+        typer.Option(help="none, reconstruct, distill, scratch, finetune.  [default: distill; unstructured: none]"),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -109,13 +112,12 @@ def prune(
     from pruning import Method, check_sparsity
     from pruning import prune as prune_controller
 
-    own = "surgeon" if grouping in ("global", "layer", "component") else "magnitude"
-    method = Method(grouping, importance or own, allocation, recovery)
+    method = Method.of(grouping, importance, allocation, recovery)
     check_sparsity(sparsity)
     allowed = _budget(budget)
     if budget is not None and not method.looks_at_task:
-        raise typer.BadParameter(f"--budget: recovery '{recovery}' takes no budget; distill does")
-    if recovery == "finetune" and allowed is not None and allowed.steps is None:
+        raise typer.BadParameter(f"--budget: recovery '{method.recovery}' takes no budget; distill does")
+    if method.recovery == "finetune" and allowed is not None and allowed.steps is None:
         raise typer.BadParameter(f"--budget {budget}: finetune takes environment steps, as 20000")
     check_output(out, force)
     loaded, today = load_for_task(checkpoint, task, trust)
@@ -127,7 +129,7 @@ def prune(
     calibration = calibrate(loaded.controller, today, seed)
     calibrated = time.perf_counter()
     loop = TaskLoop(today, seed)
-    with progress(recovery) as told:
+    with progress(method.recovery) as told:
         pruned = prune_controller(
             loaded.controller, method, sparsity, calibration, seed=seed, loop=loop, budget=allowed, told=told
         )

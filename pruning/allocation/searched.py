@@ -43,6 +43,8 @@ def searched(
       coefficients on that but those near 1 would ask for more than there is;
     - the relaxation gates units in the order of their scores and charges each closing gate what was measured for it
       (`Damage`), where gates on the running network would be charged for what the refit gives back;
+    - one coefficient a scope keeps the layers of a component at one ratio; `sensitivity`, which does not, often ends at
+      a lower error;
     - both searches serve one answer: descent says where the grid starts if that is better than equal coefficients, the
       grid goes over the scopes once, largest first, and what has the lowest error is taken.
     """

@@ -164,7 +164,7 @@ def _before(dataflow: nn.Module, output: fx.Node) -> fx.Node:
 
 
 def redrawn(controller: C, seed: int) -> C:
-    """A copy whose components' weights are drawn afresh, each layer as PyTorch draws its kind."""
+    """A copy whose components' layers are drawn afresh, each as PyTorch draws its kind."""
     networks = copy.deepcopy(controller.networks)
     fresh = controller.with_networks(networks)
     with torch.random.fork_rng(devices=[]):
@@ -172,6 +172,6 @@ def redrawn(controller: C, seed: int) -> C:
         torch.manual_seed(0x5C7A + seed)
         for component in fresh.components.values():
             for module in component.module.modules():
-                if isinstance(module, nn.Linear):
-                    module.reset_parameters()
+                if callable(reset := getattr(module, "reset_parameters", None)):
+                    reset()
     return fresh

@@ -224,7 +224,10 @@ def test_an_old_task_version_is_mapped_and_said_on_standard_error(prunectl: Prun
             ["--budget 9s", "environment steps"],
         ),
         (
-            ["prune", "{ok}", "--sparsity", "0.5", "--grouping", "unstructured", "-o", "{folder}/o.zip"],
+            [
+                *("prune", "{ok}", "--sparsity", "0.5", "--grouping", "unstructured"),
+                *("--recovery", "distill", "-o", "{folder}/o.zip"),
+            ],
             ["unstructured", "recovery 'none'"],
         ),
         (

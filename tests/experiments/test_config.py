@@ -52,7 +52,7 @@ def test_lists_make_a_full_factorial_in_order_without_duplicates(tmp_path: Path)
             ["methods[0]", "componnent", "did you mean 'component'", "stock-local"],
         ),
         (
-            "controllers: [a]\nmethods: [{}, {grouping: stock-global}]\nsparsities: [0.5]",
+            "controllers: [a]\nmethods: [{}, {grouping: stock-global, importance: surgeon}]\nsparsities: [0.5]",
             ["methods[1]", "stock-global", "magnitude"],
         ),
         ("controllers: [a]\nmethods: [{}]\nsparsities: [0.5, 1.0]", ["sparsities[1]", "[0, 1)", "1.0"]),
@@ -151,3 +151,13 @@ def test_optional_controllers_take_part_where_their_variables_are_set(
     nobody = "controllers: {controller: '${PRUNECTL_TEST}', optional: true}\nmethods: {}\nsparsities: 0.5\n"
     with pytest.raises(ConfigError, match="none are set"):
         load_config(written(tmp_path, nobody))
+
+
+def test_what_is_not_named_is_what_prune_takes(tmp_path: Path) -> None:
+    text = "controllers: a.zip\nsparsities: 0.5\nmethods:\n  - {}\n  - {grouping: [layer, stock-local, unstructured]}\n"
+    assert load_config(written(tmp_path, text)).expanded_methods == (
+        Method("component", "surgeon", "uniform", "distill"),
+        Method("layer", "surgeon", "uniform", "distill"),
+        Method("stock-local", "magnitude", "uniform", "distill"),
+        Method("unstructured", "magnitude", "uniform", "none"),
+    )

@@ -132,6 +132,8 @@ def test_the_world_model_is_practised_with_its_own_plans(monkeypatch: pytest.Mon
 def test_refuses_what_cannot_be() -> None:
     with pytest.raises(ControllerError, match="for 0 steps: give at least one"):
         finetune(untrained("sac", "Pendulum-v1"), "Pendulum-v1", 0, 0)
+    with pytest.raises(ControllerError, match="ppo learns after 2 at least"):
+        finetune(untrained("ppo", "Pendulum-v1"), "Pendulum-v1", 1, 0)
     with pytest.raises(ControllerError, match="name the task that it was trained on"):
         finetune(untrained("sac", "Pendulum-v1"), "MountainCarContinuous-v0", 100, 0)
 

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from test_plan import calibration
 from test_trace import Fake, WorldModel
 
-from agents.controller import Controller
+from agents.controller import Controller, ControllerError
 from agents.sb3.controller import SB3Controller
 from pruning import Method, Pruned, PruningError, apply, prune, trace
 from pruning.fidelity import fidelities
@@ -229,6 +229,23 @@ def test_critics_are_asked_about_visited_perturbed_and_random_actions() -> None:
     assert 0.4 < np.median(moved) < 1.2  # noise of 0.6 for one half, anything for the other
     assert asked.dtype == taken.dtype
     np.testing.assert_array_equal(module._asked(np.ones(5), spaces.Discrete(2), np.random.default_rng(0)), np.ones(5))
+
+
+def test_a_student_that_learns_itself_to_pieces_is_dropped() -> None:
+    controller = untrained("ppo", "Pendulum-v1", widths=(12, 12))
+    data = calibration(controller, 200)
+
+    class Failing(FakeLoop):
+        def visit(self, controller: Controller, number: int) -> Visit:
+            if number == 2:
+                raise ControllerError("the controller's action is not a number")
+            return super().visit(controller, number)
+
+    loop = Failing()
+    pruned = prune(controller, Method(recovery="distill"), 0.5, data, loop=loop, budget=Budget(10**6))
+    assert loop.visited == [0, 1]
+    assert loop.validated == 2  # what was given, and the one student that drove
+    assert pruned.returns == (-1.0, 1.0)
 
 
 def test_scratch_inherits_the_widths_and_nothing_else() -> None:

@@ -54,6 +54,22 @@ def test_redundant_units_are_replaced_exactly() -> None:
     assert integrity(fidelities(refitted, controller, graph, plan, inputs)) > 0.9999
 
 
+@pytest.mark.parametrize("algorithm", ["sac", "td3"])
+def test_target_networks_hold_what_a_recovery_made_of_their_twins(algorithm: str) -> None:
+    controller = untrained(algorithm, "Pendulum-v1", widths=(24, 24))
+    with torch.no_grad():  # targets lag behind, and a recovery ends that
+        for name, tensor in controller.networks.named_parameters():
+            if "_target" in name:
+                tensor.add_(0.1)
+    data = calibration(controller, 200)
+    for recovery, equal in (("none", False), ("reconstruct", True)):
+        state = prune(controller, Method(recovery=recovery), 0.5, data).controller.networks.state_dict()
+        targets = [name for name in state if "_target." in name]
+        assert targets
+        for name in targets:
+            assert torch.equal(state[name], state[name.replace("_target.", ".")]) == equal, name
+
+
 @pytest.mark.parametrize("algorithm", ["sac", "crossq", "ppo"])
 def test_reconstruction_raises_fidelity_and_leaves_its_argument_alone(algorithm: str) -> None:
     controller = untrained(algorithm, "Pendulum-v1", widths=(24, 24), encoder=(12, 12))
