@@ -93,7 +93,7 @@ def overall_figure(found: Sequence[Panel], axis: str, generator: np.random.Gener
     """
     methods = looks_of(found)
     with rc_context(LOOK):
-        figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+        figure = Figure(figsize=(6.4, 3.1 + 0.16 * math.ceil(len(methods) / 2)), layout="constrained")
         axes = figure.subplots()
         drawn = [method for method in methods if _draw_overall(axes, found, axis, method, methods[method], generator)]
         if not drawn:

@@ -113,7 +113,7 @@ def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
         left.set_yticks(range(len(table)), [str(label) for label in table["method"]])
         left.invert_yaxis()
         left.set(xlabel=f"s95, {AXIS} sparsity (dots: {table['controllers'][0]} controllers)", xlim=(-0.02, 1.0))
-        right.set(xlabel="seconds a pruning, median", xscale="log")
+        right.set(xlabel="seconds (median)", xscale="log")
         shown = dict.fromkeys(methods[str(label)].recovery for label in table["method"])
         handles = [Line2D([], [], color=RECOVERY_COLOURS[name], marker="D", linewidth=2.4) for name in shown]
         figure.legend(handles, list(shown), title="recovery", loc="outside lower center", ncols=len(shown))

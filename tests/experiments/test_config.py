@@ -104,6 +104,7 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
         ("zoo.yaml", 8, Method(recovery="reconstruct")),
         ("methods.yaml", 7, Method()),
         ("methods-tdmpc.yaml", 2, Method()),
+        ("headline.yaml", 7, Method()),
         ("inherit.yaml", 2, Method()),
     ],
 )
