@@ -17,7 +17,7 @@ from experiments.evaluator import Episodes, evaluate, evaluate_random
 from experiments.loop import TaskLoop
 from experiments.seeds import reported_seeds
 from pruning import Calibration, Damage, Method, PruningPlan, Scores, bench, measure, prune, score, trace
-from pruning.plan import describe
+from pruning.plan import uncut
 
 #: Part of every cell's key. Raise it when calibration or evaluation change, so that old cells are computed anew.
 VERSION = 1
@@ -106,9 +106,7 @@ def run_dense(controller: Controller, cell: Cell) -> Outcome:
         ControllerError: it does not fit the task, or its actions are not numbers.
     """
     torch.set_num_threads(1)
-    graph = trace(controller)
-    everything = {name: tuple(range(units)) for name, units in graph.dense.items()}
-    return _measured(controller, describe(graph, everything, 0.0), 1.0, {}, cell)
+    return _measured(controller, uncut(trace(controller)), 1.0, {}, cell)
 
 
 def run_scores(controller: Controller, calibration: Calibration, importance: str, seed: int) -> Scores:

@@ -122,6 +122,5 @@ def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
 
 def _seconds(results: pd.DataFrame) -> dict[Method, float]:
     pruned = results[(results["status"] == "done") & results["grouping"].notna()]
-    taken = pruned[STAGES].sum(axis=1)
-    methods = [Method(*map(str, names)) for names in pruned[METHOD].to_numpy()]
-    return {method: float(taken[[m == method for m in methods]].median()) for method in dict.fromkeys(methods)}
+    groups = pruned.groupby(METHOD, sort=False)
+    return {Method(*map(str, list(names))): float(rows[STAGES].sum(axis=1).median()) for names, rows in groups}

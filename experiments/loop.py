@@ -14,7 +14,6 @@ from experiments.calibration import plans
 from experiments.evaluator import evaluate
 from experiments.finetuning import finetune
 from experiments.seeds import calibration_seeds, validation_seeds
-from pruning import PruningError
 from pruning.recovery import Budget, Progress, Recovered, Visit
 
 C = TypeVar("C", bound=Controller)
@@ -60,10 +59,8 @@ class TaskLoop:
     def finetune(self, controller: C, budget: Budget | None, told: Progress) -> Recovered[C]:
         """Continue the controller's own training, see `experiments.finetuning.finetune`.
 
-        Raises:
-            PruningError: the budget is in seconds; a training is cut into phases by its steps.
+        The budget is in steps (`check_budget`), which cut a training into its phases.
         """
-        if budget is not None and budget.steps is None:
-            raise PruningError("recovery 'finetune' takes its budget in environment steps, not in seconds")
-        steps = TRAINED if budget is None or budget.steps is None else budget.steps
+        steps = TRAINED if budget is None else budget.steps
+        assert steps is not None
         return finetune(controller, self.task, steps, self.seed, told)

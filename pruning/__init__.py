@@ -6,7 +6,7 @@ from pruning.graph import ComponentGraph
 from pruning.importance import Scores, score
 from pruning.measuring import bench, measure
 from pruning.method import ALLOCATIONS, GROUPINGS, IMPORTANCES, RECOVERIES, Method
-from pruning.pipeline import Calibration, Pruned, check_sparsity, plan_for, prune
+from pruning.pipeline import Calibration, Pruned, check_budget, check_sparsity, plan_for, prune
 from pruning.plan import PruningPlan, make_plan
 from pruning.recovery import reconstruct
 from pruning.surgery import apply
@@ -27,6 +27,7 @@ __all__ = [
     "Scores",
     "apply",
     "bench",
+    "check_budget",
     "check_sparsity",
     "make_plan",
     "measure",

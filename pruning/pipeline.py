@@ -18,7 +18,7 @@ from pruning.graph import ComponentGraph
 from pruning.importance import Scores, score
 from pruning.measuring import bench, measure
 from pruning.method import UNSTRUCTURED, Method
-from pruning.plan import PruningPlan, describe, make_plan
+from pruning.plan import PruningPlan, make_plan, uncut
 from pruning.recovery import Budget, Loop, Progress, distill, reconstruct, redrawn
 from pruning.stock import stock_plan
 from pruning.surgery import apply, synchronised
@@ -66,6 +66,16 @@ def check_sparsity(sparsity: float) -> None:
         raise PruningError(f"sparsity {sparsity:g} is outside [0, 1): it is the share of parameters to remove")
 
 
+def check_budget(method: Method, budget: Budget | None) -> None:
+    """Raise PruningError unless the method's recovery can go by the budget."""
+    if budget is None:
+        return
+    if not method.looks_at_task:
+        raise PruningError(f"recovery '{method.recovery}' takes no budget; distill does")
+    if method.recovery == "finetune" and budget.steps is None:
+        raise PruningError("recovery 'finetune' takes its budget in environment steps, as 20000, not in seconds")
+
+
 def plan_for(
     controller: Controller,
     graph: ComponentGraph,
@@ -83,12 +93,11 @@ def plan_for(
     Raises:
         PruningError: a sparsity outside [0, 1), one that cannot be met, or a method without a plan.
     """
-    check_sparsity(sparsity)
+    _check(method, sparsity, only)
     if method.grouping == UNSTRUCTURED:
         raise PruningError(f"grouping '{UNSTRUCTURED}' has no plan: it removes no unit")
-    _refuse(only, method)
     if sparsity == 0:
-        return describe(graph, {name: tuple(range(units)) for name, units in graph.dense.items()}, 0.0)
+        return uncut(graph)
     if method.stock:
         everywhere, isomorphic = method.grouping != "stock-local", method.grouping == "stock-isomorphic"
         return stock_plan(controller, graph, inputs, sparsity, everywhere, isomorphic)
@@ -135,9 +144,10 @@ def prune(
         told: how far it is.
 
     Raises:
-        PruningError: the sparsity cannot be met, the networks cannot be traced, or the recovery needs a loop.
+        PruningError: the sparsity cannot be met, the networks cannot be traced, or the recovery needs a loop or
+            another budget.
     """
-    check_sparsity(sparsity)
+    check_budget(method, budget)
     if method.looks_at_task and loop is None:
         raise PruningError(f"recovery '{method.recovery}' needs the control task: pass a loop")
     graph = trace(controller)
@@ -145,7 +155,7 @@ def prune(
     inputs = controller.inputs(calibration.observations, calibration.actions)
     started = time.perf_counter()
     if method.grouping == UNSTRUCTURED:
-        _refuse(only, method)
+        _check(method, sparsity, only)
         small, plan = unstructured(controller, graph, sparsity)
         planned = time.perf_counter()
     else:
@@ -154,19 +164,22 @@ def prune(
         small = apply(plan, controller, graph)
     cut = time.perf_counter()
     returns = None
-    if sparsity > 0 and method.recovery == "scratch":
+    recovery = method.recovery if sparsity > 0 else "none"  # where nothing is cut there is nothing to recover
+    if recovery == "scratch":
         small = redrawn(small, seed)
-    elif sparsity > 0 and method.recovery != "none":
+    elif recovery != "none":
         small = reconstruct(small, controller, graph, plan, inputs)
-    if sparsity > 0 and loop is not None and method.looks_at_task:
-        if method.recovery == "finetune":
-            recovered = loop.finetune(synchronised(small, graph), budget, told)
-        else:
-            seen = calibration.observations, calibration.actions
-            recovered = distill(small, controller, graph, plan, *seen, loop, seed, budget, told)
+    if recovery in ("distill", "scratch"):
+        assert loop is not None
+        seen = calibration.observations, calibration.actions
+        recovered = distill(small, controller, graph, plan, *seen, loop, seed, budget, told)
         small, returns = recovered.controller, (recovered.before, recovered.after)
-    if sparsity > 0 and method.recovery not in ("none", "finetune"):
+    if recovery != "none":
         small = synchronised(small, graph)
+    if recovery == "finetune":
+        assert loop is not None
+        recovered = loop.finetune(small, budget, told)
+        small, returns = recovered.controller, (recovered.before, recovered.after)
     done = time.perf_counter()
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
     fidelity = fidelities(small, controller, graph, plan, held_out)
@@ -174,6 +187,7 @@ def prune(
     return Pruned(small, plan, fidelity, seconds, returns)
 
 
-def _refuse(only: str | None, method: Method) -> None:
+def _check(method: Method, sparsity: float, only: str | None) -> None:
+    check_sparsity(sparsity)
     if only is not None and method.stock:
         raise PruningError(f"grouping '{method.grouping}' knows no components, so it cannot prune '{only}' alone")

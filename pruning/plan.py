@@ -129,6 +129,11 @@ def make_plan(
     return describe(graph, keep_best(scores, widths), sparsity)
 
 
+def uncut(graph: ComponentGraph, sparsity_asked: float = 0.0) -> PruningPlan:
+    """The plan that keeps every unit."""
+    return describe(graph, {name: tuple(range(units)) for name, units in graph.dense.items()}, sparsity_asked)
+
+
 def keep_best(scores: Scores, widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """The indices of the best-scored units of each group, as many as its width, ascending."""
     kept = {}

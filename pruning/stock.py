@@ -148,8 +148,6 @@ def stock_plan(
     Raises:
         PruningError: no ratio comes within tolerance of the asked sparsity.
     """
-    if sparsity == 0:
-        return describe(graph, {name: tuple(range(group.units)) for name, group in graph.groups.items()}, 0.0)
     dataflow = controller.dataflow()
     example = tuple(tensor[:2] for tensor in inputs)
     dense = graph.parameters(graph.dense)

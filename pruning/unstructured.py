@@ -14,7 +14,7 @@ from torch.nn.utils import prune
 from agents.controller import Controller
 from pruning.errors import PruningError
 from pruning.graph import ComponentGraph
-from pruning.plan import PruningPlan, describe
+from pruning.plan import PruningPlan, uncut
 from pruning.surgery import mirrored
 
 C = TypeVar("C", bound=Controller)
@@ -53,7 +53,7 @@ def unstructured(controller: C, graph: ComponentGraph, sparsity: float) -> tuple
         raise PruningError(
             f"sparsity {sparsity:g} cannot be met: the controller's weights, biases apart, reach {reached:g} at most"
         )
-    plan = describe(graph, {name: tuple(range(group.units)) for name, group in graph.groups.items()}, sparsity)
+    plan = uncut(graph, sparsity)
     if amount == 0:
         return controller.with_networks(networks), plan
     targets = mirrored(networks, graph.mirrors)  # before the library gives the weights other names

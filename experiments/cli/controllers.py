@@ -109,16 +109,16 @@ def prune(
     from experiments.calibration import calibrate
     from experiments.loop import TaskLoop
     from experiments.provenance import command_line, versions
-    from pruning import Method, check_sparsity
+    from pruning import Method, PruningError, check_budget, check_sparsity
     from pruning import prune as prune_controller
 
     method = Method.of(grouping, importance, allocation, recovery)
     check_sparsity(sparsity)
     allowed = _budget(budget)
-    if budget is not None and not method.looks_at_task:
-        raise typer.BadParameter(f"--budget: recovery '{method.recovery}' takes no budget; distill does")
-    if method.recovery == "finetune" and allowed is not None and allowed.steps is None:
-        raise typer.BadParameter(f"--budget {budget}: finetune takes environment steps, as 20000")
+    try:
+        check_budget(method, allowed)
+    except PruningError as error:
+        raise typer.BadParameter(f"--budget {budget}: {error}") from error
     check_output(out, force)
     loaded, today = load_for_task(checkpoint, task, trust)
     if out.suffix != loaded.controller.suffix:

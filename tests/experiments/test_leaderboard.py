@@ -11,7 +11,7 @@ from experiments.curves import panels
 from experiments.leaderboard import Scores, readable, scores_of, standings, standings_figure
 from experiments.store import Store
 from pruning import Method
-from tests.experiments.fakes import cell, episodes, outcome, subject
+from tests.experiments.fakes import record_curves
 
 STOCK = Method("stock-global", "magnitude", "uniform", "none")
 FULL, ELSEWHERE = Method(recovery="reconstruct"), Method(recovery="none")
@@ -25,19 +25,8 @@ CURVES = {
 @pytest.fixture
 def ranked(tmp_path: Path) -> tuple[Scores, pd.DataFrame]:
     with Store.writing(tmp_path) as store:
-        cells = []
-        for name in ("one", "two"):
-            of = subject(name)
-            cells.append(cell(of))
-            store.record(cells[-1], outcome([90.0, 110.0]))
-            methods = {**CURVES, ELSEWHERE: CURVES[FULL]} if name == "one" else CURVES
-            for method, curve in methods.items():
-                for sparsity, mean in curve.items():
-                    cells.append(cell(of, method, sparsity))
-                    value = mean if name == "one" else 100.0
-                    store.record(cells[-1], outcome([value - 10, value + 10], sparsity + 0.2, sparsity))
-        store.plan(cells)
-        store.record_random(episodes([-10.0, 10.0]))
+        kept = {method: dict.fromkeys(curve, 100.0) for method, curve in CURVES.items()}
+        record_curves(store, {"one": {**CURVES, ELSEWHERE: CURVES[FULL]}, "two": kept})
     with Store.reading(tmp_path) as store:
         scores = scores_of(panels(store), 0)
         return scores, standings(scores, store.results())

@@ -15,7 +15,7 @@ from experiments.figures import overall_figure, return_figure
 from experiments.report import as_markdown, as_text, summarise, write_report
 from experiments.store import FILE, Store, StoreError
 from pruning import Method
-from tests.experiments.fakes import cell, episodes, outcome, subject
+from tests.experiments.fakes import cell, episodes, outcome, record_curves, subject
 
 STOCK = Method("stock-global", "magnitude", "uniform", "none")
 BARE = Method(recovery="none")
@@ -32,18 +32,7 @@ CURVES = {
 def folder(tmp_path: Path) -> Path:
     """A finished sweep of two controllers by three methods; deployed sparsity is 0.2 above the asked one."""
     with Store.writing(tmp_path) as store:
-        cells = []
-        for name in ("one", "two"):
-            of = subject(name)
-            cells.append(cell(of))
-            store.record(cells[-1], outcome([90.0, 110.0]))
-            for method, curve in CURVES.items():
-                for sparsity, mean in curve.items():
-                    cells.append(cell(of, method, sparsity))
-                    found = outcome([mean - 10, mean + 10], sparsity + 0.2, sparsity, integrity=1 - sparsity)
-                    store.record(cells[-1], found)
-        store.plan(cells)
-        store.record_random(episodes([-10.0, 10.0]))
+        record_curves(store, {"one": CURVES, "two": CURVES}, integrity=True)
     return tmp_path
 
 
