@@ -80,13 +80,13 @@ def prune(
         str | None,
         typer.Option(
             help="magnitude, random, taylor, activation, surgeon, gradient, fisher, uncertainty, lamp, fpgm, hessian.  "
-            "[default: surgeon; libraries': magnitude]"
+            "(default: surgeon; libraries': magnitude)"
         ),
     ] = None,
     allocation: Annotated[str, typer.Option(help="uniform, ranked, sensitivity, searched.")] = "uniform",
     recovery: Annotated[
         str | None,
-        typer.Option(help="none, reconstruct, distill, scratch, finetune.  [default: distill; unstructured: none]"),
+        typer.Option(help="none, reconstruct, distill, scratch, finetune.  (default: distill; unstructured: none)"),
     ] = None,
     budget: Annotated[
         str | None,
