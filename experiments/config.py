@@ -40,13 +40,14 @@ class ControllerEntry(_Frozen):
     """One controller: a reference as the command line takes it, and the task and name where it does not tell them.
 
     ``${NAME}`` in the reference stands for an environment variable. An ``optional`` one is left out where that is not
-    set.
+    set. With ``resources``, only workers that offer them take its cells (``dask worker --resources GPU=1``).
     """
 
     controller: str
     task: str | None = None
     name: str | None = None
     optional: bool = False
+    resources: Mapping[str, Annotated[float, Field(gt=0)]] = {}
 
     @model_validator(mode="after")
     def _variables_are_set(self) -> Self:

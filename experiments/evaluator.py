@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ def evaluate(
 
     Raises:
         ControllerError: the controller's spaces are not the task's, or it answers with something that is not a number.
+        TaskError: a reward is not a number.
     """
     if not seeds:
         raise ValueError("evaluate needs at least one seed")
@@ -136,6 +138,8 @@ def run(
         alive = []
         for row, episode in enumerate(running.tolist()):
             observation, reward, terminated, truncated, _ = made[episode].step(actions[row])
+            if not math.isfinite(reward):
+                raise envs.TaskError(f"the reward of {task} is not a number (seed {seeds[episode]}, step {steps})")
             returns[episode] += reward
             lengths[episode] += 1
             current[row] = observation

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -185,10 +186,10 @@ class Store:
     def _normalised(self, table: pd.DataFrame) -> pd.Series[float]:
         rows = table.to_dict("records")
         dense = {(row["digest"], row["task"]): row["mean_return"] for row in rows if row["sparsity_asked"] == 0}
+        measured = cache(lambda task, first, count: self.random_returns(task, range(first, first + count)))
         values = []
         for row in rows:
-            seeds = range(row["episode_seed"], row["episode_seed"] + row["episodes"])
-            random = self.random_returns(row["task"], seeds)
+            random = measured(row["task"], row["episode_seed"], row["episodes"])
             top = dense.get((row["digest"], row["task"]), pd.NA)
             if random is None or pd.isna(top) or pd.isna(row["mean_return"]):
                 values.append(np.nan)
@@ -203,7 +204,7 @@ class Store:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if (application, form, tables) == (0, 0, 0):
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
+            self._create()
         elif application != APPLICATION_ID:
             raise StoreError(f"{self.path}: a SQLite file, but not the store of a sweep: choose another folder")
         elif form in UPGRADES:
@@ -214,6 +215,16 @@ class Store:
                 "choose another folder"
             )
         connection.execute("PRAGMA foreign_keys = ON")
+        # In WAL mode nothing can be damaged so, and a killed process loses nothing; only a power cut may take the last
+        # cells, which are computed again.
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _create(self) -> None:
+        with self._transaction() as connection:
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if not tables:  # another process may have been quicker
+                for statement in TABLES.split(";"):
+                    connection.execute(statement)
 
     def _upgrade(self) -> None:
         with self._transaction() as connection:
