@@ -38,7 +38,8 @@ class Take:
 
     ``sparsity`` is the deployed one, 0 for a dense controller. ``frames`` are pictures ``(height, PANEL, 3)``, from the
     start to the last step, ``rate`` of them a second of simulated time; ``returns`` has for each the sum of rewards up
-    to it. ``over`` says that the episode ended by itself and was not broken off.
+    to it. ``over`` says that the episode ended by itself and was not broken off; ``episodes`` is what the evaluator
+    says of it.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Take:
 
 
 class Camera(gym.Wrapper[Any, Any, Any, Any]):
-    """Films what the evaluator does to an environment: the start, then every so manieth step."""
+    """Films what the evaluator does to an environment: the start, then one step in so many."""
 
     def __init__(self, env: envs.Env) -> None:
         super().__init__(env)

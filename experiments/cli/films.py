@@ -48,7 +48,8 @@ def watch(
     if not as_json:
         for take in takes:
             sparsity = f"sparsity {take.sparsity:.3f}" if take.sparsity else "dense"
-            print(f"{take.name}, {sparsity}: return {take.returns[-1]:.1f} after {take.episodes.lengths[0]} steps")
+            played = take.episodes
+            print(f"{take.name}, {sparsity}: return {played.returns[0]:.1f} after {played.lengths[0]} steps")
         print(f"{today}, seed {seed}, written to {out}")
         return
     emit(
@@ -60,7 +61,7 @@ def watch(
                 {
                     "checkpoint": checkpoint,
                     "sparsity_deployed": take.sparsity,
-                    "return": take.returns[-1],
+                    "return": float(take.episodes.returns[0]),
                     "length": int(take.episodes.lengths[0]),
                     "over": take.over,
                 }
