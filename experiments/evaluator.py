@@ -42,23 +42,25 @@ class Episodes:
 
 
 @contextmanager
-def environments(task: str, count: int, controller: Controller | None = None) -> Iterator[list[envs.Env]]:
+def environments(
+    task: str, count: int, controller: Controller | None = None, drawn: bool = False
+) -> Iterator[list[envs.Env]]:
     """``count`` environments of a task that fit the controller, closed at the end.
 
     Raises:
         ControllerError: the controller's spaces are not the task's.
         TaskError: the task cannot be made.
     """
-    made = [envs.make(task)]
+    made = [envs.make(task, drawn=drawn)]
     try:
         if controller is not None:
             time_feature = _needs_time_feature(controller, made[0], task)
             if time_feature:
                 made.pop().close()
-                made.append(envs.make(task, time_feature=True))
+                made.append(envs.make(task, time_feature=True, drawn=drawn))
         else:
             time_feature = False
-        made.extend(envs.make(task, time_feature=time_feature) for _ in range(count - 1))
+        made.extend(envs.make(task, time_feature, drawn) for _ in range(count - 1))
         yield made
     finally:
         for env in made:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from experiments.cli import controllers, paper, sweeps, tasks
+from experiments.cli import controllers, films, paper, sweeps, tasks
 
 app = typer.Typer(
     name="prunectl",
@@ -21,6 +21,7 @@ app.command("agents")(tasks.list_agents)
 app.command()(controllers.inspect)
 app.command()(controllers.prune)
 app.command()(controllers.evaluate)
+app.command()(films.watch)
 app.command()(sweeps.sweep)
 app.command()(sweeps.report)
 app.command()(paper.reproduce)
