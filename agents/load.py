@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from agents import hub, rl_zoo
 from agents.controller import Controller, ControllerError
+from agents.files import digest_of
 from agents.sb3 import archive as zips
 from agents.sb3.blueprint import Blueprint, build, of_model
 from agents.sb3.controller import Normalisation, RewardScale, SB3Controller
@@ -67,9 +67,11 @@ def load(reference: str | Path, trust: bool = False) -> Loaded:
     """
     try:
         return _load(str(reference), trust)
-    except (ControllerError, OSError):
+    except ControllerError:
         raise
     except Exception as error:  # a damaged file may fail in any way; whichever it is, it is the file
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         raise ControllerError(f"{reference}: it cannot be read ({reason}); is it damaged?") from error
 
@@ -108,17 +110,14 @@ def _load_path(path: Path, name: str, trust: bool) -> Loaded:
     if len(tensors) > 1:
         raise ControllerError(f"{path}: {len(tensors)} .pt files where a TD-MPC folder has one; name the file")
     controller, config = read_checkpoint(tensors[0])
-    seed = config.get("training_seed", config.get("seed"))
-    digest = hashlib.sha256(tensors[0].read_bytes())
-    if (beside := tensors[0].with_name(CONFIG)).is_file():
-        digest.update(beside.read_bytes())
+    beside = [path for path in (tensors[0].with_name(CONFIG),) if path.is_file()]
     return Loaded(
         controller=controller,
         name=name,
-        task=config.get("task"),
-        training_seed=seed if isinstance(seed, int) else None,
-        digest=digest.hexdigest(),
-        plan=config.get("plan"),
+        task=_task(config.get("task"), path),
+        training_seed=_seed(config.get("training_seed", config.get("seed"))),
+        digest=digest_of(tensors[0], *beside),
+        plan=_plan(config.get("plan"), path),
     )
 
 
@@ -134,18 +133,32 @@ def _load_run(path: Path, name: str, trust: bool) -> Loaded:
         raise ControllerError(f"{where}: {error}") from error
     controller = SB3Controller(blueprint, model.policy, normalisation, rewards)
     _check_statistics(controller, where)
-    seed = archive.sidecar.get("training_seed", archive.data.get("seed"))
-    digest = hashlib.sha256(run.checkpoint.read_bytes())
-    if run.statistics is not None:
-        digest.update(run.statistics.read_bytes())
     return Loaded(
         controller=controller,
         name=name,
-        task=archive.sidecar.get("task") or run.environment,
-        training_seed=seed if isinstance(seed, int) else None,
-        digest=digest.hexdigest(),
-        plan=archive.sidecar.get("plan"),
+        task=_task(archive.sidecar.get("task") or run.environment, path),
+        training_seed=_seed(archive.sidecar.get("training_seed", archive.data.get("seed"))),
+        digest=digest_of(run.checkpoint, *([] if run.statistics is None else [run.statistics])),
+        plan=_plan(archive.sidecar.get("plan"), path),
     )
+
+
+def _task(said: Any, path: Path) -> str | None:
+    """An environment's id, which is printed and looked up: one short line."""
+    if said is None or (isinstance(said, str) and said.isprintable() and len(said) <= 200):
+        return said
+    raise ControllerError(f"{path}: the task it names is no environment's id: {str(said)[:60]!r}")
+
+
+def _seed(said: Any) -> int | None:
+    """A seed that a store can hold, else none: nothing is computed from it."""
+    return said if type(said) is int and 0 <= said < 2**63 else None
+
+
+def _plan(said: Any, path: Path) -> Mapping[str, Any] | None:
+    if said is None or isinstance(said, Mapping):
+        return said
+    raise ControllerError(f"{path}: the plan in it is no JSON object")
 
 
 def _statistics(sidecar: Mapping[str, Any], beside: Path | None) -> tuple[Normalisation | None, RewardScale | None]:

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from agents.files import replacing
 from experiments.cell import Cell, Outcome
 from experiments.evaluator import Episodes
-from experiments.schema import APPLICATION_ID, COLUMNS, FORM, TABLES, UPGRADES, columns_of, row_of
+from experiments.schema import APPLICATION_ID, COLUMNS, FOREIGN, FORM, TABLES, UPGRADES, columns_of, row_of
 from experiments.statistics import normalised
 
 FILE = "sweep.sqlite"
 LOCK = "sweep.lock"
+_AWAY = "move it away or choose another folder"
 
 
 class StoreError(ValueError):
@@ -140,7 +141,10 @@ class Store:
                 "SELECT cell.* FROM cell JOIN planned USING (key) ORDER BY planned.position", self._connection
             )
         types = {"TEXT": "string", "INTEGER": "Int64", "REAL": "Float64"}
-        table = table.astype({name: types[kind] for name, kind in COLUMNS.items()})
+        try:
+            table = table.astype({name: types[kind] for name, kind in COLUMNS.items()})
+        except (ValueError, TypeError) as error:  # SQLite keeps a value of any type in any column
+            raise StoreError(f"{self.path}: {' '.join(str(error).split())[:120]}: {_AWAY}") from error
         after = list(COLUMNS).index("std_return") + 1
         columns = [*COLUMNS]
         table["normalised_return"] = self._normalised(table)
@@ -206,6 +210,8 @@ class Store:
             connection.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
         elif application != APPLICATION_ID:
             raise StoreError(f"{self.path}: a SQLite file, but not the store of a sweep: choose another folder")
+        elif connection.execute(FOREIGN).fetchone() != (0,):
+            raise StoreError(f"{self.path}: it holds more than the tables of a sweep: {_AWAY}")
         elif form in UPGRADES:
             self._upgrade()
         elif form != FORM:
@@ -242,7 +248,7 @@ class Store:
         except sqlite3.OperationalError as error:
             raise StoreError(f"{self.path}: {error}: check the disk and the folder's permissions") from error
         except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
-            raise StoreError(f"{self.path}: {error}: move it away or choose another folder") from error
+            raise StoreError(f"{self.path}: {error}: {_AWAY}") from error
 
 
 @contextmanager
