@@ -12,7 +12,7 @@ from agents.controller import ControllerError
 from agents.files import read_bounded
 
 #: A YAML that says which environment and wrappers a run had is a page long.
-LARGEST_YAML = 2**16
+LARGEST_YAML = 2**15
 #: rl-zoo's name for the observation statistics, and the hub's.
 _STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")
 
