@@ -23,7 +23,7 @@ from pruning import Method
 #: A config of thousands of controllers takes so much; PyYAML reads some 100 KiB a second.
 LARGEST_CONFIG = 2**18
 #: The longest text or number in it: whole numbers of many digits take quadratic time to read.
-LONGEST_SCALAR = 4000
+LONGEST_SCALAR = 3000
 #: Cells that one sweep may ask for.
 MOST_CELLS = 10_000_000
 #: An environment variable in a reference.
@@ -171,6 +171,8 @@ def load_config(path: Path) -> SweepConfig:
     raw = read_bounded(path, LARGEST_CONFIG)
     try:
         data = yaml.load(raw.decode(), Loader=_Loader)  # _Loader is a SafeLoader
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     except Exception as error:  # PyYAML lets through whatever a date or a number raises
         reason = f"{type(error).__name__}: " if not isinstance(error, yaml.YAMLError) else ""
         raise ConfigError(f"{path}: not YAML: {reason}{' '.join(str(error).split())[:300]}") from error
@@ -189,20 +191,26 @@ class _Loader(yaml.SafeLoader):
     """Plain data, each key once; PyYAML would take the last of two in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        lines: dict[str, int] = {}
         for key, _ in node.value:
             # `<<` copies a mapping into another; copies of copies grow without bound.
             if key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not read", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' twice", key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+                raise ConfigError(f"line {_line(key)}: `<<` is not read: write the keys out")
+            if isinstance(key, yaml.ScalarNode) and key.value in lines:
+                where = f"in lines {lines[key.value]} and {_line(key)}"
+                raise ConfigError(f"the key '{key.value[:60]}' is there twice, {where}: keep one")
+            if isinstance(key, yaml.ScalarNode):
+                lines[key.value] = _line(key)
         return super().construct_mapping(node, deep)
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         if len(node.value) > LONGEST_SCALAR:
-            raise yaml.constructor.ConstructorError(None, None, "a value too long", node.start_mark)
+            raise ConfigError(f"line {_line(node)}: a value of {len(node.value)} characters; {LONGEST_SCALAR} are read")
         return super().construct_scalar(node)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
 
 
 def substitute(text: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from agents.files import replacing
+from agents.files import check_regular, replacing
 from experiments.cell import Cell, Outcome
 from experiments.evaluator import Episodes
 from experiments.schema import APPLICATION_ID, COLUMNS, FOREIGN, FORM, TABLES, UPGRADES, columns_of, row_of
@@ -255,12 +255,14 @@ class Store:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder for one writer. The kernel lets go of the lock however the process ends."""
     path = folder / LOCK
+    if path.exists():
+        check_regular(path)
     with path.open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.seek(0)
-            holder = stream.read().strip()
+            holder = stream.read(20).strip()
             raise StoreError(f"{folder}: another sweep is writing here (process {holder}): wait or stop it") from error
         stream.truncate(0)
         stream.write(str(os.getpid()))
