@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agents import hub, rl_zoo
 from agents.controller import Controller, ControllerError
 from agents.files import digest_of
@@ -125,7 +127,7 @@ def _load_run(path: Path, name: str, trust: bool) -> Loaded:
     run = rl_zoo.open_run(path)
     archive = zips.read_archive(run.checkpoint)
     where = str(run.checkpoint)
-    normalisation, rewards = _statistics(archive.sidecar, run.statistics)
+    normalisation, rewards = _statistics(archive.sidecar, run.statistics, where)
     blueprint = _unpickled(run.checkpoint, archive) if trust else zips.blueprint(archive, where)
     try:
         model = build(blueprint, archive.state)
@@ -161,12 +163,18 @@ def _plan(said: Any, path: Path) -> Mapping[str, Any] | None:
     raise ControllerError(f"{path}: the plan in it is no JSON object")
 
 
-def _statistics(sidecar: Mapping[str, Any], beside: Path | None) -> tuple[Normalisation | None, RewardScale | None]:
+def _statistics(
+    sidecar: Mapping[str, Any], beside: Path | None, where: str
+) -> tuple[Normalisation | None, RewardScale | None]:
     """What observations and rewards were normalised by: as our own sidecar says, else as the run's folder does."""
     said = sidecar.get("normalisation")
     scale = sidecar.get("rewards")
-    normalisation = Normalisation.from_json(said) if said else None
-    rewards = RewardScale(**scale) if scale else None
+    try:
+        normalisation = Normalisation.from_json(said) if said else None
+        rewards = RewardScale(*(float(scale[name]) for name in ("var", "clip", "epsilon"))) if scale else None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:80]}"
+        raise ControllerError(f"{where}: the statistics in it cannot be read ({reason})") from error
     if normalisation is None and beside is not None:
         return read_statistics(beside)
     return normalisation, rewards
@@ -189,12 +197,23 @@ def _check_statistics(controller: SB3Controller, where: str) -> None:
             f"{where}: its observation statistics have shape {statistics.mean.shape}, "
             f"its observations {controller.observation_space.shape}"
         )
+    if statistics is not None:
+        numbers = [*statistics.mean, *statistics.var, statistics.epsilon]
+        if not (np.isfinite(numbers).all() and (statistics.var + statistics.epsilon > 0).all() and statistics.clip > 0):
+            raise ControllerError(f"{where}: its observation statistics are no finite means and positive spreads")
+    rewards = controller.rewards
+    if rewards is not None and not (np.isfinite([rewards.var, rewards.epsilon]).all() and rewards.var >= 0):
+        raise ControllerError(f"{where}: the spread of its rewards is {rewards.var}")
 
 
 def _short_name(path: Path) -> str:
-    """``sac/HalfCheetah-v3_1`` for a run folder under its algorithm's, else the file's or folder's own name."""
+    """``sac/HalfCheetah-v3_1`` for a run folder under its algorithm's, else the file's or folder's own name.
+
+    It is printed and stored: what a terminal would obey becomes a question mark.
+    """
     folder = path if path.is_dir() else path.parent
     in_run = path.is_dir() or (path.with_suffix("") / "args.yml").is_file() or (folder / CONFIG).is_file()
+    name = folder.name if path.is_dir() or path.stem == "controller" else path.stem
     if folder.parent.name in (*ALGORITHMS, "tdmpc") and in_run:
-        return f"{folder.parent.name}/{folder.name}"
-    return folder.name if path.is_dir() or path.stem == "controller" else path.stem
+        name = f"{folder.parent.name}/{folder.name}"
+    return "".join(character if character.isprintable() else "?" for character in name)

@@ -120,14 +120,18 @@ class Store:
             )
 
     def random_returns(self, task: str, seeds: Sequence[int]) -> NDArray[np.float64] | None:
-        """Returns ``(seeds,)`` of the random reference on these seeds, or None if one of them is missing."""
+        """Returns ``(seeds,)`` of the random reference on these rising seeds, or None if one of them is missing."""
+        if not seeds:
+            return None
         with self._explained():
             found = dict(
                 self._connection.execute(
                     "SELECT seed, return FROM random_episode WHERE task = ? AND seed BETWEEN ? AND ?",
-                    (task, min(seeds), max(seeds)),
+                    (task, seeds[0], seeds[-1]),
                 ).fetchall()
             )
+        if len(found) < len(seeds):  # a file may ask for any number of them
+            return None
         return np.asarray([found[seed] for seed in seeds]) if found.keys() >= set(seeds) else None
 
     def results(self) -> pd.DataFrame:
@@ -141,13 +145,13 @@ class Store:
                 "SELECT cell.* FROM cell JOIN planned USING (key) ORDER BY planned.position", self._connection
             )
         types = {"TEXT": "string", "INTEGER": "Int64", "REAL": "Float64"}
-        try:
-            table = table.astype({name: types[kind] for name, kind in COLUMNS.items()})
-        except (ValueError, TypeError) as error:  # SQLite keeps a value of any type in any column
-            raise StoreError(f"{self.path}: {' '.join(str(error).split())[:120]}: {_AWAY}") from error
         after = list(COLUMNS).index("std_return") + 1
         columns = [*COLUMNS]
-        table["normalised_return"] = self._normalised(table)
+        try:
+            table = table.astype({name: types[kind] for name, kind in COLUMNS.items()})
+            table["normalised_return"] = self._normalised(table)
+        except (ValueError, TypeError, OverflowError) as error:  # SQLite keeps a value of any type in any column
+            raise StoreError(f"{self.path}: {' '.join(str(error).split())[:120]}: {_AWAY}") from error
         return table[[*columns[:after], "normalised_return", *columns[after:], "key"]]
 
     def episode_returns(self) -> dict[str, NDArray[np.float64]]:

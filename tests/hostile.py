@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import resource
@@ -204,7 +205,7 @@ def _json_edits(draw: st.DrawFn) -> Callable[[Any], Any]:
                 if delete:
                     del place[key]
                 else:
-                    place[key] = value
+                    place[key] = copy.deepcopy(value)
                 break
         return data
 

@@ -61,9 +61,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found["tdmpc"] = folder / "tdmpc.pt"
     controller.save(found["tdmpc"], {"task": "Pendulum-v1"})
     found["run"] = _run_folder(folder)
+    found["normalised"] = folder / "normalised.zip"
+    agents.load(found["run"]).controller.save(found["normalised"], {})
     for path in found.values():
-        use_twice = agents.load(path).controller
-        hostile.use(use_twice)  # imports what is imported late, before anybody watches
+        hostile.use(agents.load(path).controller)  # imports what is imported late, before anybody watches
     return found
 
 
@@ -135,7 +136,7 @@ def test_spoilt_files_of_a_run(samples: dict[str, Path], name: str, depth: int) 
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize(("kind", "entry"), [("sac", "data"), ("ppo", "data"), ("ppo", "prunectl.json")])
+@pytest.mark.parametrize(("kind", "entry"), [("sac", "data"), ("ppo", "data"), ("normalised", "prunectl.json")])
 def test_odd_values_in_the_json_of_a_zip(
     samples: dict[str, Path], tmp_path: Path, kind: str, entry: str, depth: int
 ) -> None:
@@ -294,9 +295,9 @@ def test_sizes_are_not_believed(count: int, size: int, stride: int, new: bool) -
 
 def test_records_that_unpack_to_more() -> None:
     bomb = hostile.zipped(
-        {**hostile.entries_of(_lying(2**27, 2**27)), "archive/data/0": bytes(2**29 + 1)}, zipfile.ZIP_DEFLATED
+        {**hostile.entries_of(_lying(2**20, 2**20)), "archive/data/0": bytes(2**26)}, zipfile.ZIP_DEFLATED
     )
-    assert len(bomb) < 2**20
+    assert len(bomb) < 2**17
     with hostile.watched(), pytest.raises(ControllerError, match="unpack"):
         read_tensors(bomb)
 
@@ -442,9 +443,9 @@ def _laughs(levels: int) -> str:
     [
         _laughs(40) + "\nnormalize: *a39\nenv: *a39",
         "a0: &a0 {x: 1}\n" + "\n".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 40)),
-        "[" * 15_000,
-        "{" * 15_000,
-        "env: " + "1:" * 10_000 + "1",
+        "[" * 5_000,
+        "{" * 5_000,
+        "env: " + "1:" * 2_000 + "1",
         "env: " + "9" * 30_000,
         "env: 2001-99-99",
         "env: !!python/object/apply:os.system [touch /tmp/prunectl-ran]",

@@ -166,12 +166,20 @@ _FOREVER = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELE
         (["UPDATE cell SET seed = 'many'"], "move it away"),
         (["UPDATE cell SET mean_return = x'00ff'"], "move it away"),
         (["UPDATE cell SET status = x'00ff'"], "move it away"),
+        (["UPDATE cell SET episode_seed = NULL"], "move it away"),
     ],
 )
 def test_stores_that_somebody_changed(tmp_path: Path, statements: list[str], says: str) -> None:
     folder = store_with(tmp_path, *statements)
     with hostile.watched(), pytest.raises(StoreError, match=says), Store.reading(folder) as store:
         assert store.results().empty or store.episode_returns()
+
+
+@pytest.mark.parametrize("episodes", [10**18, 0, -1])
+def test_a_store_that_asks_for_episodes_without_end(tmp_path: Path, episodes: int) -> None:
+    folder = store_with(tmp_path, f"UPDATE cell SET episodes = {episodes}")
+    with hostile.watched(), Store.reading(folder) as store:
+        assert store.results()["normalised_return"].isna().all()
 
 
 @pytest.mark.parametrize("depth", [60, pytest.param(2000, marks=pytest.mark.slow)])
