@@ -115,7 +115,7 @@ def test_a_sweep_that_nobody_could_list(tmp_path: Path) -> None:
     assert f"12000001 cells; a sweep has {MOST_CELLS} at most" in refused(tmp_path / "a.yaml", text)
 
 
-@pytest.mark.parametrize("depth", [60, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [60, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["demo.yaml", "headline.yaml"])
 def test_spoilt_configs(tmp_path: Path, name: str, depth: int) -> None:
     good = (hostile.ROOT / "experiments" / "configs" / name).read_bytes()
@@ -126,7 +126,7 @@ def test_spoilt_configs(tmp_path: Path, name: str, depth: int) -> None:
     fuzz(depth, spoilt, hostile.byte_edits)
 
 
-@pytest.mark.parametrize("depth", [60, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_odd_values_in_a_config(tmp_path: Path, depth: int) -> None:
     text = "controllers: [a.zip, {controller: b, task: T}]\nmethods: [{grouping: [global, layer]}]\n"
     good = yaml.safe_load(text + "sparsities: [0.5, 0.9]\nseeds: [0, 1]\nepisodes: 3\nmin_width: 2\n")
@@ -182,7 +182,7 @@ def test_a_store_that_asks_for_episodes_without_end(tmp_path: Path, episodes: in
         assert store.results()["normalised_return"].isna().all()
 
 
-@pytest.mark.parametrize("depth", [60, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_spoilt_stores(tmp_path: Path, depth: int) -> None:
     good = (store_with(tmp_path / "good") / FILE).read_bytes()
     folder = tmp_path / "bad"
