@@ -251,7 +251,7 @@ class Store:
             yield
         except sqlite3.OperationalError as error:
             raise StoreError(f"{self.path}: {error}: check the disk and the folder's permissions") from error
-        except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
+        except (sqlite3.DatabaseError, pd.errors.DatabaseError, UnicodeError) as error:
             raise StoreError(f"{self.path}: {error}: {_AWAY}") from error
 
 
