@@ -24,7 +24,7 @@ _ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 1 << 28, "MALLOC_MMAP_THRESHOLD_": 1 << 
 @contextmanager
 def local_workers(count: int | None = None) -> Iterator[Client]:
     """``count`` worker processes of one thread each on this machine (default: one a core)."""
-    _set_up_dask()
+    set_up_dask()
     from distributed import Client, LocalCluster
 
     with (
@@ -48,7 +48,7 @@ def remote_workers(address: str) -> Iterator[Client]:
     Raises:
         ConfigError: no scheduler answers there.
     """
-    _set_up_dask()
+    set_up_dask()
     from distributed import Client
 
     try:
@@ -59,7 +59,7 @@ def remote_workers(address: str) -> Iterator[Client]:
         yield client
 
 
-def _set_up_dask() -> None:
+def set_up_dask() -> None:
     """Keep dask and the libraries quiet, in the workers too, and let workers keep the memory they work with."""
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")  # read when dask is first imported, and inherited
     warnings.filterwarnings("ignore", module="distributed")  # of a second sweep on this machine: its port is taken

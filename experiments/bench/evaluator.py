@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -17,7 +16,7 @@ import agents
 import envs
 from agents.controller import Batch, Controller
 from experiments.bench.controllers import untrained_sac
-from experiments.bench.timing import Rates, Section, compared, interleaved, per_second
+from experiments.bench.timing import Rates, Section, compared, comparison, interleaved, per_second
 from experiments.evaluator import environments, run
 from experiments.seeds import validation_seeds
 
@@ -42,7 +41,7 @@ def measure(quick: bool) -> list[Section]:
         "stepping calls the same environments in turn with actions drawn beforehand: random ones, or those that the "
         "controller takes, which makes the very same episodes."
     )
-    return [Section("evaluator", pd.DataFrame(rows), {name: ",.0f" for name in ("ours", "theirs")}, remark)]
+    return [comparison("evaluator", rows, ",.0f", remark)]
 
 
 def _rates(task: str, steps: int, rounds: int) -> dict[str, Rates]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 
 import agents
 from agents.controller import Controller
-from experiments.bench.timing import Section, compared, interleaved, per_second
+from experiments.bench.timing import Section, compared, comparison, interleaved, per_second
 from experiments.paper.rates import of_widths
 from pruning import make_plan, score, trace
 
@@ -27,10 +26,10 @@ def measure(quick: bool) -> list[Section]:
         rates = interleaved(sides, rounds)
         rows.append(compared(f"{SPARSITY:g} pruned, batch {batch}", rates["pruned"], "dense", rates["dense"]))
     remark = (
-        f"Decisions a second of processor time of {CONTROLLER}; a batch of 10 observations makes 10. Pruned: the widths "
-        "that component-aware uniform pruning leaves."
+        f"Decisions a second of processor time of {CONTROLLER}; a batch of 10 observations makes 10. Pruned: the "
+        "widths that component-aware uniform pruning leaves."
     )
-    return [Section("planner", pd.DataFrame(rows), {"ours": ",.1f", "theirs": ",.1f"}, remark)]
+    return [comparison("planner", rows, ",.1f", remark)]
 
 
 def _pruned(dense: Controller) -> Controller:

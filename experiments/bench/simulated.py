@@ -18,7 +18,7 @@ from experiments.cell import Cell, Outcome, Subject
 from experiments.evaluator import Episodes
 from experiments.seeds import reported_seeds
 from experiments.sweep import Work
-from pruning import Calibration, Method, PruningPlan, Scores
+from pruning import Calibration, Method, PruningPlan
 from pruning.plan import ComponentPlan
 
 CONTROLLER, TASK, EPISODES = "ppo-cartpole-1", "CartPole-v1", 10
@@ -72,7 +72,9 @@ def made_up_outcome(cell: Cell) -> Outcome:
     return Outcome(plan, 1.0, Episodes(cell.subject.task, seeds, returns, lengths), seconds)
 
 
-def _made_up(seconds: float, controller: Controller, calibration: Calibration, scores: Any, cell: Cell, damage: Any) -> Outcome:
+def _made_up(
+    seconds: float, controller: Controller, calibration: Calibration, scores: Any, cell: Cell, damage: Any
+) -> Outcome:
     time.sleep(seconds)
     return made_up_outcome(cell)
 

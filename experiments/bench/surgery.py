@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -14,7 +13,7 @@ import agents
 from agents.controller import Controller
 from agents.sb3.controller import SB3Controller
 from experiments.bench.controllers import untrained_sac
-from experiments.bench.timing import Rates, Section, compared, interleaved, per_second
+from experiments.bench.timing import Rates, Section, compared, comparison, interleaved, per_second
 from pruning import apply, make_plan, score, trace
 from pruning.stock import cut_in_place
 
@@ -36,15 +35,17 @@ def measure(quick: bool) -> list[Section]:
     for width in WIDTHS[:3] if quick else WIDTHS:
         rows.append(_row(f"SAC {width}-{width}", controller := _sac(width), _rates(controller, min(rounds, 5)), KEPT))
     remark = (
-        f"Prunings a second of processor time: {RATIO:.0%} of all units go, by magnitude, every layer alike. Ours: trace, "
-        "scores, plan, and a new controller, target networks included, beside the dense one. Theirs: Torch-Pruning's "
+        f"Prunings a second of processor time: {RATIO:.0%} of all units go, by magnitude, every layer alike. Ours: "
+        "trace, scores, plan, and a new controller, target networks included, beside the dense one. Theirs: Torch-Pruning's "
         "`BasePruner` built and one `step` of it, which changes the networks it is given and knows no targets; the "
         "dense controller stays if a copy is made first, which then counts."
     )
-    return [Section("surgery", pd.DataFrame(rows), {"ours": ",.2f", "theirs": ",.2f", "parameters": ","}, remark)]
+    return [comparison("surgery", rows, ",.2f", remark)]
 
 
-def _row(name: str, controller: Controller, rates: Mapping[str, Rates], rival: str, **target: float) -> dict[str, object]:
+def _row(
+    name: str, controller: Controller, rates: Mapping[str, Rates], rival: str, **target: float
+) -> dict[str, object]:
     return {"parameters": controller.parameters(), **compared(name, rates["ours"], rival, rates[rival], **target)}
 
 

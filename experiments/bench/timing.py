@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,12 @@ class Section:
     table: pd.DataFrame
     formats: Mapping[str, str]
     remark: str
+
+
+def comparison(title: str, rows: Sequence[Mapping[str, Any]], rates: str, remark: str) -> Section:
+    """A table of `compared` rows; ``rates`` is the format of both sides' rates."""
+    formats = {"ours": rates, "theirs": rates, "ratio": ".2f", "lowest": ".2f", "highest": ".2f", "parameters": ","}
+    return Section(title, pd.DataFrame(rows), formats, remark)
 
 
 def per_second(work: Callable[[], float]) -> float:
