@@ -36,9 +36,9 @@ def measure(quick: bool) -> list[Section]:
         rows.append(_row(f"SAC {width}-{width}", controller := _sac(width), _rates(controller, min(rounds, 5)), KEPT))
     remark = (
         f"Prunings a second of processor time: {RATIO:.0%} of all units go, by magnitude, every layer alike. Ours: "
-        "trace, scores, plan, and a new controller, target networks included, beside the dense one. Theirs: Torch-Pruning's "
-        "`BasePruner` built and one `step` of it, which changes the networks it is given and knows no targets; the "
-        "dense controller stays if a copy is made first, which then counts."
+        "trace, scores, plan, and a new controller, target networks included, beside the dense one. Theirs: "
+        "Torch-Pruning's `BasePruner` built and one `step` of it, which changes the networks it is given and knows no "
+        "targets; the dense controller stays if a copy is made first, which then counts."
     )
     return [comparison("surgery", rows, ",.2f", remark)]
 
