@@ -41,7 +41,7 @@ def measure(quick: bool) -> list[Section]:
         " made-up cells that take no time; their calibrations, one for every 100 cells, and their outcomes are as "
         "large as those of SAC 256-256 on HalfCheetah-v5. `ratio` is to the smallest sweep."
     )
-    formats = {"cells": ",", "driver": ",.0f", "workers": ",.0f", "cells_per_second": ",.0f"}
+    formats = {"cells": ",", "driver": ",.0f", "workers": ",.0f", "ratio": ".3f", "cells_per_second": ",.0f"}
     return [Section("memory", pd.DataFrame(rows), formats, remark)]
 
 
