@@ -237,3 +237,22 @@ def test_a_quick_run_prints_and_writes_the_same_ratios(tmp_path: Path, capsys: p
             assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
             assert row["lowest"] <= row["highest"]
             assert f"{row['ratio']:.2f}" in printed
+
+
+@pytest.mark.slow
+def test_sweeps_of_a_quick_run_share_their_work_and_are_simulated(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    assert run(["bench", "sweep", "memory", "cluster", "--quick", "-o", str(path)]) == 0
+    found = json.loads(path.read_text())["benchmarks"]
+    throughput, _, shared = found["sweep"]
+    assert throughput["rows"][0]["target"] == ">= 1.7"
+    assert [row["computed"] for row in shared["rows"]] == [row["different"] for row in shared["rows"]]
+    assert [row["work"] for row in shared["rows"] if row["computed"] == 0] == []
+    assert [row["cells"] for row in found["memory"][0]["rows"]] == [50, 200]
+    costs, checks, growth, saturated = (section["rows"] for section in found["cluster"])
+    assert all(costs[0][part] > 0 for part in ("scheduler", "worker", "driver", "store", "bytes"))
+    assert costs[0]["driver"] > costs[0]["store"]
+    assert [row["workers"] for row in checks] == [1, 2]
+    assert max(row["workers"] for row in growth) == 2_000
+    assert all(0 < row["efficiency"] <= 1 for row in growth)
+    assert all(row["busiest"] in ("scheduler", "driver") for row in saturated)
