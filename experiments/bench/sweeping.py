@@ -27,7 +27,7 @@ METHODS = (
     {"importance": "surgeon", "allocation": "sensitivity", "recovery": "reconstruct"},
 )
 SPARSITIES, EPISODES = [0.2, 0.4, 0.6, 0.8], 50
-#: Stages of a cell and what cells share, by the function that computes it; and which cells need that.
+#: What cells share, by the function that computes it.
 SHARED = {
     "run_random": "random reference",
     "run_dense": "dense reference",
