@@ -16,47 +16,9 @@ from matplotlib.lines import Line2D
 from agents.files import replacing
 from experiments import statistics
 from experiments.curves import Curve, Panel, normalised_draws
+from experiments.style import LOOK, REFERENCE, look
 from pruning import Method
 
-#: Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that white paper swallows; and a
-#: marker each, for those who print in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999933")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-#: The libraries' own pruners, the baselines, stay out of the colours.
-STOCK = {
-    "stock-global": ("#000000", "x"),
-    "stock-local": ("#888888", "+"),
-    "stock-isomorphic": ("#555555", "1"),
-    "unstructured": ("#AAAAAA", "*"),
-}
-STYLES = {
-    "none": (0, (4, 2)),
-    "reconstruct": "-",
-    "distill": (0, (7, 1, 1, 1)),
-    "scratch": (0, (1, 1)),
-    "finetune": (0, (9, 3)),
-}
-#: Where recoveries are what is compared.
-RECOVERY_COLOURS = {
-    "none": "#777777",
-    "reconstruct": "#0072B2",
-    "distill": "#D55E00",
-    "scratch": "#CC79A7",
-    "finetune": "#009E73",
-}
-LOOK: Any = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3.2,
-    "pdf.fonttype": 42,
-}
 #: Curves are not followed further below random than this share of the way from random to dense.
 BELOW_RANDOM = 0.12
 
@@ -67,14 +29,14 @@ def return_figure(found: Sequence[Panel], axis: str, generator: np.random.Genera
     Bands are 95% bootstrap confidence over episodes and pruning seeds; lines across are the dense controller and
     uniformly random actions on the same episodes.
     """
-    methods = looks_of(found)
+    methods = methods_of(found)
     columns = min(len(found), 4) if len(found) != 4 else 2
     rows = math.ceil(len(found) / columns)
     with rc_context(LOOK):
         figure = Figure(figsize=(max(2.6 * columns, 4.2) + 0.3, 2.1 * rows + 0.9), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, panel in zip(grid, found, strict=False):
-            draw_returns(axes, panel, axis, methods, generator)
+            draw_returns(axes, panel, axis, generator)
         for axes in grid[len(found) :]:
             axes.set_visible(False)
         for axes in grid[max(len(found) - columns, 0) : len(found)]:
@@ -91,17 +53,17 @@ def overall_figure(found: Sequence[Panel], axis: str, generator: np.random.Gener
     Each controller's curve is read off straight lines between its own sparsities, as far as every controller's curve
     goes; values below 0 count as 0.
     """
-    methods = looks_of(found)
+    methods = methods_of(found)
     with rc_context(LOOK):
         figure = Figure(figsize=(6.4, 3.1 + 0.16 * math.ceil(len(methods) / 2)), layout="constrained")
         axes = figure.subplots()
-        drawn = [method for method in methods if _draw_overall(axes, found, axis, method, methods[method], generator)]
+        drawn = [method for method in methods if _draw_overall(axes, found, axis, method, generator)]
         if not drawn:
             return None
-        axes.axhline(1.0, color="0.35", linewidth=0.8)
-        axes.axhline(0.0, color="0.35", linewidth=0.8, linestyle=":")
+        axes.axhline(1.0, color=REFERENCE, linewidth=0.8)
+        axes.axhline(0.0, color=REFERENCE, linewidth=0.8, linestyle=":")
         axes.set(xlabel=f"{axis} sparsity", ylabel=f"normalised return, mean of {len(found)} controllers", xlim=(0, 1))
-        legend(figure, {method: methods[method] for method in drawn}, 2)
+        legend(figure, drawn, 2)
     return figure
 
 
@@ -116,31 +78,13 @@ def save(figure: Figure, path: Path) -> tuple[Path, Path]:
     return written[0], written[1]
 
 
-def looks_of(found: Iterable[Panel]) -> dict[Method, dict[str, Any]]:
-    """Each method's look: colour and marker say what is cut, the line style how it is recovered."""
-    methods = dict.fromkeys(curve.method for panel in found for curve in panel.curves)
-    cuts = dict.fromkeys(_cut(method) for method in methods if not method.stock)
-    # Markers move on by one with every round of the colours, so that no pair comes twice in 49.
-    looks = {cut: (COLOURS[i % 7], MARKERS[(i + i // 7) % 7]) for i, cut in enumerate(cuts)}
-    found_looks = {method: STOCK.get(method.grouping) or looks[_cut(method)] for method in methods}
-    return {
-        method: {
-            "color": colour,
-            "marker": marker,
-            "linestyle": STYLES[method.recovery],
-            "markerfacecolor": "white" if method.recovery == "none" else colour,
-        }
-        for method, (colour, marker) in found_looks.items()
-    }
+def methods_of(found: Iterable[Panel]) -> list[Method]:
+    """All methods of these panels, in the order in which they come."""
+    return list(dict.fromkeys(curve.method for panel in found for curve in panel.curves))
 
 
-def _cut(method: Method) -> tuple[str, str, str]:
-    return method.grouping, method.importance, method.allocation
-
-
-def draw_returns(
-    axes: Axes, panel: Panel, axis: str, methods: dict[Method, dict[str, Any]], generator: np.random.Generator
-) -> None:
+def draw_returns(axes: Axes, panel: Panel, axis: str, generator: np.random.Generator) -> None:
+    """Each method's line and band, and the references across."""
     for curve in panel.curves:
         x, order = _sorted(curve, axis)
         returns = curve.returns[:, order]
@@ -149,13 +93,13 @@ def draw_returns(
             x, returns = np.insert(x, 0, 0.0), np.concatenate([dense[:, None], returns], axis=1)
         mean = returns.mean(axis=(0, 2))
         low, high = statistics.interval(statistics.resampled(returns, generator))
-        look = methods[curve.method]
-        axes.plot(x, mean, **look)
-        axes.fill_between(x, low, high, color=look["color"], alpha=0.13, linewidth=0)
+        own = look(curve.method)
+        axes.plot(x, mean, **own.line)
+        axes.fill_between(x, low, high, color=own.colour, alpha=0.13, linewidth=0)
     if panel.dense is not None:
-        axes.axhline(panel.dense.mean(), color="0.35", linewidth=0.8, zorder=1)
+        axes.axhline(panel.dense.mean(), color=REFERENCE, linewidth=0.8, zorder=1)
     if panel.random is not None:
-        axes.axhline(panel.random.mean(), color="0.35", linewidth=0.8, linestyle=":", zorder=1)
+        axes.axhline(panel.random.mean(), color=REFERENCE, linewidth=0.8, linestyle=":", zorder=1)
     if panel.dense is not None and panel.random is not None:
         gap = abs(panel.dense.mean() - panel.random.mean())
         bottom = min(panel.dense.mean(), panel.random.mean()) - BELOW_RANDOM * gap
@@ -171,7 +115,6 @@ def _draw_overall(
     found: Sequence[Panel],
     axis: str,
     method: Method,
-    look: dict[str, Any],
     generator: np.random.Generator,
 ) -> bool:
     """Draw one method if every controller has it."""
@@ -191,8 +134,9 @@ def _draw_overall(
         means.append(np.interp(grid, x, mean))
         draws.append([np.interp(grid, x, row) for row in drawn])
     low, high = statistics.interval(np.mean(draws, axis=0))
-    axes.plot(grid, np.mean(means, axis=0), **look, markevery=4)
-    axes.fill_between(grid, low, high, color=look["color"], alpha=0.13, linewidth=0)
+    own = look(method)
+    axes.plot(grid, np.mean(means, axis=0), **own.line, markevery=4)
+    axes.fill_between(grid, low, high, color=own.colour, alpha=0.13, linewidth=0)
     return True
 
 
@@ -202,10 +146,14 @@ def _sorted(curve: Curve, axis: str) -> tuple[Any, Any]:
     return curve.sparsity[axis][order], order
 
 
-def legend(figure: Figure, methods: dict[Method, dict[str, Any]], columns: int) -> None:
-    handles = [Line2D([], [], **look) for look in methods.values()]
+def legend(figure: Figure, methods: Sequence[Method], columns: int) -> None:
+    """A legend of the methods and both references below the figure."""
+    handles = [Line2D([], [], **look(method).line) for method in methods]
     labels = [method.label for method in methods]
-    handles += [Line2D([], [], color="0.35", linewidth=0.8), Line2D([], [], color="0.35", linewidth=0.8, linestyle=":")]
+    handles += [
+        Line2D([], [], color=REFERENCE, linewidth=0.8),
+        Line2D([], [], color=REFERENCE, linewidth=0.8, linestyle=":"),
+    ]
     labels += ["dense", "random actions"]
     columns = max(min(columns, 4), 2)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7, handlelength=3.2)

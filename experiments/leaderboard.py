@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from experiments import statistics
 from experiments.curves import METHOD, Panel, Score, normalised_draws, score_on
-from experiments.figures import LOOK, RECOVERY_COLOURS
+from experiments.style import LOOK, look
 from pruning import Method
 
 #: What acts is what has to fit the small machine.
@@ -104,19 +103,16 @@ def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
         for place, row in enumerate(table.to_dict("records")):
             method = methods[str(row["method"])]
-            colour = RECOVERY_COLOURS[method.recovery]
+            points = look(method).points | {"markersize": 4.5, "linestyle": ""}
             own = [score.s95 for score in scores[method]]
-            left.plot(own, [place] * len(own), "o", color=colour, alpha=0.25, markersize=3.5, markeredgewidth=0)
-            left.plot([row["s95_low"], row["s95_high"]], [place, place], color=colour, linewidth=2.4)
-            left.plot(row["s95"], place, "D", color=colour, markersize=4.5)
-            right.plot(max(float(row["seconds"]), 1e-2), place, "D", color=colour, markersize=4.5)
+            left.plot(own, [place] * len(own), "o", color=points["color"], alpha=0.25, markersize=3.5, mew=0)
+            left.plot([row["s95_low"], row["s95_high"]], [place, place], color=points["color"], linewidth=2.4)
+            left.plot(row["s95"], place, **points)
+            right.plot(max(float(row["seconds"]), 1e-2), place, **points)
         left.set_yticks(range(len(table)), [str(label) for label in table["method"]])
         left.invert_yaxis()
         left.set(xlabel=f"s95, {AXIS} sparsity (dots: {table['controllers'][0]} controllers)", xlim=(-0.02, 1.0))
         right.set(xlabel="seconds (median)", xscale="log")
-        shown = dict.fromkeys(methods[str(label)].recovery for label in table["method"])
-        handles = [Line2D([], [], color=RECOVERY_COLOURS[name], marker="D", linewidth=2.4) for name in shown]
-        figure.legend(handles, list(shown), title="recovery", loc="outside lower center", ncols=len(shown))
     return figure
 
 

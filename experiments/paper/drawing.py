@@ -12,14 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
 
-from experiments.figures import COLOURS, LOOK
+from experiments.style import FLOW, LOOK, component_colour
 from pruning.allocation import make_knobs
 from pruning.graph import ComponentGraph, Group, axis_width
 from pruning.stock import StockGroup
 
-#: Colour of flows, and of the group that touches most in the whole-controller graph; components have others.
-FLOW = "#D55E00"
-COMPONENT_COLOURS = tuple(colour for colour in COLOURS if colour != FLOW)
 GREY = "0.55"
 #: A layer's box, the step from layer to layer, the height of a component's row, in drawing units.
 WIDE, HIGH, STEP, ROW = 0.66, 0.36, 1.0, 1.25
@@ -68,7 +65,7 @@ def bars_figure(seen: Sequence[tuple[str, ComponentGraph, Sequence[StockGroup]]]
         grid = figure.subplots(len(seen), 2, squeeze=False, height_ratios=heights, width_ratios=(2, 3))
         for (left, right), (name, graph, stock) in zip(grid, seen, strict=True):
             groups = list(graph.groups.values())
-            colours = [_colour(graph, group) for group in groups]
+            colours = [_colour(group) for group in groups]
             matching = [next((s for s in stock if set(s.layers) <= set(group.layers)), None) for group in groups]
             places = range(len(groups))
             left.barh(places, [len(group.layers) for group in groups], color=colours)
@@ -87,7 +84,7 @@ def bars_figure(seen: Sequence[tuple[str, ComponentGraph, Sequence[StockGroup]]]
             right.set_title("parameters that leave with one unit")
         handles = [
             Patch(color=FLOW, label="a flow: several components"),
-            Patch(color=COMPONENT_COLOURS[0], label="inside one component (a colour each)"),
+            Patch(color=component_colour("actor"), label="inside one component (a colour each)"),
             Line2D([], [], color="black", marker="o", markerfacecolor="none", lw=0, label="Torch-Pruning's own count"),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=7)
@@ -160,8 +157,8 @@ def _draw_stock(axes: Axes, graph: ComponentGraph, layout: Layout, widest: Stock
 
 def _draw_clusters(axes: Axes, graph: ComponentGraph, layout: Layout) -> None:
     """A box a component in its colour, flows in theirs."""
-    for number, (name, layers) in enumerate(layout.members.items()):
-        colour = COMPONENT_COLOURS[number % len(COMPONENT_COLOURS)]
+    for name, layers in layout.members.items():
+        colour = component_colour(name)
         (x, y), last = layout.nodes[layers[0]], max(layout.nodes[layer][0] for layer in layers)
         axes.add_patch(_box(x - 0.45, y - 0.56, last - x + 0.9, 1.0, colour))
         role = "" if name in graph.deployed else " (training only)"
@@ -224,10 +221,8 @@ def _finish(axes: Axes, layout: Layout) -> None:
     axes.set_axis_off()
 
 
-def _colour(graph: ComponentGraph, group: Group) -> str:
-    if group.kind == "inter":
-        return FLOW
-    return COMPONENT_COLOURS[graph.components.index(group.components[0]) % len(COMPONENT_COLOURS)]
+def _colour(group: Group) -> str:
+    return FLOW if group.kind == "inter" else component_colour(group.components[0])
 
 
 def _short(group: Group) -> str:

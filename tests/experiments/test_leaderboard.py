@@ -10,6 +10,7 @@ import pytest
 from experiments.curves import panels
 from experiments.leaderboard import Scores, readable, scores_of, standings, standings_figure
 from experiments.store import Store
+from experiments.style import look
 from pruning import Method
 from tests.experiments.fakes import record_curves
 
@@ -57,7 +58,8 @@ def test_one_line_a_method_is_shown_and_drawn(ranked: tuple[Scores, pd.DataFrame
     figure = standings_figure(scores, table)
     left, right = figure.axes
     assert [label.get_text() for label in left.get_yticklabels()] == list(table["method"])
-    means = [line for line in left.lines if line.get_marker() == "D"]
+    means = [line for line in left.lines if line.get_markersize() == 4.5]
+    assert [line.get_color() for line in means] == [look(method).colour for method in (FULL, STOCK)]
     assert [line.get_xdata()[0] for line in means] == pytest.approx(list(table["s95"]))  # type: ignore[index]
     assert right.get_xscale() == "log"
     assert left.get_ylim()[0] > left.get_ylim()[1]  # the best on top
