@@ -30,7 +30,7 @@ def draw_curve(axes: Axes, method: Method, x: Array, y: Array, low: Array, high:
     axes.plot(x[start:], y[start:], **own.line)
     axes.fill_between(x[start:], low[start:], high[start:], color=own.colour, alpha=0.13, linewidth=0)
     if start:
-        axes.plot(x[:2], y[:2], color=own.colour, linewidth=0.7, linestyle=":", alpha=0.5, zorder=1)
+        axes.plot(x[:2], y[:2], color=own.colour, linewidth=0.7, linestyle=(0, (1, 4)), zorder=1)
 
 
 def legend(figure: Figure, methods: Sequence[Method], columns: int, references: bool = True) -> None:
