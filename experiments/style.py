@@ -1,7 +1,7 @@
 """The look of everything that is drawn: one place, so that a method looks the same in every figure and on every page.
 
-Colour and marker say what is cut (grouping, importance, allocation); the dashes, and how far markers are filled, say how
-it is recovered. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which the colour-blind tell apart,
+Colour and marker say what is cut (grouping, importance, allocation); the dashes, and how far markers are filled, say
+how it is recovered. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which the colour-blind tell apart,
 without the yellow that white paper swallows; who prints in grey has the markers.
 """
 
