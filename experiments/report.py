@@ -14,8 +14,10 @@ import pandas as pd
 
 from agents.files import replacing
 from experiments import figures, statistics
+from experiments.aggregates import readable as read_aggregates
 from experiments.curves import AXES, Curve, Panel, normalised_draws, panels, score_on
-from experiments.leaderboard import readable, scores_of, standings, standings_figure
+from experiments.figures.sweep import sweep_figures
+from experiments.leaderboard import leading, readable, scores_of, standings, standings_figure
 from experiments.store import Store, StoreError
 from experiments.tables import write_table
 
@@ -54,6 +56,15 @@ _STANDINGS = (
 )
 
 
+_AGGREGATES = (
+    "Normalised returns over all tasks at each sparsity that every run reaches, values below 0 counting as 0, with 95% "
+    "stratified bootstrap intervals over runs and episodes (Agarwal et al., NeurIPS 2021), the tasks taken as given. A "
+    "task is an algorithm on an environment, a run one training pruned with one seed. iqm: inter-quartile mean, of all "
+    "runs but the best and the worst quarter. median, mean: of the tasks' means. gap: optimality gap, how far runs stay"
+    " below the dense controller on average."
+)
+
+
 def write_report(folder: Path) -> tuple[list[Path], str]:
     """Write figures, ``summary.csv``, ``summary.md`` and ``report.html`` into a sweep's folder.
 
@@ -71,23 +82,23 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
         raise StoreError(f"{folder}: no pruned controller has been measured yet: run the sweep to its end first")
     failed = results[results["status"] == "failed"]
     summary = summarise(found)
-    written = []
+    written: list[Path] = []
     shown = []
-    for axis in AXES:
-        drawn = {f"return_{axis}": figures.return_figure(found, axis, _generator())}
-        if len(found) > 1 and (overall := figures.overall_figure(found, axis, _generator())) is not None:
-            drawn[f"overall_{axis}"] = overall
-        for name, figure in drawn.items():
-            pdf, png = figures.save(figure, folder / name)
-            written += [pdf, png]
-            shown.append(png)
     whole = [panel for panel in found if panel.only is None]
     scores = scores_of(whole, SEED)
-    if len(whole) > 1 and len(scores) > 1:
-        table = standings(scores, results)
-        pdf, png = figures.save(standings_figure(scores, table), folder / "leaderboard")
-        written += [pdf, png, *write_table(table, folder / "leaderboard", shown=readable(table), remark=_STANDINGS)]
-        shown.insert(0, png)
+    ranked = standings(scores, results) if len(whole) > 1 and len(scores) > 1 else None
+    few = leading(ranked, figures.methods_of(found))
+    drawn, aggregates = sweep_figures(found, results, few, SEED)
+    if ranked is not None:
+        drawn = {"leaderboard": standings_figure(scores, ranked), **drawn}
+        written += write_table(ranked, folder / "leaderboard", shown=readable(ranked), remark=_STANDINGS)
+    for name, figure in drawn.items():
+        pdf, png = figures.save(figure, folder / name)
+        written += [pdf, png]
+        shown.append(png)
+    if len(aggregates):
+        read = read_aggregates(aggregates)
+        written += write_table(aggregates, folder / "aggregate", shown=read, remark=_AGGREGATES)
     missing = _missing(planned, len(results), len(failed))
     with replacing(folder / "summary.csv") as temporary:
         summary.to_csv(temporary, index=False)
@@ -103,7 +114,8 @@ def summarise(found: Sequence[Panel]) -> pd.DataFrame:
     """A row a controller and method, then one a method with the means over its controllers ("mean of 15").
 
     Columns: controller, task, method, s95_AXIS with its 95% interval (``_low``, ``_high``) and whether the curve never
-    fell (``_open``), area_AXIS, for both axes, and integrity_half (in the means, values below 0 count as 0).
+    fell (``_open``; in the means, whether one of them did not), area_AXIS, for both axes, and integrity_half (in the
+    means, values below 0 count as 0).
     """
     generator = _generator()
     table = pd.DataFrame([_row(panel, curve, generator) for panel in found for curve in panel.curves])
@@ -114,6 +126,8 @@ def summarise(found: Sequence[Panel]) -> pd.DataFrame:
     floored = table.assign(integrity_half=table["integrity_half"].clip(lower=0.0))
     groups = floored.groupby("method", sort=False)
     means = groups[plain].mean().reset_index()
+    for axis in AXES:  # the mean over lower bounds is one too
+        means[f"s95_{axis}_open"] = groups[f"s95_{axis}_open"].any().to_numpy()
     means.insert(0, "controller", [f"mean of {count}" for count in groups.size()])
     return pd.concat([table, means], ignore_index=True)
 
