@@ -19,7 +19,7 @@ from experiments.bench import simulated
 from experiments.bench.catalogue import CATALOGUE, machine, write_results
 from experiments.bench.evaluator import _actions_taken, stepped
 from experiments.bench.queueing import Costs, saturation, simulate
-from experiments.bench.sweeping import Swept, _needs
+from experiments.bench.sweeping import SHARED, Swept, _needs
 from experiments.bench.timing import Section, compared, interleaved, judged, per_second
 from experiments.cell import run_pruned
 from experiments.cli import run
@@ -154,7 +154,8 @@ def test_what_cells_share_is_counted_by_what_decides_it() -> None:
         cell(one, sensitive, 0.5),
         cell(other, stock, 0.5),
     )
-    needs = {name: (len(keys), len(set(keys))) for name, keys in _needs(cells).items()}
+    needed = _needs(cells)
+    needs = {name: (len(needed[name]), len(set(needed[name]))) for name in SHARED}
     assert needs == {
         "run_random": (5, 1),
         "run_dense": (5, 2),
