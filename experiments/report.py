@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,8 @@ from agents.files import replacing
 from experiments import figures, statistics
 from experiments.curves import AXES, Curve, Panel, normalised_draws, panels, score_on
 from experiments.leaderboard import readable, scores_of, standings, standings_figure
+from experiments.page import Picture, assemble
+from experiments.page.data import Table, page_data
 from experiments.store import Store, StoreError
 from experiments.tables import write_table
 
@@ -23,20 +23,6 @@ from experiments.tables import write_table
 HALF = 0.5
 #: Seed of the bootstrap, so that the same store gives the same report.
 SEED = 0
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-img {{ max-width: 100% }} .wide {{ overflow-x: auto }}
-table {{ border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }}
-th:nth-child(-n+2), td:nth-child(-n+2) {{ text-align: left }}
-</style></head><body>
-<h1>{title}</h1>
-{body}
-</body></html>
-"""
 
 _LEGEND = (
     "s95 is the highest sparsity up to which the normalised return stays at or above 0.95, with its 95% bootstrap "
@@ -53,6 +39,11 @@ _STANDINGS = (
     "share, and evaluation are not counted."
 )
 
+_DOTS = (
+    "The leaderboard drawn, from the best method to the worst. Left: s95 on the deployed axis, a dot a controller, the "
+    "mean with its 95% interval. Right: seconds of a cell."
+)
+
 
 def write_report(folder: Path) -> tuple[list[Path], str]:
     """Write figures, ``summary.csv``, ``summary.md`` and ``report.html`` into a sweep's folder.
@@ -66,35 +57,37 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
     """
     with Store.reading(folder) as store:
         found = panels(store)
-        results, planned = store.results(), store.planned()
+        results, returns, planned = store.results(), store.episode_returns(), store.planned()
     if not any(panel.curves for panel in found):
         raise StoreError(f"{folder}: no pruned controller has been measured yet: run the sweep to its end first")
     failed = results[results["status"] == "failed"]
     summary = summarise(found)
-    written = []
-    shown = []
+    written: list[Path] = []
+    tables = [Table("summary", "Summary", summary, _LEGEND, chosen=True)]
+    pictures = []
     for axis in AXES:
         drawn = {f"return_{axis}": figures.return_figure(found, axis, _generator())}
         if len(found) > 1 and (overall := figures.overall_figure(found, axis, _generator())) is not None:
             drawn[f"overall_{axis}"] = overall
         for name, figure in drawn.items():
-            pdf, png = figures.save(figure, folder / name)
-            written += [pdf, png]
-            shown.append(png)
+            written += figures.save(figure, folder / name)
     whole = [panel for panel in found if panel.only is None]
     scores = scores_of(whole, SEED)
     if len(whole) > 1 and len(scores) > 1:
         table = standings(scores, results)
         pdf, png = figures.save(standings_figure(scores, table), folder / "leaderboard")
         written += [pdf, png, *write_table(table, folder / "leaderboard", shown=readable(table), remark=_STANDINGS)]
-        shown.insert(0, png)
+        tables.insert(0, Table("leaderboard", "Leaderboard", table, _STANDINGS))
+        pictures.append(Picture(png.read_bytes(), _DOTS))
     missing = _missing(planned, len(results), len(failed))
     with replacing(folder / "summary.csv") as temporary:
         summary.to_csv(temporary, index=False)
     with replacing(folder / "summary.md") as temporary:
         temporary.write_text(f"{as_markdown(summary)}\n\n{missing}{_LEGEND}\n", encoding="utf-8")
+    title = folder.resolve().name
+    data = page_data(title, results, returns, planned, found, tables, folder, SEED)
     with replacing(folder / "report.html") as temporary:
-        temporary.write_text(_page(folder.resolve().name, summary, shown, failed, missing), encoding="utf-8")
+        temporary.write_text(assemble(title, data, pictures), encoding="utf-8")
     text = "\n".join(line for line in (as_text(summary), missing.strip()) if line)
     return [*written, *(folder / name for name in ("summary.csv", "summary.md", "report.html"))], text
 
@@ -189,27 +182,6 @@ def _missing(planned: int, known: int, failed: int) -> str:
     return (
         f"Of {planned:,} cells {failed:,} failed and {left:,} have not been computed: means are over what is there.\n\n"
     )
-
-
-def _page(title: str, summary: pd.DataFrame, shown: Sequence[Path], failed: pd.DataFrame, missing: str) -> str:
-    header, *rows = _rows(summary)
-    table = _table(header, rows)
-    parts = [f'<div class="wide">{table}</div>', f"<p>{html.escape(missing)}{html.escape(_LEGEND)}</p>"]
-    for path in shown:
-        data = base64.b64encode(path.read_bytes()).decode()
-        parts.append(f'<p><img alt="{path.stem}" src="data:image/png;base64,{data}"></p>')
-    if len(failed):
-        names = ["controller", "grouping", "importance", "recovery", "sparsity_asked", "error"]
-        cells = [[str(value) for value in row] for row in failed[names].itertuples(index=False)]
-        parts.append(f'<h2>Cells that failed</h2><div class="wide">{_table(names, cells)}</div>')
-    return _PAGE.format(title=html.escape(title), body="\n".join(parts))
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line('th', header)}{''.join(line('td', row) for row in rows)}</table>"
 
 
 def _generator() -> np.random.Generator:

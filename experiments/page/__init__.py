@@ -1,0 +1,57 @@
+"""The report as one page that opens from disk: markup, style, script, plotly and the sweep's data in a single file."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+#: Joined in this order; each uses what the ones before it define.
+SCRIPTS = ("tables.js", "chart.js", "page.js")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: a PNG and what it shows, in words."""
+
+    png: bytes
+    caption: str
+
+
+def assemble(title: str, data: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> str:
+    """The page as text. ``data`` is what `experiments.page.data.page_data` gives: plain, without NaN.
+
+    plotly comes gzipped, since as it is it would take most of what the file may weigh; the browser unpacks it.
+    """
+    # Inside a script element only "</" and "<!--" can end or change what is script.
+    embedded = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {
+        "title": html.escape(title),
+        "style": _read("page.css"),
+        "data": embedded,
+        "pictures": "\n".join(map(_figure, pictures)),
+        "plotly": base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode(),
+        "plotly_version": get_plotlyjs_version(),
+        "script": "\n".join(map(_read, SCRIPTS)),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _read("page.html"))
+
+
+def _figure(picture: Picture) -> str:
+    source = base64.b64encode(picture.png).decode()
+    caption = html.escape(picture.caption)
+    return (
+        f'<figure><img alt="{caption}" src="data:image/png;base64,{source}"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def _read(name: str) -> str:
+    return files(__name__).joinpath(name).read_text(encoding="utf-8")
