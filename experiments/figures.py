@@ -92,7 +92,7 @@ def draw_returns(axes: Axes, panel: Panel, axis: str, generator: np.random.Gener
             dense = np.broadcast_to(panel.dense, returns[:, 0].shape)
             x, returns = np.insert(x, 0, 0.0), np.concatenate([dense[:, None], returns], axis=1)
         mean = returns.mean(axis=(0, 2))
-        low, high = statistics.interval(statistics.resampled(returns, generator))
+        low, high = statistics.interval(statistics.redrawn(returns, generator).mean(axis=1))
         own = look(curve.method)
         axes.plot(x, mean, **own.line)
         axes.fill_between(x, low, high, color=own.colour, alpha=0.13, linewidth=0)

@@ -1,0 +1,118 @@
+"""What a sweep says over all its tasks: aggregates of normalised returns with 95% stratified bootstrap intervals.
+
+A task is an algorithm on an environment ("sac on Pendulum-v1"); its runs are its trainings, each pruned with each seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from experiments import statistics
+from experiments.curves import Curve, Panel, pooled, run_draws
+from experiments.statistics import Tasks
+from pruning import Method
+
+Array = NDArray[np.float64]
+
+#: The columns of `aggregate_table`, each with its ends ``_low`` and ``_high``.
+AGGREGATES: Mapping[str, Callable[[Tasks], Array]] = {
+    "iqm": statistics.iqm,
+    "median": statistics.median,
+    "mean": statistics.mean,
+    "gap": statistics.optimality_gap,
+}
+#: How far what is achieved may stay below what was asked.
+TOLERANCE = 0.005
+
+
+@dataclass(frozen=True)
+class Runs:
+    """One method's normalised returns at the sparsities ``(sparsity,)`` that all its runs reach.
+
+    ``values`` has for each task ``(seeds, sparsity)``, ``draws`` the bootstrap's ``(resamples, seeds, sparsity)``.
+    Values below 0 count as 0: worse than random is no more broken than random.
+    """
+
+    sparsity: Array
+    values: Tasks
+    draws: Tasks
+
+    def at(self, sparsity: float) -> Runs:
+        """At this one of its sparsities alone."""
+        here = self.sparsity == sparsity
+        return Runs(self.sparsity[here], *([task[..., here] for task in of] for of in (self.values, self.draws)))
+
+
+def runs_of(found: Sequence[Panel], axis: str, generator: np.random.Generator) -> dict[Method, Runs]:
+    """The runs of every method that all tasks have, on the asked sparsities, read as ones of this axis.
+
+    Where a run has not met a sparsity to the point, its return is read off the straight line between its neighbours
+    (the dense controller, at 0, is one). A task whose dense controller does not beat random actions does not count. The
+    methods are redrawn alike: they share trainings and episodes, which then do not blur their difference.
+    """
+    tasks = [panel for panel in pooled([panel for panel in found if panel.only is None]) if _beats_random(panel)]
+    grid = np.unique([asked for panel in tasks for curve in panel.curves for asked in curve.asked if asked > 0])
+    seeds = generator.integers(2**63, size=len(tasks))
+    by_task = [{curve.method: curve for curve in panel.curves} for panel in tasks]
+    found_runs = {}
+    for method in by_task[0] if tasks else ():
+        curves = [own[method] for own in by_task if method in own]
+        if len(curves) < len(tasks):
+            continue
+        reach = min(curve.sparsity[axis].max() for curve in curves) + TOLERANCE
+        values, draws = [], []
+        for panel, curve, seed in zip(tasks, curves, seeds, strict=True):
+            drawn = run_draws(panel, curve, np.random.default_rng(seed))
+            assert drawn is not None
+            read = [_read(curve, axis, grid[grid <= reach], np.maximum(of, 0.0)) for of in drawn]
+            values.append(read[0])
+            draws.append(read[1])
+        found_runs[method] = Runs(grid[grid <= reach], values, draws)
+    return found_runs
+
+
+def aggregate_table(runs: Mapping[Method, Runs]) -> pd.DataFrame:
+    """A row a method and sparsity: tasks, runs, and each of `AGGREGATES` with its 95% interval."""
+    rows: list[pd.DataFrame] = []
+    for method, own in runs.items():
+        columns: dict[str, object] = {"method": method.label, "sparsity": own.sparsity, "tasks": len(own.values)}
+        columns["runs"] = sum(len(task) for task in own.values)
+        for name, aggregate in AGGREGATES.items():
+            low, high = statistics.interval(aggregate(own.draws))
+            columns |= {name: aggregate(own.values), f"{name}_low": low, f"{name}_high": high}
+        rows.append(pd.DataFrame(columns))
+    return pd.concat(rows, ignore_index=True)
+
+
+def improvements(runs: Mapping[Method, Runs], ours: Method, sparsity: float) -> pd.DataFrame:
+    """A row for each other method that reaches this sparsity: how likely a run of ``ours`` beats one of it, with the
+    ends of the 95% interval (``method``, ``probability``, ``low``, ``high``)."""
+    own = runs[ours].at(sparsity)
+    rows = []
+    for method, other in runs.items():
+        if method == ours or sparsity not in other.sparsity:
+            continue
+        theirs = other.at(sparsity)
+        low, high = statistics.interval(statistics.probability_of_improvement(own.draws, theirs.draws))
+        probability = statistics.probability_of_improvement(own.values, theirs.values)
+        rows.append({"method": method, "probability": probability[0], "low": low[0], "high": high[0]})
+    return pd.DataFrame(rows, columns=["method", "probability", "low", "high"])
+
+
+def _beats_random(panel: Panel) -> bool:
+    dense, random = np.asarray(panel.dense), np.asarray(panel.random)
+    return bool((dense.mean(axis=-1) > random.mean()).all())
+
+
+def _read(curve: Curve, axis: str, grid: Array, values: Array) -> Array:
+    """Values ``(..., sparsity)`` at the sparsities of a grid, on straight lines from the dense controller (0, 1)."""
+    x = np.concatenate([[0.0], curve.sparsity[axis]])
+    y = np.concatenate([np.ones((*values.shape[:-1], 1)), values], axis=-1)
+    order = np.argsort(x, kind="stable")
+    weights = np.asarray([np.interp(grid, x[order], unit) for unit in np.eye(len(x))])
+    return np.asarray(y[..., order] @ weights)
