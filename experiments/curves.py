@@ -141,34 +141,6 @@ def score_on(curve: Curve, axis: str, values: Array, draws: Array) -> Score:
     )
 
 
-def average(members: Sequence[tuple[Curve, Array, Array]], axis: str, points: int = 25) -> tuple[Array, ...] | None:
-    """The mean of several controllers' normalised curves, as far as each of them goes; None without a curve.
-
-    A curve is read off straight lines between its own sparsities, from the dense controller (0, 1) on; values below 0
-    count as 0.
-
-    Args:
-        members: of each controller its curve with what `normalised_draws` gave for it.
-        axis: ``deployed`` or ``total``.
-        points: of the grid, evenly spaced from 0.
-
-    Returns:
-        Sparsities, means and both ends of the 95% bootstrap interval, ``(points,)`` each.
-    """
-    reach = min((curve.sparsity[axis].max() for curve, _, _ in members), default=0.0)
-    if reach == 0:
-        return None
-    grid = np.linspace(0, reach, points)
-    means, drawn = [], []
-    for curve, values, draws in members:
-        order = np.argsort(curve.sparsity[axis], kind="stable")
-        x = np.insert(curve.sparsity[axis][order], 0, 0.0)
-        mean, rows = (np.insert(np.maximum(v[..., order], 0.0), 0, 1.0, axis=-1) for v in (values, draws))
-        means.append(np.interp(grid, x, mean))
-        drawn.append([np.interp(grid, x, row) for row in rows])
-    return grid, np.mean(means, axis=0), *statistics.interval(np.mean(drawn, axis=0))
-
-
 def _curve(names: Sequence[object], cells: pd.DataFrame, returns: Mapping[str, Array]) -> Curve | None:
     """The cells of one method, at the asked sparsities that every one of its seeds has."""
     keys = cells.pivot(index="seed", columns="sparsity_asked", values="key").dropna(axis=1)

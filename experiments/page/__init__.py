@@ -15,7 +15,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 #: Joined in this order; each uses what the ones before it define.
-SCRIPTS = ("tables.js", "chart.js", "page.js")
+SCRIPTS = ("tables.js", "view.js", "chart.js", "cells.js", "page.js")
 
 
 @dataclass(frozen=True)

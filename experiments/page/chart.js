@@ -28,19 +28,6 @@ function plain(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-/** The curve's height at `at`, on straight lines between its points; null where it ends before. */
-function readOff(xs, ys, asked) {
-  // A sparsity counts as met within 0.005.
-  const at = asked - xs.at(-1) <= 0.005 ? Math.min(asked, xs.at(-1)) : asked;
-  for (let i = 1; i < xs.length; i++) {
-    if (xs[i - 1] <= at && at <= xs[i] && ys[i - 1] !== null && ys[i] !== null) {
-      const share = xs[i] === xs[i - 1] ? 1 : (at - xs[i - 1]) / (xs[i] - xs[i - 1]);
-      return ys[i - 1] + share * (ys[i] - ys[i - 1]);
-    }
-  }
-  return null;
-}
-
 /** Traces of one curve: the band, the line, the points that can be pointed at. */
 function curveTraces(curve, method, style) {
   const { colour, opacity, band, axisTitle, heightTitle } = style;
@@ -58,8 +45,8 @@ function curveTraces(curve, method, style) {
     y: points.y,
     mode: "markers",
     name: method.label,
-    marker: { symbol: method.symbol, color: colour, size: 7, line: { color: colour, width: 1.4 }, maxdisplayed: points.most },
-    meta: { method: curve.method, points: true },
+    marker: { symbol: method.symbol, color: colour, size: 7, line: { color: colour, width: 1.4 }},
+    meta: { method: curve.method },
     customdata: points.cells,
     hoverinfo: "all",
     hovertemplate: `<b>${plain(method.label)}</b><br>${axisTitle} %{x:.3f}<br>${heightTitle} %{y:.5~g}<extra></extra>`,

@@ -15,13 +15,16 @@ import pandas as pd
 import yaml
 
 from experiments import statistics
-from experiments.curves import AXES, METHOD, Array, Curve, Panel, average, normalised_draws
+from experiments.aggregates import Runs, aggregate_table, runs_of
+from experiments.curves import AXES, METHOD, Array, Curve, Panel, normalised_draws
 from experiments.style import look
 from pruning import Method
 
 #: Digits of a number on the page; ``results.csv`` has them all.
 DIGITS = 7
 RESAMPLES = 500
+#: What the page draws of the aggregates over controllers.
+SHOWN = ("iqm", "mean")
 
 _NUMBERS = (
     *("seed", "sparsity_asked", "sparsity_total", "sparsity_deployed", "params_total", "params_deployed"),
@@ -87,7 +90,7 @@ def page_data(
         "methods": [_method(method) for method in methods],
         "controllers": [_controller(*owner, results) for owner in owners],
         "panels": [_panel(place, panel, owners, methods, draws, seed) for place, panel in enumerate(found)],
-        "means": _means(found, methods, draws),
+        "means": _means(found, methods, seed),
         "cells": _cells(results, returns, owners, methods, widths),
         "widths": [json.loads(text) for text in widths],
         "missing": _missing(config, results, planned),
@@ -141,7 +144,7 @@ def _panel(
 def _points(curve: Curve, normalised: tuple[Array, Array] | None, seeds: Sequence[int]) -> dict[str, Any]:
     """A curve's sparsities by axis, its mean return and its normalised return, each with a 95% bootstrap interval."""
     generator = np.random.default_rng(seeds)
-    low, high = statistics.interval(statistics.resampled(curve.returns, generator, RESAMPLES))
+    low, high = statistics.interval(statistics.redrawn(curve.returns, generator, RESAMPLES).mean(axis=1))
     columns = {axis: curve.sparsity[axis] for axis in AXES}
     columns |= {"return": curve.returns.mean(axis=(0, 2)), "return_low": low, "return_high": high}
     if normalised is not None:
@@ -150,37 +153,32 @@ def _points(curve: Curve, normalised: tuple[Array, Array] | None, seeds: Sequenc
     return {name: _numbers(values) for name, values in columns.items()}
 
 
-def _means(found: Sequence[Panel], methods: Sequence[Method], draws: Draws) -> list[dict[str, Any]]:
-    """Mean curves over all controllers, and over those of each task that has several."""
-    whole = [place for place, panel in enumerate(found) if panel.only is None and panel.curves]
-    tasks = dict.fromkeys(found[place].task for place in whole)
-    groups: dict[str | None, list[int]] = {None: whole}
-    groups |= {task: [place for place in whole if found[place].task == task] for task in tasks if len(tasks) > 1}
-    return [
-        {"task": task, "controllers": len(places), "curves": list(_mean_curves(places, found, methods, draws))}
-        for task, places in groups.items()
-        if len(places) > 1
-    ]
-
-
-def _mean_curves(
-    places: Sequence[int], found: Sequence[Panel], methods: Sequence[Method], draws: Draws
-) -> Iterable[dict[str, Any]]:
-    for number, method in enumerate(methods):
-        members = []
-        for place in places:
-            own = draws.get((place, method))
-            members += [(curve, *own) for curve in found[place].curves if curve.method == method and own is not None]
-        if len(members) < len(places):
+def _means(found: Sequence[Panel], methods: Sequence[Method], seed: int) -> list[dict[str, Any]]:
+    """Curves over all controllers, and over those of each task that has several: of `SHOWN`, on each of `AXES`."""
+    whole = [panel for panel in found if panel.only is None and panel.curves]
+    tasks = dict.fromkeys(panel.task for panel in whole)
+    groups: dict[str | None, list[Panel]] = {None: whole}
+    groups |= {task: [panel for panel in whole if panel.task == task] for task in tasks if len(tasks) > 1}
+    means = []
+    for task, members in groups.items():
+        if len(members) < 2:
             continue
-        for axis in AXES:
-            if (averaged := average(members, axis)) is not None:
-                names = ("x", "normalised", "normalised_low", "normalised_high")
-                yield {
-                    "method": number,
-                    "axis": axis,
-                    **{name: _numbers(values, 4) for name, values in zip(names, averaged, strict=True)},
-                }
+        curves = [
+            {"method": methods.index(method), "axis": axis, **_aggregated(own)}
+            for axis in AXES
+            for method, own in runs_of(members, axis, np.random.default_rng(seed)).items()
+            if len(own.sparsity)
+        ]
+        means.append({"task": task, "controllers": len(members), "curves": curves})
+    return means
+
+
+def _aggregated(runs: Runs) -> dict[str, Any]:
+    """One method's aggregates with their intervals, from the dense controller on."""
+    table = aggregate_table({Method(): runs})  # the table names its methods; here there is one
+    names = [f"{name}{end}" for name in SHOWN for end in ("", "_low", "_high")]
+    columns = {"x": [0.0, *table["sparsity"]]} | {name: [1.0, *table[name]] for name in names}
+    return {name: _numbers(values) for name, values in columns.items()}
 
 
 def _cells(

@@ -16,7 +16,7 @@ import yaml
 
 import experiments.page
 from experiments.cell import Cell
-from experiments.curves import average, normalised_draws, panels
+from experiments.curves import panels
 from experiments.page import assemble
 from experiments.page.data import page_data
 from experiments.report import write_report
@@ -117,26 +117,25 @@ def test_the_page_refers_to_nothing_outside_itself(folder: Path) -> None:
     assert not re.findall(r"\{\{\w+\}\}", page)
 
 
-def test_a_mean_curve_is_read_off_between_each_controllers_own_sparsities(tmp_path: Path) -> None:
-    """One falls from 1 at 0.5 to 0 at 1, the other from 1 at 0 to 0 at 0.5; what is below random counts as random."""
+def test_curves_over_controllers_are_the_aggregates(tmp_path: Path) -> None:
+    """Four controllers, one of them bad: the inter-quartile mean leaves it out, the mean does not."""
     with Store.writing(tmp_path) as store:
-        method = METHODS[2]
-        record_curves(store, {"one": {method: {0.5: 100.0, 0.8: -40.0}}, "two": {method: {0.4: 0.0, 0.6: -500.0}}})
-        found = panels(store)
-    drawn = [normalised_draws(panel, panel.curves[0], np.random.default_rng(0), 50) for panel in found]
-    members = [(panel.curves[0], *draws) for panel, draws in zip(found, drawn, strict=True) if draws is not None]
-    averaged = average(members, "total", points=4)
-    assert averaged is not None
-    np.testing.assert_allclose(averaged[0], [0.0, 0.2, 0.4, 0.6])
-    np.testing.assert_allclose(averaged[1], [1.0, 0.75, 0.5, (2 / 3) / 2])
-    # Episodes are paired and differ by the same amount everywhere: nothing is uncertain.
-    np.testing.assert_allclose(averaged[2], averaged[3])
-    assert average([], "total") is None
-    (mean,) = data_of(tmp_path)["means"]
-    assert (mean["task"], mean["controllers"]) == (None, 2)
-    by_axis = {curve["axis"]: curve for curve in mean["curves"]}
-    assert by_axis["total"]["x"][-1] == 0.6
-    assert by_axis["deployed"]["x"][-1] == 0.8
+        good = {METHODS[2]: {0.5: 100.0, 0.75: 80.0}}
+        record_curves(store, {"bad": {METHODS[2]: {0.5: 0.0, 0.75: -40.0}}} | dict.fromkeys(("a", "b", "c"), good))
+    (means,) = data_of(tmp_path)["means"]
+    assert (means["task"], means["controllers"]) == (None, 4)
+    total, deployed = (
+        next(curve for curve in means["curves"] if curve["axis"] == axis) for axis in ("total", "deployed")
+    )
+    assert total["x"] == [0, 0.5, 0.75]
+    assert total["iqm"] == [1, 1, 0.8]
+    assert total["mean"] == [1, 0.75, 0.6]
+    assert all(
+        low <= mean <= high for low, mean, high in zip(*(total[f"mean{e}"] for e in ("_low", "", "_high")), strict=True)
+    )
+    # What asks for 0.5 of everything takes 0.7 of what is deployed: two sevenths of the way to it are left.
+    assert deployed["iqm"][:2] == [1, 1]
+    assert deployed["mean"][1] == pytest.approx(0.75 + 0.25 * 2 / 7)
 
 
 @pytest.mark.parametrize(("sparsities", "named"), [([0.5, 0.9, 0.95], True), ([0.5, 0.9], False)])
@@ -189,5 +188,5 @@ def test_every_part_of_the_page_is_installed() -> None:
     parts = [
         path for path in Path(experiments.page.__file__).parent.iterdir() if path.suffix in (".html", ".css", ".js")
     ]
-    assert len(parts) == 5
+    assert len(parts) == 7
     assert all(any(fnmatch.fnmatch(f"page/{path.name}", pattern) for pattern in patterns) for path in parts)
