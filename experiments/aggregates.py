@@ -5,21 +5,22 @@ A task is an algorithm on an environment ("sac on Pendulum-v1"); its runs are it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from experiments import statistics
-from experiments.curves import Curve, Panel, pooled, run_draws
+from experiments.curves import METHOD, Curve, Panel, pooled, run_draws
 from experiments.statistics import Tasks
 from pruning import Method
 
 Array = NDArray[np.float64]
 
-#: The columns of `aggregate_table`, each with its ends ``_low`` and ``_high``.
+#: The columns of `aggregate_table`.
 AGGREGATES: Mapping[str, Callable[[Tasks], Array]] = {
     "iqm": statistics.iqm,
     "median": statistics.median,
@@ -77,16 +78,26 @@ def runs_of(found: Sequence[Panel], axis: str, generator: np.random.Generator) -
 
 
 def aggregate_table(runs: Mapping[Method, Runs]) -> pd.DataFrame:
-    """A row a method and sparsity: tasks, runs, and each of `AGGREGATES` with its 95% interval."""
+    """A row a method and sparsity: tasks, runs, and each of `AGGREGATES` with the ends of its 95% interval (``_low``,
+    ``_high``)."""
     rows: list[pd.DataFrame] = []
     for method, own in runs.items():
-        columns: dict[str, object] = {"method": method.label, "sparsity": own.sparsity, "tasks": len(own.values)}
+        columns: dict[str, object] = {"method": method, "sparsity": own.sparsity, "tasks": len(own.values)}
         columns["runs"] = sum(len(task) for task in own.values)
         for name, aggregate in AGGREGATES.items():
             low, high = statistics.interval(aggregate(own.draws))
             columns |= {name: aggregate(own.values), f"{name}_low": low, f"{name}_high": high}
         rows.append(pd.DataFrame(columns))
     return pd.concat(rows, ignore_index=True)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """An `aggregate_table` (with its axis) with each number and its interval in one cell."""
+    shown = table[["axis", "method", "sparsity", "tasks", "runs"]].copy()
+    for name in AGGREGATES:
+        columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+        shown[name] = [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
+    return shown
 
 
 def improvements(runs: Mapping[Method, Runs], ours: Method, sparsity: float) -> pd.DataFrame:
@@ -102,6 +113,43 @@ def improvements(runs: Mapping[Method, Runs], ours: Method, sparsity: float) -> 
         probability = statistics.probability_of_improvement(own.values, theirs.values)
         rows.append({"method": method, "probability": probability[0], "low": low[0], "high": high[0]})
     return pd.DataFrame(rows, columns=["method", "probability", "low", "high"])
+
+
+def priced(runs: Mapping[Method, Runs], results: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The `aggregate_table` of runs on the axis ``asked``, and beside each sparsity its ``cost``: what a column of the
+    results is there, as a share of the dense controller's, the geometric mean over the controllers."""
+    done = results[(results["status"] == "done") & results["only"].isna()]
+    dense = done[done["grouping"].isna()].set_index(["controller", "task"])[column]
+    pruned = done[done["grouping"].notna()]
+    before = dense.reindex(pd.MultiIndex.from_frame(pruned[["controller", "task"]])).to_numpy()
+    pruned = pruned.assign(share=np.log((pruned[column] / before).astype(float)))
+    costs = np.exp(pruned.groupby([*METHOD, "sparsity_asked"])["share"].mean())
+    table = aggregate_table(runs)
+    keys = [(*astuple(method), asked) for method, asked in zip(table["method"], table["sparsity"], strict=True)]
+    return table.assign(cost=costs.reindex(keys).to_numpy())
+
+
+def kept_parameters(results: pd.DataFrame, sparsity: float, methods: Collection[Method]) -> pd.DataFrame:
+    """Where these methods' cuts went at one asked sparsity: a row for controllers of the same components, cut and
+    component.
+
+    ``kept`` is the share of all the dense controller's parameters that stays in the component, ``dense`` the share that
+    it has there; means over the ``controllers``. ``cut`` is the method's label without its recovery.
+    """
+    at = (results["status"] == "done") & results["only"].isna() & (results["sparsity_asked"] == sparsity)
+    cuts = {astuple(method)[:3]: replace(method, recovery="none") for method in methods}
+    rows = []
+    for row in results[at].drop_duplicates(["controller", "task", *METHOD[:3]]).to_dict("records"):
+        cut = cuts.get(tuple(row[key] for key in METHOD[:3]))
+        if cut is None:
+            continue
+        components = json.loads(row["components"])
+        whole = sum(own["params_dense"] for own in components.values())
+        for name, own in components.items():
+            shares = {"kept": own["params_pruned"] / whole, "dense": own["params_dense"] / whole}
+            rows.append({"components": ", ".join(components), "cut": cut.label, "component": name, **shares})
+    groups = pd.DataFrame(rows).groupby(["components", "cut", "component"], sort=False)
+    return groups.agg(kept=("kept", "mean"), dense=("dense", "mean"), controllers=("kept", "size")).reset_index()
 
 
 def _beats_random(panel: Panel) -> bool:

@@ -12,8 +12,10 @@ import pandas as pd
 
 from agents.files import replacing
 from experiments import figures, statistics
+from experiments.aggregates import readable as read_aggregates
 from experiments.curves import AXES, Curve, Panel, normalised_draws, panels, score_on
-from experiments.leaderboard import readable, scores_of, standings, standings_figure
+from experiments.figures.sweep import sweep_figures
+from experiments.leaderboard import leading, readable, scores_of, standings, standings_figure
 from experiments.page import Picture, assemble
 from experiments.page.data import Table, page_data
 from experiments.store import Store, StoreError
@@ -39,10 +41,26 @@ _STANDINGS = (
     "share, and evaluation are not counted."
 )
 
-_DOTS = (
-    "The leaderboard drawn, from the best method to the worst. Left: s95 on the deployed axis, a dot a controller, the "
-    "mean with its 95% interval. Right: seconds of a cell."
+_AGGREGATES = (
+    "Normalised returns over all tasks at each sparsity that every run reaches, values below 0 counting as 0, with 95% "
+    "stratified bootstrap intervals over runs and episodes (Agarwal et al., NeurIPS 2021), the tasks taken as given. A "
+    "task is an algorithm on an environment, a run one training pruned with one seed. iqm: inter-quartile mean, of all "
+    "runs but the best and the worst quarter. median, mean: of the tasks' means. gap: optimality gap, how far runs stay"
+    " below the dense controller on average."
 )
+
+#: What the page shows of the figures, the ones that its own curves do not show, and what they are.
+_PICTURES = {
+    "leaderboard": "The leaderboard. Left: s95 on the deployed axis, a dot a controller, and the mean with its 95% "
+    "interval. Right: seconds of plan, surgery and recovery, the median over the cells.",
+    "profile": "Performance profile: the share of runs whose normalised return is above what the horizontal axis says, "
+    "with 95% intervals. The dotted line is at 0.95.",
+    "improvement": "How likely a run of one method beats a run of each other method on the same task, with 95% "
+    "intervals. The dashed line marks even chances.",
+    "pareto": "What a controller costs and what it returns: the inter-quartile mean with its 95% interval at each "
+    "sparsity, and behind it in grey the best for every cost.",
+    "cuts": "Where the cuts went: the share of the dense controller's parameters that each component keeps.",
+}
 
 
 def write_report(folder: Path) -> tuple[list[Path], str]:
@@ -63,22 +81,24 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
     failed = results[results["status"] == "failed"]
     summary = summarise(found)
     written: list[Path] = []
-    tables = [Table("summary", "Summary", summary, _LEGEND, chosen=True)]
-    pictures = []
-    for axis in AXES:
-        drawn = {f"return_{axis}": figures.return_figure(found, axis, _generator())}
-        if len(found) > 1 and (overall := figures.overall_figure(found, axis, _generator())) is not None:
-            drawn[f"overall_{axis}"] = overall
-        for name, figure in drawn.items():
-            written += figures.save(figure, folder / name)
+    tables = []
     whole = [panel for panel in found if panel.only is None]
     scores = scores_of(whole, SEED)
-    if len(whole) > 1 and len(scores) > 1:
-        table = standings(scores, results)
-        pdf, png = figures.save(standings_figure(scores, table), folder / "leaderboard")
-        written += [pdf, png, *write_table(table, folder / "leaderboard", shown=readable(table), remark=_STANDINGS)]
-        tables.insert(0, Table("leaderboard", "Leaderboard", table, _STANDINGS))
-        pictures.append(Picture(png.read_bytes(), _DOTS))
+    ranked = standings(scores, results) if len(whole) > 1 and len(scores) > 1 else None
+    few = leading(ranked, figures.methods_of(found))
+    drawn, aggregates = sweep_figures(found, results, few, SEED)
+    if ranked is not None:
+        drawn = {"leaderboard": standings_figure(scores, ranked), **drawn}
+        written += write_table(ranked, folder / "leaderboard", shown=readable(ranked), remark=_STANDINGS)
+        tables.append(Table("leaderboard", "Leaderboard", ranked, _STANDINGS))
+    for name, figure in drawn.items():
+        written += figures.save(figure, folder / name)
+    if len(aggregates):
+        read = read_aggregates(aggregates)
+        written += write_table(aggregates, folder / "aggregate", shown=read, remark=_AGGREGATES)
+        tables.append(Table("aggregate", "All controllers together", aggregates, _AGGREGATES))
+    tables.append(Table("summary", "Summary", summary, _LEGEND, chosen=True))
+    pictures = [Picture((folder / f"{name}.png").read_bytes(), _PICTURES[name]) for name in drawn if name in _PICTURES]
     missing = _missing(planned, len(results), len(failed))
     with replacing(folder / "summary.csv") as temporary:
         summary.to_csv(temporary, index=False)
@@ -96,7 +116,8 @@ def summarise(found: Sequence[Panel]) -> pd.DataFrame:
     """A row a controller and method, then one a method with the means over its controllers ("mean of 15").
 
     Columns: controller, task, method, s95_AXIS with its 95% interval (``_low``, ``_high``) and whether the curve never
-    fell (``_open``), area_AXIS, for both axes, and integrity_half (in the means, values below 0 count as 0).
+    fell (``_open``; in the means, whether one of them did not), area_AXIS, for both axes, and integrity_half (in the
+    means, values below 0 count as 0).
     """
     generator = _generator()
     table = pd.DataFrame([_row(panel, curve, generator) for panel in found for curve in panel.curves])
@@ -107,6 +128,8 @@ def summarise(found: Sequence[Panel]) -> pd.DataFrame:
     floored = table.assign(integrity_half=table["integrity_half"].clip(lower=0.0))
     groups = floored.groupby("method", sort=False)
     means = groups[plain].mean().reset_index()
+    for axis in AXES:  # the mean over lower bounds is one too
+        means[f"s95_{axis}_open"] = groups[f"s95_{axis}_open"].any().to_numpy()
     means.insert(0, "controller", [f"mean of {count}" for count in groups.size()])
     return pd.concat([table, means], ignore_index=True)
 

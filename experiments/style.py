@@ -89,7 +89,7 @@ _FIRST = (
 _DASHES: dict[str, tuple[Any, str]] = {
     "none": ((0, (4, 2)), "dash"),
     "reconstruct": ("-", "solid"),
-    "distill": ((0, (7, 1, 1, 1)), "dashdot"),
+    "distill": ((0, (5, 1.5, 1, 1.5)), "dashdot"),
     "scratch": ((0, (1, 1)), "dot"),
     "finetune": ((0, (9, 3)), "longdash"),
 }

@@ -30,7 +30,7 @@ function plain(text) {
 
 /** Traces of one curve: the band, the line, the points that can be pointed at. */
 function curveTraces(curve, method, style) {
-  const { colour, opacity, band, axisTitle, heightTitle } = style;
+  const { colour, opacity, band, axisTitle, heightTitle, form } = style;
   const common = { opacity, showlegend: false, hoverinfo: "skip", type: "scatter" };
   const traces = [];
   if (band) {
@@ -49,7 +49,7 @@ function curveTraces(curve, method, style) {
     meta: { method: curve.method },
     customdata: points.cells,
     hoverinfo: "all",
-    hovertemplate: `<b>${plain(method.label)}</b><br>${axisTitle} %{x:.3f}<br>${heightTitle} %{y:.5~g}<extra></extra>`,
+    hovertemplate: `<b>${plain(method.label)}</b><br>${axisTitle} %{x:.3f}<br>${heightTitle} %{y:${form}}<extra></extra>`,
     cliponaxis: false,
   });
   return traces;
@@ -67,7 +67,8 @@ function reference(level, name, dash, colours) {
 function drawing(view, methods, marked) {
   const colours = palette();
   const few = view.curves.length <= BANDS_UP_TO;
-  const titles = { axisTitle: `${view.axis} sparsity`, heightTitle: view.height === "return" ? "return" : "normalised return" };
+  const [heightTitle, form] = view.height === "return" ? ["return", ",.1f"] : ["normalised return", ".3f"];
+  const titles = { axisTitle: `${view.axis} sparsity`, heightTitle, form };
   // What is marked is drawn last, over the others.
   const order = [...view.curves].sort((a, b) => marked.has(a.method) - marked.has(b.method));
   const traces = order.flatMap((curve) => {

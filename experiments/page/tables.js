@@ -62,6 +62,7 @@ function whole(value) {
 /** Two digits that count, as times are shown. */
 function brief(value) {
   if (value === null || value === undefined) return "–";
+  if (value < 0.001) return "< 0.001";
   return value >= 10 ? whole(Math.round(value)) : String(Number(value.toPrecision(2)));
 }
 

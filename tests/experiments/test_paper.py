@@ -24,12 +24,12 @@ from agents.tdmpc.planner import Planning
 from experiments.cli import run
 from experiments.config import ConfigError, SweepConfig, load_config
 from experiments.curves import normalised_draws, panels, pooled
+from experiments.figures.layers import lay_out, pools_of
 from experiments.paper import rates
 from experiments.paper.budget import planner_macs
 from experiments.paper.catalogue import CATALOGUE, chosen, config_of, reproduce
 from experiments.paper.components import sensitivities
 from experiments.paper.cuts import cuts_figure, write_cuts
-from experiments.paper.drawing import lay_out, pools_of
 from experiments.paper.groups import Seen, groups_table, overview
 from experiments.paper.rates import of_widths, widths_of
 from experiments.store import FILE, Store
