@@ -49,10 +49,10 @@ _AGGREGATES = (
     " below the dense controller on average."
 )
 
-#: What the page shows of the figures, the ones that its own curves do not show, and what they are.
+#: What the page shows of the figures, those that its own curves do not show, and what they say.
 _PICTURES = {
-    "leaderboard": "The leaderboard. Left: s95 on the deployed axis, a dot a controller, and the mean with its 95% "
-    "interval. Right: seconds of plan, surgery and recovery, the median over the cells.",
+    "leaderboard": "The leaderboard drawn. Left: s95 on the deployed axis, a dot a controller, and the mean with its "
+    "95% interval. Right: seconds of plan, surgery and recovery, the median over the cells.",
     "profile": "Performance profile: the share of runs whose normalised return is above what the horizontal axis says, "
     "with 95% intervals. The dotted line is at 0.95.",
     "improvement": "How likely a run of one method beats a run of each other method on the same task, with 95% "
@@ -98,7 +98,11 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
         written += write_table(aggregates, folder / "aggregate", shown=read, remark=_AGGREGATES)
         tables.append(Table("aggregate", "All controllers together", aggregates, _AGGREGATES))
     tables.append(Table("summary", "Summary", summary, _LEGEND, chosen=True))
-    pictures = [Picture((folder / f"{name}.png").read_bytes(), _PICTURES[name]) for name in drawn if name in _PICTURES]
+    pictures = [
+        Picture(name, (folder / f"{name}.png").read_bytes(), caption)
+        for name, caption in _PICTURES.items()
+        if name in drawn
+    ]
     missing = _missing(planned, len(results), len(failed))
     with replacing(folder / "summary.csv") as temporary:
         summary.to_csv(temporary, index=False)

@@ -29,21 +29,23 @@ function cellDetails(cell) {
     listed(facts),
     widthsTable(controller.components, DATA.widths[get("widths")]),
     element("h4", {}, `Returns of ${returns.length} episodes, from seed ${get("episode_seed")} on`),
-    element("p", { class: "numbers" }, returns.map((value) => fixed(value, Math.abs(value) < 1000 ? 1 : 0)).join(", ")),
+    element("p", { class: "numbers" }, returns.map((value) => fixed(value, 1)).join(", ")),
     element("h4", {}, "Seconds"),
     listed(STAGES.map((stage) => [stage, brief(get(`${stage}_seconds`))])),
   ];
 }
 
 function widthsTable(components, pruned) {
-  const head = ["component", "widths before → after"].map((text) => element("th", { scope: "col", class: "left" }, text));
+  const heading = (text) => element("th", { scope: "col", class: "left" }, text);
+  const head = element("tr", {}, ...["component", "widths before → after"].map(heading));
   const side = (text) => element("span", { class: "side" }, text);
   const lines = components.map(({ name, deployed, widths }, place) => {
     const note = deployed ? [] : [" ", element("small", {}, "not deployed")];
-    const cell = element("td", { class: "left" }, side(widths.join("-")), " ", side(`→ ${pruned[place][0].join("-")}`));
+    const [before, after] = [widths, pruned[place][0]].map((each) => each.join("-"));
+    const cell = element("td", { class: "left" }, side(before), " ", side(`→ ${after}`));
     return element("tr", {}, element("th", { scope: "row", class: "left" }, name, ...note), cell);
   });
-  return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...lines));
+  return element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines));
 }
 
 /** A point of a curve over several controllers. */
@@ -67,9 +69,8 @@ function cellColumns() {
   const shown = (name, label, show) => ({ name, label, values: CELLS[name], text: (cell) => show(CELLS[name][cell]) });
   const part = (name) => silent(name, of((cell) => METHODS[CELLS.method[cell]]?.[name]));
   const several = new Set(CELLS.seed.filter((seed) => seed !== null)).size > 1;
-  const spent = of((cell) =>
-    CELLS.error[cell] ? null : STAGES.slice(0, 3).reduce((sum, stage) => sum + (CELLS[`${stage}_seconds`][cell] ?? 0), 0),
-  );
+  const times = STAGES.slice(0, 3).map((stage) => CELLS[`${stage}_seconds`]);
+  const spent = of((cell) => (CELLS.error[cell] ? null : times.reduce((sum, stage) => sum + (stage[cell] ?? 0), 0)));
   const identity = [
     { name: "controller", values: of((cell) => CONTROLLERS[CELLS.controller[cell]].name), left: true },
     silent("task", of((cell) => CONTROLLERS[CELLS.controller[cell]].task)),
@@ -114,21 +115,27 @@ function tableSections() {
     const rows = [...columns[0].values.keys()];
     if (follows) following.push((view, methods) => table.show(rowsOf(columns, rows, view, methods)));
     else table.show(rows);
-    sections.push(section(name, title, ...(follows ? [remark("Of what is chosen above.")] : []), table.root, remark(note)));
+    const first = follows ? [remark("Of what is chosen above.")] : [];
+    sections.push(section(name, title, ...first, table.root, remark(note)));
   }
   const { identity, outcome } = cellColumns();
   const cells = makeTable("Cells", [...identity, ...outcome]);
-  const wanted = (methods) => (cell) => !CELLS.error[cell] && (CELLS.method[cell] === null || methods.has(CELLS.method[cell]));
-  following.push((view, methods) => cells.show(cellsOf(view.panels).filter(wanted(methods))));
+  following.push((view, methods) => {
+    const wanted = (cell) => CELLS.method[cell] === null || methods.has(CELLS.method[cell]);
+    cells.show(cellsOf(view.panels).filter((cell) => !CELLS.error[cell] && wanted(cell)));
+  });
   const seconds = "Of what is chosen above. Seconds are those of plan, surgery and recovery.";
   sections.push(section("cells", "Cells", remark(seconds), cells.root));
   const failed = ALL_CELLS.filter((cell) => CELLS.error[cell]);
   if (failed.length) {
-    const table = makeTable("Cells that failed", [...identity, { name: "error", values: CELLS.error, left: true, long: true }]);
+    const error = { name: "error", values: CELLS.error, left: true, long: true };
+    const table = makeTable("Cells that failed", [...identity, error]);
     table.show(failed);
-    sections.push(section("failed", "Cells that failed", remark("The next run of the sweep tries them again."), table.root));
+    const note = remark("The next run of the sweep tries them again.");
+    sections.push(section("failed", "Cells that failed", note, table.root));
   }
-  if (DATA.planned > ALL_CELLS.length) sections.push(section("missing", "Cells not computed yet", missingCells()));
+  const lacking = DATA.planned - ALL_CELLS.length;
+  if (lacking > 0) sections.push(section("missing", "Cells not computed yet", missingCells(lacking)));
   return { sections, following };
 }
 
@@ -137,18 +144,21 @@ function rowsOf(columns, rows, view, methods) {
   const values = (name) => columns.find((column) => column.name === name).values;
   const [controllers, tasks, labels] = ["controller", "task", "method"].map(values);
   const wanted = new Set([...methods].map((method) => METHODS[method].label));
-  const owners = new Set(view.panels.map(({ controller }) => `${CONTROLLERS[controller].name} ${CONTROLLERS[controller].task}`));
-  const fits = (row) => (tasks[row] === null ? view.mean?.task === null : owners.has(`${controllers[row]} ${tasks[row]}`));
-  return rows.filter((row) => wanted.has(labels[row]) && fits(row));
+  const owner = (name, task) => `${name} ${task}`;
+  const found = view.panels.map((panel) => CONTROLLERS[panel.controller]);
+  const owners = new Set(found.map(({ name, task }) => owner(name, task)));
+  const inside = (row) =>
+    tasks[row] === null ? view.mean?.task === null : owners.has(owner(controllers[row], tasks[row]));
+  return rows.filter((row) => wanted.has(labels[row]) && inside(row));
 }
 
-function missingCells() {
+function missingCells(count) {
   if (!DATA.missing) {
-    const count = whole(DATA.planned - ALL_CELLS.length);
-    return element("p", {}, `${count}. The store knows how many, and no config beside it says which.`);
+    return element("p", {}, `${whole(count)}. The store knows how many, and no config beside it says which.`);
   }
   const names = ["controller", "task", "method", "only", "sparsity asked", "seed"];
-  const columns = names.map((name, place) => ({ name, values: DATA.missing.map((cell) => cell[place]), left: place < 4 }));
+  const column = (place) => DATA.missing.map((cell) => cell[place]);
+  const columns = names.map((name, place) => ({ name, values: column(place), left: place < 4 }));
   const table = makeTable("Cells not computed yet", columns);
   table.show([...DATA.missing.keys()]);
   return table.root;

@@ -35,31 +35,36 @@ function curveTraces(curve, method, style) {
   const traces = [];
   if (band) {
     const edge = { ...common, x: curve.x, mode: "lines", line: { width: 0, color: colour } };
-    traces.push({ ...edge, y: curve.low }, { ...edge, y: curve.high, fill: "tonexty", fillcolor: `${colour}22` });
+    const filled = { fill: "tonexty", fillcolor: `${colour}22` };
+    traces.push({ ...edge, y: curve.low }, { ...edge, y: curve.high, ...filled });
   }
-  traces.push({ ...common, x: curve.x, y: curve.y, mode: "lines", line: { color: colour, width: 1.8, dash: method.dash } });
+  const line = { color: colour, width: 1.8, dash: method.dash };
+  traces.push({ ...common, x: curve.x, y: curve.y, mode: "lines", line });
   const { points } = curve;
+  const [across, along] = [`${axisTitle} %{x:.3f}`, `${heightTitle} %{y:${form}}`];
   traces.push({
     ...common,
     x: points.x,
     y: points.y,
     mode: "markers",
     name: method.label,
-    marker: { symbol: method.symbol, color: colour, size: 7, line: { color: colour, width: 1.4 }},
+    marker: { symbol: method.symbol, color: colour, size: 7, line: { color: colour, width: 1.4 } },
     meta: { method: curve.method },
     customdata: points.cells,
     hoverinfo: "all",
-    hovertemplate: `<b>${plain(method.label)}</b><br>${axisTitle} %{x:.3f}<br>${heightTitle} %{y:${form}}<extra></extra>`,
+    hovertemplate: `<b>${plain(method.label)}</b><br>${across}<br>${along}<extra></extra>`,
     cliponaxis: false,
   });
   return traces;
 }
 
-/** A line across with its name at the left end. */
+/** A line across, with its name at the left end. */
 function reference(level, name, dash, colours) {
+  const across = { type: "line", xref: "paper", x0: 0, x1: 1, y0: level, y1: level, layer: "below" };
+  const place = { xref: "paper", x: 0.005, y: level, xanchor: "left", yanchor: "bottom", showarrow: false };
   return {
-    line: { type: "line", xref: "paper", x0: 0, x1: 1, y0: level, y1: level, layer: "below", line: { color: colours.faint, width: 1, dash } },
-    note: { text: name, xref: "paper", x: 0.005, y: level, xanchor: "left", yanchor: "bottom", showarrow: false, font: { color: colours.faint, size: 12 } },
+    line: { ...across, line: { color: colours.faint, width: 1, dash } },
+    note: { ...place, text: name, font: { color: colours.faint, size: 12 } },
   };
 }
 
@@ -67,8 +72,8 @@ function reference(level, name, dash, colours) {
 function drawing(view, methods, marked) {
   const colours = palette();
   const few = view.curves.length <= BANDS_UP_TO;
-  const [heightTitle, form] = view.height === "return" ? ["return", ",.1f"] : ["normalised return", ".3f"];
-  const titles = { axisTitle: `${view.axis} sparsity`, heightTitle, form };
+  const form = view.height === "return" ? ",.1f" : ".3f";
+  const titles = { axisTitle: `${view.axis} sparsity`, heightTitle: HEIGHTS[view.height], form };
   // What is marked is drawn last, over the others.
   const order = [...view.curves].sort((a, b) => marked.has(a.method) - marked.has(b.method));
   const traces = order.flatMap((curve) => {
@@ -84,14 +89,15 @@ function drawing(view, methods, marked) {
   const lines = [];
   if (view.dense !== null) lines.push(reference(view.dense, "dense", "solid", colours));
   if (view.random !== null) lines.push(reference(view.random, "random actions", "dot", colours));
-  const heights = view.curves.flatMap((curve) => [...curve.y, ...curve.points.y]).concat(view.dense ?? [], view.random ?? []);
-  const numbers = heights.filter((value) => value !== null);
+  const heights = view.curves.flatMap((curve) => [...curve.y, ...curve.points.y]);
+  const numbers = [...heights, view.dense, view.random].filter((value) => value !== null);
   let [bottom, top] = [Math.min(...numbers), Math.max(...numbers)];
   if (view.dense !== null && view.random !== null) {
     bottom = Math.max(bottom, Math.min(view.dense, view.random) - BELOW_RANDOM * Math.abs(view.dense - view.random));
   }
   const pad = 0.04 * (top - bottom || 1);
-  const axis = { gridcolor: colours.line, zeroline: false, linecolor: colours.faint, ticks: "outside", tickcolor: colours.faint, automargin: true };
+  const tone = { gridcolor: colours.line, linecolor: colours.faint, tickcolor: colours.faint };
+  const axis = { ...tone, zeroline: false, ticks: "outside", automargin: true };
   const font = { family: getComputedStyle(document.body).fontFamily, color: colours.ink };
   const layout = {
     paper_bgcolor: colours.paper,
@@ -130,7 +136,8 @@ function swatch(method, marker, dark) {
     return made;
   };
   const stroke = onPaper(method.colour, dark);
-  const line = part("line", { x1: 0, y1: 7, x2: 38, y2: 7, stroke, "stroke-width": 1.8, "stroke-dasharray": dashes[method.dash] ?? "none" });
+  const dash = { "stroke-width": 1.8, "stroke-dasharray": dashes[method.dash] ?? "none" };
+  const line = part("line", { x1: 0, y1: 7, x2: 38, y2: 7, stroke, ...dash });
   if (marker) marker.setAttribute("transform", "translate(19,7)");
   return part("svg", { width: 38, height: 14, "aria-hidden": "true" }, line, ...(marker ? [marker] : []));
 }

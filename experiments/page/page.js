@@ -1,8 +1,24 @@
 // The page itself: choices in, chart and tables out.
 
 const PAPER_WIDTH = 680;
-const POINTING = "Point at a marker, or give the chart the focus and use the arrow keys: left and right along a curve, up and down between curves.";
-const BUTTONS = [["toImage", "zoom2d", "pan2d", "resetScale2d"]];
+const CONFIG = {
+  displaylogo: false,
+  responsive: true,
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+};
+const POINTING =
+  "Point at a marker, or give the chart the focus and use the arrow keys: left and right along a curve, " +
+  "up and down between curves.";
+const AGGREGATED =
+  "Over runs, each training pruned with each seed: the inter-quartile mean leaves out the best and the worst quarter " +
+  "of them, the mean counts every algorithm on every task alike. Read off straight lines between each run's " +
+  "sparsities; values below 0 count as 0.";
+const SINGLE =
+  "A marker is a cell: the mean return of its episodes. Lines run through the means over pruning seeds, from the " +
+  "dense controller on.";
+const BANDS =
+  "Bands are 95% bootstrap intervals over runs and episodes: of the curves marked below, or of all where there are " +
+  `no more than ${BANDS_UP_TO}. Far below random actions the axis is cut.`;
 
 const { sections: SECTIONS, following: FOLLOWING } = tableSections();
 let view = null;
@@ -18,10 +34,10 @@ function draw(width) {
   const { traces, layout } = drawing(view, METHODS, chosen.marked);
   at("view").textContent = view.title;
   at("shown").textContent = shownText();
-  at("reading").textContent = readingText();
+  at("reading").textContent = `${view.mean ? AGGREGATED : SINGLE} ${BANDS}`;
   at("cell").replaceChildren(remark(POINTING));
   focused.curve = -1;
-  Plotly.react(at("chart"), traces, { ...layout, width }, { displaylogo: false, responsive: true, modeBarButtons: BUTTONS });
+  Plotly.react(at("chart"), traces, { ...layout, width }, CONFIG);
   at("values").replaceChildren(...valuesTable());
   const methods = methodsChosen();
   for (const show of FOLLOWING) show(view, methods);
@@ -31,15 +47,8 @@ function shownText() {
   const lines = [`${view.curves.length} of ${METHODS.length} curves shown.`];
   const names = view.lacking.map((method) => METHODS[method].label).join(", ");
   if (names) lines.push(`No curve over all controllers, for one lacks it or ends before the first sparsity: ${names}.`);
-  if (view.height !== chosen.height) lines.push(`Drawn here: ${view.height === "return" ? "returns as they are" : "normalised returns"}.`);
+  if (view.height !== chosen.height) lines.push(`The ${HEIGHTS[view.height]} is all that there is here.`);
   return lines.join(" ");
-}
-
-function readingText() {
-  const what = view.mean
-    ? "Over runs, each training pruned with each seed: the inter-quartile mean leaves out the best and the worst quarter of them, the mean counts every algorithm on every task alike. Read off straight lines between each run's sparsities; values below 0 count as 0."
-    : "A marker is a cell: the mean return of its episodes. Lines run through the means over pruning seeds, from the dense controller on.";
-  return `${what} Bands are 95% bootstrap intervals over runs and episodes: of the curves marked below, or of all where there are no more than ${BANDS_UP_TO}. Far below random actions the axis is cut.`;
 }
 
 /** The curves as numbers: the legend, and the chart for those who do not see it. */
@@ -49,10 +58,12 @@ function valuesTable() {
   const names = view.curves.map((curve) => METHODS[curve.method].label);
   const button = (row) => {
     const { method } = view.curves[row];
-    const attributes = { type: "button", class: "method", "data-method": method, "aria-pressed": String(chosen.marked.has(method)) };
-    return element("button", { ...attributes, onclick: () => mark(method) }, swatch(METHODS[method], drawn.get(method), dark), names[row]);
+    const pressed = { "aria-pressed": String(chosen.marked.has(method)), onclick: () => mark(method) };
+    const picture = swatch(METHODS[method], drawn.get(method), dark);
+    const named = { type: "button", class: "method", "data-method": method };
+    return element("button", { ...named, ...pressed }, picture, names[row]);
   };
-  const kind = view.height === "return" ? "return" : "normalised return";
+  const kind = HEIGHTS[view.height];
   const columns = SPARSITIES.map((sparsity) => {
     const values = view.curves.map((curve) => readOff(curve, sparsity));
     return { name: String(sparsity), values, text: (row) => fixed(values[row], view.height === "return" ? 1 : 3) };
@@ -60,8 +71,8 @@ function valuesTable() {
   const first = { name: "method", values: names, node: button, left: true };
   const table = makeTable(`${kind} by method and ${view.axis} sparsity, ${view.title}`, [first, ...columns]);
   table.show([...names.keys()]);
-  const note = `The ${kind} at each ${view.axis} sparsity, read off the curves; – where one ends before. Press a method to mark its curve.`;
-  return [remark(note), table.root];
+  const note = `The ${kind} at each ${view.axis} sparsity, read off the curves; – where one ends before.`;
+  return [remark(`${note} Press a method to mark its curve.`), table.root];
 }
 
 function mark(method) {
@@ -92,7 +103,7 @@ function walk(event) {
   Plotly.Fx.hover(chart, [{ curveNumber: curves[focused.curve], pointNumber: focused.point }]);
   point(trace, focused.point);
   const [x, y] = [trace.x, trace.y].map((values) => fixed(values[focused.point], 3));
-  at("spoken").textContent = `${trace.name}: ${view.axis} sparsity ${x}, ${view.height === "return" ? "return" : "normalised return"} ${y}`;
+  at("spoken").textContent = `${trace.name}: ${view.axis} sparsity ${x}, ${HEIGHTS[view.height]} ${y}`;
 }
 
 // Choices.
@@ -100,7 +111,8 @@ function walk(event) {
 function fillOffers() {
   const found = offers(chosen.task);
   if (!found.some(({ id }) => id === chosen.offer)) chosen.offer = found[0].id;
-  at("offer").replaceChildren(...found.map(({ id, title }) => element("option", { value: id, selected: id === chosen.offer }, title)));
+  const option = ({ id, title }) => element("option", { value: id, selected: id === chosen.offer }, title);
+  at("offer").replaceChildren(...found.map(option));
 }
 
 function radios(name, options) {
@@ -109,7 +121,8 @@ function radios(name, options) {
       chosen[name] = value;
       draw();
     };
-    return element("label", {}, element("input", { type: "radio", name, value, checked: value === chosen[name], onchange: change }), label);
+    const attributes = { type: "radio", name, value, checked: value === chosen[name], onchange: change };
+    return element("label", {}, element("input", attributes), label);
   });
 }
 
@@ -137,7 +150,8 @@ function checkboxes(part) {
   };
   const title = `${part[0].toUpperCase()}${part.slice(1)}`;
   const labels = boxes.map((box, place) => element("label", {}, box, values[place]));
-  const button = element("button", { type: "button", onclick: flip, "aria-label": `${title}: all or none` }, "all / none");
+  const named = { "aria-label": `${title}: all or none` };
+  const button = element("button", { type: "button", onclick: flip, ...named }, "all / none");
   return [element("fieldset", { class: "chips" }, element("legend", {}, title), element("div", {}, ...labels), button)];
 }
 
@@ -168,8 +182,13 @@ function buildFrame() {
   const failed = CELLS.error.filter(Boolean).length;
   const tasks = new Set(CONTROLLERS.map((controller) => controller.task)).size;
   const count = (number, name) => `${whole(number)} ${name}${number === 1 ? "" : "s"}`;
-  const computed = `${whole(ALL_CELLS.length - failed)} of ${count(DATA.planned, "cell")} computed${failed ? `, ${failed} failed` : ""}`;
-  at("facts").textContent = [`${count(CONTROLLERS.length, "controller")} on ${count(tasks, "task")}`, count(METHODS.length, "method"), computed].join(" · ");
+  const facts = [
+    `${count(CONTROLLERS.length, "controller")} on ${count(tasks, "task")}`,
+    count(METHODS.length, "method"),
+    `${whole(ALL_CELLS.length - failed)} of ${count(DATA.planned, "cell")} computed`,
+  ];
+  if (failed) facts.push(`${whole(failed)} failed`);
+  at("facts").textContent = facts.join(" · ");
   at("tables").append(...SECTIONS);
   const { command, versions, config } = DATA.made;
   if (command) at("provenance").append(element("h3", {}, "Command"), element("pre", { tabindex: "0" }, command));
@@ -177,8 +196,9 @@ function buildFrame() {
   if (config) at("provenance").append(element("h3", {}, "Config"), element("pre", { tabindex: "0" }, config));
   if (!document.querySelector("#figures figure")) at("figures").remove();
   if (!at("provenance").children.length) at("made").remove();
-  const links = [...document.querySelectorAll("main section")].map((entry) => element("a", { href: `#${entry.id}` }, entry.querySelector("h2").textContent));
-  at("contents").append(...links.map((link) => element("li", {}, link)));
+  for (const { id, firstElementChild: heading } of document.querySelectorAll("main section")) {
+    at("contents").append(element("li", {}, element("a", { href: `#${id}` }, heading.textContent)));
+  }
 }
 
 function isDark() {
@@ -221,7 +241,9 @@ async function start() {
   followTheme();
   draw();
   const chart = at("chart");
-  for (const event of ["plotly_hover", "plotly_click"]) chart.on(event, ({ points: [{ data, pointNumber }] }) => point(data, pointNumber));
+  for (const event of ["plotly_hover", "plotly_click"]) {
+    chart.on(event, ({ points: [{ data, pointNumber }] }) => point(data, pointNumber));
+  }
   chart.addEventListener("keydown", walk);
   document.documentElement.dataset.ready = "";
 }

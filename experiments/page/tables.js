@@ -67,8 +67,8 @@ function brief(value) {
 }
 
 /** A normalised return or an R², whose depths below −10 say no more than that. */
-function score(value) {
-  return value !== null && value < -10 ? "< −10" : fixed(value, 3);
+function score(value, digits = 3) {
+  return value !== null && value < -10 ? "< −10" : fixed(value, digits);
 }
 
 /**
@@ -152,7 +152,7 @@ function readable(columns) {
     if (extra(name)) return { ...column, csvOnly: true };
     if (values.some((value) => typeof value === "string")) return { ...column, label, left: true };
     const integral = values.every((value) => value === null || Number.isInteger(value));
-    const plain = name.includes("seconds") ? brief : integral ? whole : (value) => value !== null && value < -10 ? "< −10" : fixed(value, 2);
+    const plain = name.includes("seconds") ? brief : integral ? whole : (value) => score(value, 2);
     const [low, high, open] = ["low", "high", "open"].map((end) => named.get(`${name}_${end}`)?.values);
     const text = (row) => {
       const shown = `${open?.[row] ? "≥ " : ""}${plain(values[row])}`;

@@ -5,6 +5,7 @@ const { methods: METHODS, controllers: CONTROLLERS, panels: PANELS, cells: CELLS
 const ALL_CELLS = CELLS.method.map((_, cell) => cell);
 const PARTS = ["grouping", "importance", "allocation", "recovery"];
 const SPARSITIES = [...new Set(CELLS.sparsity_asked)].filter((value) => value > 0).sort((a, b) => a - b);
+const HEIGHTS = { normalised: "normalised return", return: "return" };
 const AGGREGATES = { iqm: "inter-quartile mean", mean: "mean" };
 
 const chosen = {
@@ -112,10 +113,10 @@ function cellsOf(panels) {
   const scope = (controller, only) => `${controller} ${only}`;
   const scopes = new Set(panels.map((panel) => scope(panel.controller, panel.only)));
   const owners = new Set(panels.map((panel) => panel.controller));
-  const dense = (cell) => CELLS.method[cell] === null && owners.has(CELLS.controller[cell]);
-  return ALL_CELLS.filter(
-    (cell) => dense(cell) || (CELLS.method[cell] !== null && scopes.has(scope(CELLS.controller[cell], CELLS.only[cell]))),
-  );
+  return ALL_CELLS.filter((cell) => {
+    const controller = CELLS.controller[cell];
+    return CELLS.method[cell] === null ? owners.has(controller) : scopes.has(scope(controller, CELLS.only[cell]));
+  });
 }
 
 function methodOf(cell) {

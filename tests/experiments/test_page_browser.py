@@ -66,7 +66,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tables = [Table("summary", "Summary", summarise(found), "A remark.", chosen=True)]
         data = page_data("sweep", results, returns_of, store.planned(), found, tables, folder, 0)
     path = folder / "report.html"
-    path.write_text(assemble("sweep", data, [Picture(b"", "A figure.")]), encoding="utf-8")
+    path.write_text(assemble("sweep", data, [Picture("figure", b"", "A figure.")]), encoding="utf-8")
     return path
 
 
@@ -125,7 +125,7 @@ def test_it_loads_without_an_error_and_without_the_network(shown: webdriver.Chro
     requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
     asked = {entry["request"]["url"] for entry in requests if entry["documentURL"] == page.as_uri()}
     assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {page.as_uri()}
-    assert "3 controllers on 2 tasks · 3 methods · 39 of 41 cells computed, 1 failed" in at(shown, "#facts").text
+    assert "3 controllers on 2 tasks · 3 methods · 39 of 41 cells computed · 1 failed" in at(shown, "#facts").text
     assert list(curves(shown)) == [method.label for method in CURVES]
     assert at(shown, "#failed tbody").text.startswith(NASTY)
     assert "<b>no</b>" in at(shown, "#failed tbody").text
