@@ -109,7 +109,7 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
     with replacing(folder / "summary.md") as temporary:
         temporary.write_text(f"{as_markdown(summary)}\n\n{missing}{_LEGEND}\n", encoding="utf-8")
     title = folder.resolve().name
-    data = page_data(title, results, returns, planned, found, tables, folder, SEED)
+    data = page_data(results, returns, planned, found, tables, folder, SEED)
     with replacing(folder / "report.html") as temporary:
         temporary.write_text(assemble(title, data, pictures), encoding="utf-8")
     text = "\n".join(line for line in (as_text(summary), missing.strip()) if line)

@@ -41,7 +41,7 @@ function widthsTable(components, pruned) {
   const side = (text) => element("span", { class: "side" }, text);
   const lines = components.map(({ name, deployed, widths }, place) => {
     const note = deployed ? [] : [" ", element("small", {}, "not deployed")];
-    const [before, after] = [widths, pruned[place][0]].map((each) => each.join("-"));
+    const [before, after] = [widths, pruned[place]].map((each) => each.join("-"));
     const cell = element("td", { class: "left" }, side(before), " ", side(`→ ${after}`));
     return element("tr", {}, element("th", { scope: "row", class: "left" }, name, ...note), cell);
   });
@@ -70,9 +70,11 @@ function cellColumns() {
   const part = (name) => silent(name, of((cell) => METHODS[CELLS.method[cell]]?.[name]));
   const several = new Set(CELLS.seed.filter((seed) => seed !== null)).size > 1;
   const times = STAGES.slice(0, 3).map((stage) => CELLS[`${stage}_seconds`]);
-  const spent = of((cell) => (CELLS.error[cell] ? null : times.reduce((sum, stage) => sum + (stage[cell] ?? 0), 0)));
+  const total = (cell) => times.reduce((sum, stage) => sum + (stage[cell] ?? 0), 0);
+  const spent = of((cell) => (CELLS.error[cell] || CELLS.method[cell] === null ? null : total(cell)));
   const identity = [
     { name: "controller", values: of((cell) => CONTROLLERS[CELLS.controller[cell]].name), left: true },
+    silent("algorithm", of((cell) => CONTROLLERS[CELLS.controller[cell]].algorithm)),
     silent("task", of((cell) => CONTROLLERS[CELLS.controller[cell]].task)),
     { name: "method", values: of(methodOf), left: true },
     ...PARTS.map(part),

@@ -91,6 +91,7 @@ function drawing(view, methods, marked) {
   if (view.random !== null) lines.push(reference(view.random, "random actions", "dot", colours));
   const heights = view.curves.flatMap((curve) => [...curve.y, ...curve.points.y]);
   const numbers = [...heights, view.dense, view.random].filter((value) => value !== null);
+  if (!numbers.length) numbers.push(0, 1);
   let [bottom, top] = [Math.min(...numbers), Math.max(...numbers)];
   if (view.dense !== null && view.random !== null) {
     bottom = Math.max(bottom, Math.min(view.dense, view.random) - BELOW_RANDOM * Math.abs(view.dense - view.random));

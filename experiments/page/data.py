@@ -22,7 +22,6 @@ from pruning import Method
 
 #: Digits of a number on the page; ``results.csv`` has them all.
 DIGITS = 7
-RESAMPLES = 500
 #: What the page draws of the aggregates over controllers.
 SHOWN = ("iqm", "mean")
 
@@ -31,9 +30,6 @@ _NUMBERS = (
     *("macs_deployed", "integrity", "mean_return", "std_return", "normalised_return", "episode_seed"),
 )
 _TIMES = ("plan_seconds", "surgery_seconds", "recovery_seconds", "evaluate_seconds")
-
-#: Normalised returns of a curve and bootstrap draws of them; None without both references.
-Draws = Mapping[tuple[int, Method], tuple[Array, Array] | None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,6 @@ class Table:
 
 
 def page_data(
-    title: str,
     results: pd.DataFrame,
     returns: Mapping[str, Array],
     planned: int,
@@ -64,7 +59,6 @@ def page_data(
     """What the page shows, as JSON can hold it: no NaN, numbers rounded to `DIGITS`, long columns as arrays.
 
     Args:
-        title: name of the sweep.
         results: every cell that was computed or failed, as `Store.results` gives them.
         returns: returns ``(episodes,)`` by key of the cell.
         planned: how many cells the sweep has.
@@ -76,20 +70,14 @@ def page_data(
     rows = results[METHOD].dropna().drop_duplicates()
     methods = [Method(*map(str, names)) for names in rows.itertuples(index=False)]
     owners = list(dict.fromkeys(zip(results["controller"], results["task"], strict=True)))
-    draws = {
-        (place, curve.method): normalised_draws(panel, curve, np.random.default_rng([seed, place]), RESAMPLES)
-        for place, panel in enumerate(found)
-        for curve in panel.curves
-    }
     config, made = _recorded(folder)
     widths: dict[str, int] = {}
     return {
-        "title": title,
         "planned": planned,
         "axes": AXES,
         "methods": [_method(method) for method in methods],
         "controllers": [_controller(*owner, results) for owner in owners],
-        "panels": [_panel(place, panel, owners, methods, draws, seed) for place, panel in enumerate(found)],
+        "panels": [_panel(panel, owners, methods, [seed, place]) for place, panel in enumerate(found)],
         "means": _means(found, methods, seed),
         "cells": _cells(results, returns, owners, methods, widths),
         "widths": [json.loads(text) for text in widths],
@@ -115,39 +103,33 @@ def _controller(name: str, task: str, results: pd.DataFrame) -> dict[str, Any]:
         "task": task,
         "algorithm": str(own["algorithm"].iloc[0]),
         "components": [
-            {
-                "name": part,
-                "deployed": about["deployed"],
-                "params": about["params_dense"],
-                "widths": about["widths_dense"],
-            }
+            {"name": part, "deployed": about["deployed"], "widths": about["widths_dense"]}
             for part, about in components.items()
         ],
     }
 
 
-def _panel(
-    place: int, panel: Panel, owners: Sequence[Any], methods: Sequence[Method], draws: Draws, seed: int
-) -> dict[str, Any]:
+def _panel(panel: Panel, owners: Sequence[Any], methods: Sequence[Method], seeds: Sequence[int]) -> dict[str, Any]:
     return {
         "controller": owners.index((panel.controller, panel.task)),
         "only": panel.only,
         "dense": None if panel.dense is None else _number(panel.dense.mean()),
         "random": None if panel.random is None else _number(panel.random.mean()),
         "curves": [
-            {"method": methods.index(curve.method), **_points(curve, draws[place, curve.method], [seed, place])}
+            {"method": methods.index(curve.method), **_points(panel, curve, np.random.default_rng(seeds))}
             for curve in panel.curves
         ],
     }
 
 
-def _points(curve: Curve, normalised: tuple[Array, Array] | None, seeds: Sequence[int]) -> dict[str, Any]:
-    """A curve's sparsities by axis, its mean return and its normalised return, each with a 95% bootstrap interval."""
-    generator = np.random.default_rng(seeds)
-    low, high = statistics.interval(statistics.redrawn(curve.returns, generator, RESAMPLES).mean(axis=1))
+def _points(panel: Panel, curve: Curve, generator: np.random.Generator) -> dict[str, Any]:
+    """A curve's sparsities by axis, its mean return and, where it has one, its normalised return, each with the ends of
+    its 95% bootstrap interval."""
+    normalised = normalised_draws(panel, curve, generator)
+    low, high = statistics.interval(statistics.redrawn(curve.returns, generator).mean(axis=1))
     columns = {axis: curve.sparsity[axis] for axis in AXES}
     columns |= {"return": curve.returns.mean(axis=(0, 2)), "return_low": low, "return_high": high}
-    if normalised is not None:
+    if normalised is not None and not np.isnan(normalised[0]).any():
         low, high = statistics.interval(normalised[1])
         columns |= {"normalised": normalised[0], "normalised_low": low, "normalised_high": high}
     return {name: _numbers(values) for name, values in columns.items()}
@@ -189,7 +171,7 @@ def _cells(
     widths: dict[str, int],
 ) -> dict[str, list[Any]]:
     """The cells, an array a column. ``method`` is None for the dense controller; ``widths`` counts into the list of all
-    different widths, which is filled here: ``[[widths, parameters], ...]`` after pruning, a component each."""
+    different widths, which is filled here: those after pruning, a list a component."""
     columns: dict[str, list[Any]] = {name: _numbers(results[name]) for name in _NUMBERS}
     columns |= {name: _numbers(results[name], 3) for name in _TIMES}
     places = {method: number for number, method in enumerate(methods)}
@@ -210,8 +192,7 @@ def _cells(
 
 
 def _pruned(components: str) -> str:
-    described = json.loads(components).values()
-    return json.dumps([[about["widths_pruned"], about["params_pruned"]] for about in described])
+    return json.dumps([about["widths_pruned"] for about in json.loads(components).values()])
 
 
 def _recorded(folder: Path) -> tuple[Mapping[str, Any] | None, dict[str, Any]]:

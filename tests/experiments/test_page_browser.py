@@ -64,7 +64,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             store.record_random(episodes([-10.0, 10.0], task))
         found, results, returns_of = panels(store), store.results(), store.episode_returns()
         tables = [Table("summary", "Summary", summarise(found), "A remark.", chosen=True)]
-        data = page_data("sweep", results, returns_of, store.planned(), found, tables, folder, 0)
+        data = page_data(results, returns_of, store.planned(), found, tables, folder, 0)
     path = folder / "report.html"
     path.write_text(assemble("sweep", data, [Picture("figure", b"", "A figure.")]), encoding="utf-8")
     return path
