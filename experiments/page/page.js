@@ -22,25 +22,31 @@ const BANDS =
 
 const { sections: SECTIONS, following: FOLLOWING } = tableSections();
 let view = null;
+let values = null;
 const focused = { curve: -1, point: 0 };
 
 function at(id) {
   return document.getElementById(id);
 }
 
-/** Draw everything that follows from what is chosen; as wide as there is room, or as `width` pixels. */
-function draw(width) {
+/** Show everything that follows from what is chosen. */
+function draw() {
   view = currentView();
-  const { traces, layout } = drawing(view, METHODS, chosen.marked);
   at("view").textContent = view.title;
   at("shown").textContent = shownText();
   at("reading").textContent = `${view.mean ? AGGREGATED : SINGLE} ${BANDS}`;
   at("cell").replaceChildren(remark(POINTING));
   focused.curve = -1;
-  Plotly.react(at("chart"), traces, { ...layout, width }, CONFIG);
-  at("values").replaceChildren(...valuesTable());
+  paint();
   const methods = methodsChosen();
   for (const show of FOLLOWING) show(view, methods);
+}
+
+/** Draw the curves and their legend: as wide as there is room, or as `width` pixels. */
+function paint(width) {
+  const { traces, layout } = drawing(view, METHODS, chosen.marked);
+  Plotly.react(at("chart"), traces, { ...layout, width }, CONFIG);
+  at("values").replaceChildren(...valuesTable());
 }
 
 function shownText() {
@@ -65,19 +71,22 @@ function valuesTable() {
   };
   const kind = HEIGHTS[view.height];
   const columns = SPARSITIES.map((sparsity) => {
-    const values = view.curves.map((curve) => readOff(curve, sparsity));
-    return { name: String(sparsity), values, text: (row) => fixed(values[row], view.height === "return" ? 1 : 3) };
+    const read = view.curves.map((curve) => readOff(curve, sparsity));
+    const digits = view.height === "return" ? 1 : 3;
+    return { name: String(sparsity), values: read, text: (row) => fixed(read[row], digits) };
   });
+  const caption = `${kind} by method and ${view.axis} sparsity, ${view.title}`;
   const first = { name: "method", values: names, node: button, left: true };
-  const table = makeTable(`${kind} by method and ${view.axis} sparsity, ${view.title}`, [first, ...columns]);
-  table.show([...names.keys()]);
+  values = makeTable(caption, [first, ...columns], values?.order());
+  values.show([...names.keys()]);
   const note = `The ${kind} at each ${view.axis} sparsity, read off the curves; – where one ends before.`;
-  return [remark(`${note} Press a method to mark its curve.`), table.root];
+  return [remark(`${note} Press a method to mark its curve.`), values.root];
 }
 
 function mark(method) {
   if (!chosen.marked.delete(method)) chosen.marked.add(method);
-  draw();
+  focused.curve = -1; // the curves come in another order now
+  paint();
   document.querySelector(`[data-method="${method}"]`).focus();
 }
 
@@ -214,7 +223,7 @@ function followTheme() {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const change = (dark, width) => {
     setTheme(dark);
-    draw(width);
+    paint(width);
   };
   setTheme(system.matches);
   at("theme").addEventListener("click", () => change(!isDark()));
@@ -248,4 +257,6 @@ async function start() {
   document.documentElement.dataset.ready = "";
 }
 
-start();
+start().catch((error) => {
+  at("shown").textContent = `The curves cannot be drawn in this browser: ${error.message}`;
+});

@@ -74,29 +74,26 @@ function score(value, digits = 3) {
 /**
  * A table with its buttons. Columns: `name` and `values` go into the CSV, where `csvOnly` is set into nothing else;
  * `label` is the heading, `text(row)` or `node(row)` what a cell shows, `left` how it is aligned. Give the rows to
- * `show`, in their own order, which holds until the reader sorts.
+ * `show`, in their own order, which holds until the reader sorts; `order` says how, for a table that takes the place.
  */
-function makeTable(caption, columns) {
+function makeTable(caption, columns, start = null) {
   const seen = columns.filter((column) => !column.csvOnly);
   const body = element("tbody");
   const count = element("span");
   const said = element("span", { role: "status", "aria-live": "polite" });
   const more = element("button", { type: "button", onclick: () => fill(true) });
   let rows = [];
-  let order = null;
+  const first = columns.find((column) => column.name === start?.name);
+  let order = first ? { column: first, descending: start.descending } : null;
 
   const ordered = () => (order ? sorted(rows, order.column.values, order.descending) : rows);
   const heads = seen.map((column) => {
     const button = element("button", { type: "button", onclick: () => sortBy(column) }, column.label ?? column.name);
-    return element("th", { scope: "col", class: column.left && "left", title: column.title }, button);
+    return element("th", { scope: "col", class: column.left && "left" }, button);
   });
 
   function sortBy(column) {
     order = { column, descending: order?.column === column && !order.descending };
-    seen.forEach((other, place) => {
-      if (other !== column) heads[place].removeAttribute("aria-sort");
-      else heads[place].setAttribute("aria-sort", order.descending ? "descending" : "ascending");
-    });
     fill(more.hidden);
   }
 
@@ -110,6 +107,10 @@ function makeTable(caption, columns) {
   }
 
   function fill(all) {
+    seen.forEach((column, place) => {
+      if (column !== order?.column) heads[place].removeAttribute("aria-sort");
+      else heads[place].setAttribute("aria-sort", order.descending ? "descending" : "ascending");
+    });
     const now = ordered();
     const some = all || now.length <= ROWS_AT_FIRST ? now : now.slice(0, ROWS_AT_FIRST);
     body.replaceChildren(...some.map(line));
@@ -135,6 +136,7 @@ function makeTable(caption, columns) {
   root.append(element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption }, table));
   return {
     root,
+    order: () => order && { name: order.column.name, descending: order.descending },
     show(given) {
       rows = given;
       fill(false);

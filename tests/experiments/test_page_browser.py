@@ -213,6 +213,10 @@ def test_csv_quotes_what_needs_it_and_what_is_missing_sorts_last(shown: webdrive
 
 
 def test_marking_a_method_brings_out_its_curve(shown: webdriver.Chrome) -> None:
+    at(shown, "#values thead th:nth-child(3) button").click()
+    # At 0.9, seven eighths of the way from 0.55 to 0.95; the three controllers are 0, 0.01 and 0.02 below the curve.
+    rising = ["0.109", "0.715", "0.945"]
+    assert column(shown, "#values", 3) == rising
     at(shown, "#values tbody tr:nth-child(2) .method").send_keys(Keys.ENTER)
     script = "return document.getElementById('chart').data.filter((t) => t.meta).map((t) => [t.name, t.opacity])"
     opacity = dict(shown.execute_script(script))
@@ -221,6 +225,7 @@ def test_marking_a_method_brings_out_its_curve(shown: webdriver.Chrome) -> None:
     marked = shown.switch_to.active_element
     assert marked.text == BARE.label
     assert marked.get_attribute("aria-pressed") == "true"
+    assert column(shown, "#values", 3) == rising
 
 
 def test_light_and_dark(shown: webdriver.Chrome) -> None:
