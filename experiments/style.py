@@ -1,7 +1,7 @@
 """The look of everything that is drawn: one place, so that a method looks the same in every figure and on every page.
 
-Colour and marker say what is cut (grouping, importance, allocation), the dashes how it is recovered; a marker is hollow
-where nothing is. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which the colour-blind tell apart,
+Colour and marker say what is cut (grouping, importance, allocation); the dashes, and how far markers are filled, say
+how it is recovered. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which the colour-blind tell apart,
 without the yellow that white paper swallows; who prints in grey has the markers.
 """
 
@@ -85,13 +85,13 @@ _FIRST = (
     ("global", "magnitude", "uniform"),
     *(("component", importance, "uniform") for importance in IMPORTANCES),
 )
-#: matplotlib's dashes and plotly's of each recovery.
-_DASHES: dict[str, tuple[Any, str]] = {
-    "none": ((0, (4, 2)), "dash"),
-    "reconstruct": ("-", "solid"),
-    "distill": ((0, (5, 1.5, 1, 1.5)), "dashdot"),
-    "scratch": ((0, (1, 1)), "dot"),
-    "finetune": ((0, (9, 3)), "longdash"),
+#: matplotlib's dashes and plotly's of each recovery, and how white its markers are inside.
+_RECOVERIES: dict[str, tuple[Any, str, float]] = {
+    "none": ((0, (4, 2)), "dash", 1.0),
+    "reconstruct": ("-", "solid", 0.6),
+    "distill": ((0, (5, 1.5, 1, 1.5)), "dashdot", 0.0),
+    "scratch": ((0, (1, 1)), "dot", 0.8),
+    "finetune": ((0, (9, 3)), "longdash", 0.3),
 }
 #: What passes between components, and each role that a component can have.
 FLOW = VERMILLION
@@ -112,21 +112,21 @@ _ROLES = {
 class Look:
     """How one method is drawn.
 
-    ``colour`` is ``#RRGGBB``; ``marker`` and ``dash`` are what matplotlib takes, ``symbol`` and ``plotly_dash`` what
-    plotly does (``hollow`` is in ``symbol`` already).
+    ``colour`` and ``fill`` (of markers) are ``#RRGGBB``; ``marker`` and ``dash`` are what matplotlib takes, ``symbol``
+    and ``plotly_dash`` what plotly does.
     """
 
     colour: str
+    fill: str
     marker: str
     symbol: str
     dash: Any
     plotly_dash: str
-    hollow: bool
 
     @property
     def points(self) -> dict[str, Any]:
         """What `Axes.plot` takes for the markers."""
-        return {"color": self.colour, "marker": self.marker, "markerfacecolor": "white" if self.hollow else self.colour}
+        return {"color": self.colour, "marker": self.marker, "markerfacecolor": self.fill}
 
     @property
     def line(self) -> dict[str, Any]:
@@ -136,12 +136,11 @@ class Look:
 
 def look(method: Method) -> Look:
     """The method's look, whichever others are drawn beside it."""
-    hollow = method.recovery == "none"
     colour, marker, symbol = (
         _BASELINES.get(method.grouping) or _cut_looks()[method.grouping, method.importance, method.allocation]
     )
-    dash, plotly_dash = _DASHES[method.recovery]
-    return Look(colour, marker, f"{symbol}-open" if hollow else symbol, dash, plotly_dash, hollow)
+    dash, plotly_dash, white = _RECOVERIES[method.recovery]
+    return Look(colour, _paler(colour, white), marker, f"{symbol}-open" if white == 1 else symbol, dash, plotly_dash)
 
 
 def component_colour(name: str) -> str:
@@ -151,9 +150,13 @@ def component_colour(name: str) -> str:
         return FLOW
     role, _, number = name.partition(".")
     colour = _ROLES.get(role) or COLOURS[crc32(role.encode()) % len(COLOURS)]
-    paler = 1 - 0.6 ** int(number) if number.isdigit() else 0.0
+    return _paler(colour, 1 - 0.6 ** int(number)) if number.isdigit() else colour
+
+
+def _paler(colour: str, white: float) -> str:
+    """The colour with this share of white."""
     channels = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
-    return "#" + "".join(f"{round(channel + (255 - channel) * paler):02X}" for channel in channels)
+    return "#" + "".join(f"{round(channel + (255 - channel) * white):02X}" for channel in channels)
 
 
 @cache

@@ -17,11 +17,11 @@ def cuts_figure(table: pd.DataFrame, sparsity: float) -> Figure:
     panels = list(table.groupby("components", sort=False))
     heights = [rows["cut"].nunique() + 3 for _, rows in panels]
     with rc_context(LOOK | {"axes.grid.axis": "x"}):
-        figure = Figure(figsize=(COLUMN, 0.15 * sum(heights) + 0.5), layout="constrained")
+        figure = Figure(figsize=(COLUMN, 0.15 * sum(heights) + 0.9), layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights).ravel()
         for axes, (_, rows) in zip(grid, panels, strict=True):
             draw_cuts(axes, rows)
-        figure.supxlabel(f"parameters left at total sparsity {sparsity:g}, share of all", fontsize=8)
+        grid[-1].set_xlabel(f"share of all parameters left at sparsity {sparsity:g}", fontsize=7, loc="right")
         names = dict.fromkeys(table["component"])
         handles = [Patch(color=component_colour(name), label=name) for name in names]
         figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)

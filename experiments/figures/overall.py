@@ -83,8 +83,7 @@ def draw_improvements(axes: Axes, table: pd.DataFrame) -> None:
         axes.plot(row["probability"], place, **points, markersize=4.0)
     axes.axvline(0.5, color=REFERENCE, linewidth=0.8, linestyle="--", zorder=1)
     axes.set_yticks(range(len(table)), [method.label for method in table["method"]], fontsize=7)
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 1.02), xticks=(0, 0.5, 1))
+    axes.set(xlim=(0, 1.02), xticks=(0, 0.5, 1), ylim=(len(table) - 0.4, -0.6))
 
 
 def pareto_figure(table: pd.DataFrame, label: str) -> Figure:
@@ -92,7 +91,7 @@ def pareto_figure(table: pd.DataFrame, label: str) -> Figure:
     with rc_context(LOOK):
         figure, (axes,) = _column(list(dict.fromkeys(table["method"])))
         draw_pareto(axes, table)
-        axes.set(title=_scope(table), xlabel=f"{label}, times the dense controller's")
+        axes.set(title=f"{_scope(table)}; grey: the best at each cost", xlabel=f"{label}, times the dense controller's")
     return figure
 
 

@@ -41,7 +41,8 @@ def test_colour_and_marker_say_what_is_cut_and_dashes_how_it_is_recovered() -> N
     bare, refitted, taught = (look(Method(recovery=name)) for name in ("none", "reconstruct", "distill"))
     assert (bare.colour, bare.marker) == (refitted.colour, refitted.marker) == (taught.colour, taught.marker)
     assert len({str(own.dash) for own in (bare, refitted, taught)}) == 3
-    assert (bare.hollow, refitted.hollow) == (True, False)
+    assert len({bare.fill, refitted.fill, taught.fill}) == 3
+    assert (bare.fill, taught.fill) == ("#FFFFFF", taught.colour)
     assert bare.symbol == f"{refitted.symbol}-open"
     other = look(Method("global", "magnitude", recovery="reconstruct"))
     assert other.dash == refitted.dash
