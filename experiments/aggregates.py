@@ -50,7 +50,7 @@ class Runs:
 
 
 def runs_of(found: Sequence[Panel], axis: str, generator: np.random.Generator) -> dict[Method, Runs]:
-    """The runs of every method that all tasks have, on the asked sparsities, read as ones of this axis.
+    """The runs of every method that all tasks have, at the asked sparsities, read as ones of this axis, that all reach.
 
     Where a run has not met a sparsity to the point, its return is read off the straight line between its neighbours
     (the dense controller, at 0, is one). A task whose dense controller does not beat random actions does not count. The
@@ -65,15 +65,17 @@ def runs_of(found: Sequence[Panel], axis: str, generator: np.random.Generator) -
         curves = [own[method] for own in by_task if method in own]
         if len(curves) < len(tasks):
             continue
-        reach = min(curve.sparsity[axis].max() for curve in curves) + TOLERANCE
+        reached = grid[grid <= min(curve.sparsity[axis].max() for curve in curves) + TOLERANCE]
+        if not len(reached):
+            continue
         values, draws = [], []
         for panel, curve, seed in zip(tasks, curves, seeds, strict=True):
             drawn = run_draws(panel, curve, np.random.default_rng(seed))
             assert drawn is not None
-            read = [_read(curve, axis, grid[grid <= reach], np.maximum(of, 0.0)) for of in drawn]
+            read = [_read(curve, axis, reached, np.maximum(of, 0.0)) for of in drawn]
             values.append(read[0])
             draws.append(read[1])
-        found_runs[method] = Runs(grid[grid <= reach], values, draws)
+        found_runs[method] = Runs(reached, values, draws)
     return found_runs
 
 

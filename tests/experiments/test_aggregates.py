@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from experiments.aggregates import Runs, aggregate_table, improvements, kept_par
 from experiments.cell import Cell
 from experiments.curves import panels
 from experiments.figures import cuts_figure, improvement_figure, overall_figure, pareto_figure, profile_figure
+from experiments.figures.sweep import sweep_figures
 from experiments.store import Store
 from experiments.style import look
 from pruning import Method
@@ -167,3 +169,31 @@ def test_the_best_for_every_cost_is_a_staircase() -> None:
     front = axes.lines[-1]
     assert list(front.get_xdata()) == [0.1, 0.2, 0.4, 1.0]
     assert list(front.get_ydata()) == [0.5, 0.9, 1.0, 1.0]
+
+
+def sweep(store: Path, shown: Collection[Method]) -> tuple[set[str], pd.DataFrame]:
+    with Store.reading(store) as opened:
+        drawn, table = sweep_figures(panels(opened), opened.results(), shown, 0)
+    return {name.partition("_")[0] for name in drawn}, table
+
+
+def test_a_sweep_draws_what_its_store_allows(store: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    everything = {"overall", "profile", "improvement", "pareto", "cuts", "return"}
+    names, table = sweep(store, [FULL, STOCK])
+    assert names == everything
+    assert list(table["method"]) == [FULL.label] * 2 + [STOCK.label] + [FULL.label] * 2 + [STOCK.label] * 2
+    assert sweep(store, [FULL])[0] == everything  # shown alone, compared with all
+    assert sweep(store, [LESS])[0] == {"cuts", "return"}  # one task lacks it
+    halfway = tmp_path_factory.mktemp("halfway")
+    with Store.writing(halfway) as opened:
+        cells = [cell(subject("one")), cell(subject("two")), cell(subject("one"), STOCK, 0.9)]
+        opened.plan(cells)
+        opened.record(cells[2], outcome([50.0, 60.0], 0.5, 0.9))
+        assert sweep_figures(panels(opened), opened.results(), [STOCK], 0)[0].keys() >= {"cuts", "return_total"}
+        opened.record(cells[0], outcome([90.0, 110.0]))
+        opened.record(cells[1], outcome([90.0, 110.0]))
+        opened.record_random(episodes([0.0, 0.0]))
+    names, table = sweep(halfway, [STOCK])
+    # Nobody reaches 0.9 of what is deployed; the second controller, with no cell yet, is no task yet.
+    assert list(table["axis"]) == ["total"]
+    assert names == {"overall", "pareto", "cuts", "return"}
