@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +16,8 @@ from experiments.aggregates import readable as read_aggregates
 from experiments.curves import AXES, Curve, Panel, normalised_draws, panels, score_on
 from experiments.figures.sweep import sweep_figures
 from experiments.leaderboard import leading, readable, scores_of, standings, standings_figure
+from experiments.page import Picture, assemble
+from experiments.page.data import Table, page_data
 from experiments.store import Store, StoreError
 from experiments.tables import write_table
 
@@ -25,20 +25,6 @@ from experiments.tables import write_table
 HALF = 0.5
 #: Seed of the bootstrap, so that the same store gives the same report.
 SEED = 0
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-img {{ max-width: 100% }} .wide {{ overflow-x: auto }}
-table {{ border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }}
-th:nth-child(-n+2), td:nth-child(-n+2) {{ text-align: left }}
-</style></head><body>
-<h1>{title}</h1>
-{body}
-</body></html>
-"""
 
 _LEGEND = (
     "s95 is the highest sparsity up to which the normalised return stays at or above 0.95, with its 95% bootstrap "
@@ -55,7 +41,6 @@ _STANDINGS = (
     "share, and evaluation are not counted."
 )
 
-
 _AGGREGATES = (
     "Normalised returns over all tasks at each sparsity that every run reaches, values below 0 counting as 0, with 95% "
     "stratified bootstrap intervals over runs and episodes (Agarwal et al., NeurIPS 2021), the tasks taken as given. A "
@@ -63,6 +48,19 @@ _AGGREGATES = (
     "runs but the best and the worst quarter. median, mean: of the tasks' means. gap: optimality gap, how far runs stay"
     " below the dense controller on average."
 )
+
+#: What the page shows of the figures, those that its own curves do not show, and what they say.
+_PICTURES = {
+    "leaderboard": "The leaderboard drawn. Left: s95 on the deployed axis, a dot a controller, and the mean with its "
+    "95% interval. Right: seconds of plan, surgery and recovery, the median over the cells.",
+    "profile": "Performance profile: the share of runs whose normalised return is above what the horizontal axis says, "
+    "with 95% intervals. The dotted line is at 0.95.",
+    "improvement": "How likely a run of one method beats a run of each other method on the same task, with 95% "
+    "intervals. The dashed line marks even chances.",
+    "pareto": "What a controller costs and what it returns: the inter-quartile mean with its 95% interval at each "
+    "sparsity, and behind it in grey the best for every cost.",
+    "cuts": "Where the cuts went: the share of the dense controller's parameters that each component keeps.",
+}
 
 
 def write_report(folder: Path) -> tuple[list[Path], str]:
@@ -77,13 +75,13 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
     """
     with Store.reading(folder) as store:
         found = panels(store)
-        results, planned = store.results(), store.planned()
+        results, returns, planned = store.results(), store.episode_returns(), store.planned()
     if not any(panel.curves for panel in found):
         raise StoreError(f"{folder}: no pruned controller has been measured yet: run the sweep to its end first")
     failed = results[results["status"] == "failed"]
     summary = summarise(found)
     written: list[Path] = []
-    shown = []
+    tables = []
     whole = [panel for panel in found if panel.only is None]
     scores = scores_of(whole, SEED)
     ranked = standings(scores, results) if len(whole) > 1 and len(scores) > 1 else None
@@ -92,20 +90,28 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
     if ranked is not None:
         drawn = {"leaderboard": standings_figure(scores, ranked), **drawn}
         written += write_table(ranked, folder / "leaderboard", shown=readable(ranked), remark=_STANDINGS)
+        tables.append(Table("leaderboard", "Leaderboard", ranked, _STANDINGS))
     for name, figure in drawn.items():
-        pdf, png = figures.save(figure, folder / name)
-        written += [pdf, png]
-        shown.append(png)
+        written += figures.save(figure, folder / name)
     if len(aggregates):
         read = read_aggregates(aggregates)
         written += write_table(aggregates, folder / "aggregate", shown=read, remark=_AGGREGATES)
+        tables.append(Table("aggregate", "All controllers together", aggregates, _AGGREGATES))
+    tables.append(Table("summary", "Summary", summary, _LEGEND, chosen=True))
+    pictures = [
+        Picture(name, (folder / f"{name}.png").read_bytes(), caption)
+        for name, caption in _PICTURES.items()
+        if name in drawn
+    ]
     missing = _missing(planned, len(results), len(failed))
     with replacing(folder / "summary.csv") as temporary:
         summary.to_csv(temporary, index=False)
     with replacing(folder / "summary.md") as temporary:
         temporary.write_text(f"{as_markdown(summary)}\n\n{missing}{_LEGEND}\n", encoding="utf-8")
+    title = folder.resolve().name
+    data = page_data(results, returns, planned, found, tables, folder, SEED)
     with replacing(folder / "report.html") as temporary:
-        temporary.write_text(_page(folder.resolve().name, summary, shown, failed, missing), encoding="utf-8")
+        temporary.write_text(assemble(title, data, pictures), encoding="utf-8")
     text = "\n".join(line for line in (as_text(summary), missing.strip()) if line)
     return [*written, *(folder / name for name in ("summary.csv", "summary.md", "report.html"))], text
 
@@ -203,27 +209,6 @@ def _missing(planned: int, known: int, failed: int) -> str:
     return (
         f"Of {planned:,} cells {failed:,} failed and {left:,} have not been computed: means are over what is there.\n\n"
     )
-
-
-def _page(title: str, summary: pd.DataFrame, shown: Sequence[Path], failed: pd.DataFrame, missing: str) -> str:
-    header, *rows = _rows(summary)
-    table = _table(header, rows)
-    parts = [f'<div class="wide">{table}</div>', f"<p>{html.escape(missing)}{html.escape(_LEGEND)}</p>"]
-    for path in shown:
-        data = base64.b64encode(path.read_bytes()).decode()
-        parts.append(f'<p><img alt="{path.stem}" src="data:image/png;base64,{data}"></p>')
-    if len(failed):
-        names = ["controller", "grouping", "importance", "recovery", "sparsity_asked", "error"]
-        cells = [[str(value) for value in row] for row in failed[names].itertuples(index=False)]
-        parts.append(f'<h2>Cells that failed</h2><div class="wide">{_table(names, cells)}</div>')
-    return _PAGE.format(title=html.escape(title), body="\n".join(parts))
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line('th', header)}{''.join(line('td', row) for row in rows)}</table>"
 
 
 def _generator() -> np.random.Generator:
