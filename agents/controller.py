@@ -93,6 +93,16 @@ class Controller(ABC):
     def act(self, observations: Batch) -> NDArray[Any]:
         """Deterministic actions, in the environment's own units, for raw observations ``(n, obs)``."""
 
+    def deployed_path(self) -> nn.Sequential:
+        """What is exported: from raw observations ``(n, obs)`` to actions in the environment's units, layer by layer.
+
+        It is what `act` runs, but for a controller that plans: there it is the policy that plans start from.
+
+        Raises:
+            ControllerError: there is no such path.
+        """
+        raise ControllerError(f"controllers of the kind '{self.algorithm}' have no path to export")
+
     def policy(self, seeds: Sequence[int]) -> Policy:
         """What drives one episode a seed. A controller with a memory or with randomness overrides this."""
         return lambda observations, episodes: self.act(observations)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.controller import Batch, Component, Controller, Policy
+from agents.path import Rescale, flat
 from agents.tdmpc.dataflow import LatentFlow
 from agents.tdmpc.networks import COMPONENTS, SLOW, TDMPCNetworks
 from agents.tdmpc.planner import Noise, Planner, Planning
@@ -99,6 +100,11 @@ class TDMPCController(Controller):
         noise = Noise.draw(self.planning, self.planner.actions, [generator]).repeated(len(observations))
         start = torch.zeros(self.planning.horizon, len(observations), self.planner.actions)
         return self.as_actions(self.planner(_tensor(observations), start, noise).action.numpy())
+
+    def deployed_path(self) -> nn.Sequential:
+        """The encoder and the policy, without planning."""
+        online = self.networks.online
+        return flat(online.encoder, online.actor, Rescale(self.action_space))
 
     def policy(self, seeds: Sequence[int]) -> Policy:
         """Warm-started planning, every decision held for ``action_repeat`` steps; random numbers from the seeds."""
