@@ -103,6 +103,11 @@ class Controller(ABC):
         """
         raise ControllerError(f"controllers of the kind '{self.algorithm}' have no path to export")
 
+    @property
+    def held_steps(self) -> int:
+        """Environment steps that a decision holds."""
+        return 1
+
     def policy(self, seeds: Sequence[int]) -> Policy:
         """What drives one episode a seed. A controller with a memory or with randomness overrides this."""
         return lambda observations, episodes: self.act(observations)
@@ -127,3 +132,20 @@ class Controller(ABC):
             arrows = "-".join(map(str, widths))
             lines.append(f"  {component.name:<12} {component.parameters:>10,}  {arrows:<20} {role}")
         return "\n".join(lines)
+
+
+class Held:
+    """A policy whose decisions are held for some environment steps, each episode counting its own."""
+
+    def __init__(self, policy: Policy, steps: int, episodes: int) -> None:
+        self.policy, self.steps = policy, steps
+        self.taken = np.zeros(episodes, dtype=np.int64)
+        self.actions: list[Any] = [None] * episodes
+
+    def __call__(self, observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
+        due = self.taken[episodes] % self.steps == 0
+        if due.any():
+            for episode, action in zip(episodes[due], self.policy(observations[due], episodes[due]), strict=True):
+                self.actions[episode] = action
+        self.taken[episodes] += 1
+        return np.asarray([self.actions[episode] for episode in episodes])

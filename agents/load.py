@@ -13,6 +13,7 @@ from typing import Any
 
 from agents import hub, rl_zoo
 from agents.controller import Controller, ControllerError
+from agents.deployment import load as exported
 from agents.sb3 import archive as zips
 from agents.sb3.blueprint import Blueprint, build, of_model
 from agents.sb3.controller import Normalisation, RewardScale, SB3Controller
@@ -55,12 +56,12 @@ class Loaded:
 
 
 def load(reference: str | Path, trust: bool = False) -> Loaded:
-    """Load a checkpoint; nothing from the file is executed.
+    """Load a checkpoint; nothing from the file is executed unless it is trusted.
 
     Args:
-        reference: an SB3 ``.zip``, an rl-zoo run folder, a TD-MPC ``.pt`` or its folder, a bundled name such as
-            ``sac-pendulum``, or ``hf://user/name``.
-        trust: let Stable-Baselines3 unpickle the file, on the user's word.
+        reference: an SB3 ``.zip``, an rl-zoo run folder, a TD-MPC ``.pt`` or its folder, an exported ``.onnx`` or
+            ``.c``, a bundled name such as ``sac-pendulum``, or ``hf://user/name``.
+        trust: let Stable-Baselines3 unpickle the file, and exported C be compiled and run, on the user's word.
 
     Raises:
         ControllerError: nothing there, or nothing that can be rebuilt; the message says what to do.
@@ -101,7 +102,10 @@ def _bundled_entry(name: str) -> Mapping[str, Any] | None:
 
 
 def _load_path(path: Path, name: str, trust: bool) -> Loaded:
-    """A TD-MPC checkpoint is a ``.pt`` or a folder with one; all else is Stable-Baselines3's."""
+    """A TD-MPC checkpoint is a ``.pt`` or a folder with one, exports have endings of their own; all else is
+    Stable-Baselines3's."""
+    if path.suffix in exported.SUFFIXES:
+        return _load_exported(path, name, trust)
     tensors = [path] if path.suffix == ".pt" else sorted(path.glob("*.pt")) if path.is_dir() else []
     if not tensors:
         return _load_run(path, name, trust)
@@ -119,6 +123,22 @@ def _load_path(path: Path, name: str, trust: bool) -> Loaded:
         training_seed=seed if isinstance(seed, int) else None,
         digest=digest.hexdigest(),
         plan=config.get("plan"),
+    )
+
+
+def _load_exported(path: Path, name: str, trust: bool) -> Loaded:
+    controller, said = exported.load_exported(path, trust)
+    task, seed = said.get("task"), said.get("training_seed")
+    digest = hashlib.sha256(path.read_bytes())
+    if (header := path.with_suffix(".h")).is_file():
+        digest.update(header.read_bytes())
+    return Loaded(
+        controller=controller,
+        name=name,
+        task=task if isinstance(task, str) else None,
+        training_seed=seed if isinstance(seed, int) else None,
+        digest=digest.hexdigest(),
+        plan=None,
     )
 
 

@@ -16,8 +16,8 @@ from agents import path
 from agents.controller import ControllerError
 
 Floats = NDArray[np.float32]
-#: The largest finite float: what a bound at infinity becomes.
-_MOST = float(np.finfo(np.float32).max)
+#: What a bound at infinity becomes.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,29 @@ class Affine:
 
     weight: Floats
     bias: Floats
+
+
+#: Whole numbers of eight bits run from -MOST to MOST.
+MOST = 127
+
+
+@dataclass(frozen=True)
+class QuantisedAffine:
+    """``W x + b`` with weights of eight bits, and x about ``centre + q / inverse_step``, q whole in [-most, most].
+
+    The input's steps are drawn into the weights before those are quantised, and the centre into the bias, so that
+    ``y = scale * (weight @ q) + bias`` with one ``scale`` an output. An input that never moved has ``inverse_step`` 0.
+
+    ``weight`` ``(out, in)`` int8; ``scale``, ``bias`` ``(out,)``; ``centre``, ``inverse_step`` ``(in,)``; ``most`` 127
+    for codes of eight bits, more for sixteen.
+    """
+
+    weight: NDArray[np.int8]
+    scale: Floats
+    bias: Floats
+    centre: Floats
+    inverse_step: Floats
+    most: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,7 @@ class Argmax:
     """The index of the highest entry, the first of equals; only ever the last step."""
 
 
-Step = Affine | Diagonal | LayerNorm | Bound | Map | Argmax
+Step = Affine | QuantisedAffine | Diagonal | LayerNorm | Bound | Map | Argmax
 
 
 @dataclass(frozen=True)
@@ -92,14 +115,14 @@ class Program:
         """Numbers after each step, `Argmax` counted as one that changes nothing."""
         width, widths = self.inputs, []
         for step in self.steps:
-            width = len(step.weight) if isinstance(step, Affine) else width
+            width = len(step.weight) if isinstance(step, Affine | QuantisedAffine) else width
             widths.append(width)
         return tuple(widths)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one decision."""
-        return sum(step.weight.size for step in self.steps if isinstance(step, Affine | Diagonal))
+        return sum(step.weight.size for step in self.steps if isinstance(step, Affine | QuantisedAffine | Diagonal))
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
         """Run it with NumPy, ``(n, inputs) -> (n, outputs)``, or ``(n,)`` indices."""
@@ -128,6 +151,11 @@ def _run(step: Step, values: Floats) -> Any:
     match step:
         case Affine():
             return values @ step.weight.T + step.bias
+        case QuantisedAffine():  # rounded as in C, halves away from zero
+            codes = np.clip((values - step.centre) * step.inverse_step, -step.most, step.most)
+            codes = np.trunc(codes + np.where(codes < 0, np.float32(-0.5), np.float32(0.5)))
+            sums = codes.astype(np.int32) @ step.weight.T.astype(np.int32)
+            return sums.astype(np.float32) * step.scale + step.bias
         case Diagonal():
             return (values - step.shift) * step.weight + step.bias
         case LayerNorm():
@@ -205,7 +233,7 @@ def _folded(steps: list[Step]) -> list[Step]:
 
 
 def _bound(low: NDArray[Any], high: NDArray[Any]) -> Bound:
-    return Bound(_float(np.maximum(low, -_MOST)), _float(np.minimum(high, _MOST)))
+    return Bound(_float(np.maximum(low, -_LARGEST)), _float(np.minimum(high, _LARGEST)))
 
 
 def _array(tensor: torch.Tensor, dtype: type[Any] = np.float32) -> NDArray[Any]:

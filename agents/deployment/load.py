@@ -1,0 +1,38 @@
+"""Exported files as controllers."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from agents.controller import ControllerError
+from agents.deployment.exported import Exported
+
+#: What the names of exported files end in.
+SUFFIXES = (".onnx", ".c")
+
+
+def load_exported(path: Path, trust: bool) -> tuple[Exported, dict[str, Any]]:
+    """The controller in a file, and what the file says of itself.
+
+    Raises:
+        ControllerError: it cannot be run; or it is C, and that is not trusted.
+    """
+    if path.suffix == ".c":
+        from agents.deployment.c_run import load_c
+
+        return load_c(path, trust)
+    require_onnx()
+    from agents.deployment.onnx_run import load_onnx
+
+    return load_onnx(path)
+
+
+def require_onnx() -> None:
+    """Raise ControllerError where a package for ONNX is not installed."""
+    try:
+        for name in ("onnx", "onnxruntime"):
+            importlib.import_module(name)
+    except ImportError as error:
+        raise ControllerError(f"ONNX needs the package '{error.name}': pip install prunectl[export]") from error

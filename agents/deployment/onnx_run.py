@@ -1,0 +1,91 @@
+"""An ONNX model of ours as a controller, run by ONNX Runtime on one thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from agents.controller import ControllerError
+from agents.deployment.exported import Exported
+from agents.deployment.metadata import KEY, Interface, read
+from agents.deployment.onnx_form import OPERATORS
+
+#: No controller's model is so large.
+LARGEST_FILE = 256 * 2**20
+
+
+class ONNXController(Exported):
+    """``decide`` is one run of the session."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, interface: Interface, where: str) -> None:
+        super().__init__(interface, where)
+        self.session = session
+        self.input = session.get_inputs()[0].name
+
+    def decide(self, observations: NDArray[np.float32]) -> NDArray[Any]:
+        return np.asarray(self.session.run(None, {self.input: observations})[0])
+
+
+def load_onnx(path: Path) -> tuple[ONNXController, dict[str, Any]]:
+    """The controller in a file that `prunectl export` wrote, and what the file says of itself.
+
+    Raises:
+        ControllerError: damaged, none of ours, or with something in it that no exported controller has.
+    """
+    if path.stat().st_size > LARGEST_FILE:
+        raise ControllerError(f"{path}: over {LARGEST_FILE // 2**20} MiB, no controller's model is so large")
+    content = path.read_bytes()
+    model = _checked(content, str(path))
+    said = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
+    if said is None:
+        raise ControllerError(f"{path}: it does not say its spaces: only models that `prunectl export` wrote do")
+    interface, data = read(said, str(path))
+    try:
+        controller = ONNXController(session(content), interface, str(path))
+        actions = controller.decide(np.zeros((2, interface.observations), np.float32))
+    except Exception as error:  # the runtime has errors of its own for each thing that may be wrong
+        reason = " ".join(str(error).split())[:160]
+        raise ControllerError(f"{path}: ONNX Runtime cannot run it ({reason})") from error
+    if actions.shape != (2, *(interface.action_space.shape or ())):
+        raise ControllerError(f"{path}: its actions have shape {actions.shape[1:]}, and it says otherwise")
+    return controller, data
+
+
+def session(content: bytes) -> onnxruntime.InferenceSession:
+    """A deterministic session on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 4  # what goes wrong is raised
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _checked(content: bytes, where: str) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model_from_string(content)
+        _check_ours(model, where)
+        onnx.checker.check_model(model)
+    except ControllerError:
+        raise
+    except Exception as error:  # a damaged file may fail in any way
+        reason = " ".join(str(error).split())[:160]
+        raise ControllerError(f"{where}: not a readable ONNX model ({reason})") from error
+    return model
+
+
+def _check_ours(model: onnx.ModelProto, where: str) -> None:
+    graph = model.graph
+    outside = [tensor.name for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise ControllerError(f"{where}: its '{outside[0]}' lies in another file, which is not opened")
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
+            name = f"{node.domain}.{node.op_type}".lstrip(".")
+            raise ControllerError(f"{where}: it has an operator '{name}', which no exported controller needs")
+    if model.functions or graph.sparse_initializer or len(graph.input) != 1 or len(graph.output) != 1:
+        raise ControllerError(f"{where}: a controller's model has one input, one output and no functions of its own")
