@@ -104,7 +104,7 @@ def _bundled_entry(name: str) -> Mapping[str, Any] | None:
 def _load_path(path: Path, name: str, trust: bool) -> Loaded:
     """A TD-MPC checkpoint is a ``.pt`` or a folder with one, exports have endings of their own; all else is
     Stable-Baselines3's."""
-    if path.suffix in exported.SUFFIXES:
+    if exported.is_exported(path):
         return _load_exported(path, name, trust)
     tensors = [path] if path.suffix == ".pt" else sorted(path.glob("*.pt")) if path.is_dir() else []
     if not tensors:
@@ -129,9 +129,9 @@ def _load_path(path: Path, name: str, trust: bool) -> Loaded:
 def _load_exported(path: Path, name: str, trust: bool) -> Loaded:
     controller, said = exported.load_exported(path, trust)
     task, seed = said.get("task"), said.get("training_seed")
-    digest = hashlib.sha256(path.read_bytes())
-    if (header := path.with_suffix(".h")).is_file():
-        digest.update(header.read_bytes())
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else (path, path.with_suffix(".h")):
+        digest.update(file.read_bytes() if file.is_file() else b"")
     return Loaded(
         controller=controller,
         name=name,

@@ -22,11 +22,15 @@ from agents.deployment.load import require_onnx
 from agents.deployment.metadata import Interface
 from agents.deployment.program import Program, program
 from agents.files import replacing
+from agents.tdmpc.controller import TDMPCController
 from experiments.calibration import calibrate, plans
 from experiments.provenance import command_line, versions
 from pruning import Calibration, PruningPlan
 
 Form = Literal["onnx", "c"]
+#: Decisions that a planner is checked on, those of them that its folder carries, and how many may differ by more than
+#: `MOST_FLOAT`: where rounding decides which of two elites is drawn, the other one is as good.
+DECISIONS, DECISION_EXAMPLES, MOST_OTHER = 100, 8, 0.05
 #: Observations that an export is checked on, and those of them that a C test carries.
 ROWS, EXAMPLES = 1_000, 16
 #: How far actions may lie from the controller's own, in half action ranges (of indices: the share that differs). In
@@ -101,7 +105,7 @@ def export(loaded: Loaded, task: str, out: Path, form: Form, int8: bool = False)
         files = {name: text.encode() for name, text in zip(names(out, form), texts, strict=True)}
         costs, compiled = source.costs, shutil.which("gcc") is not None
         actions = _run_c(files, rows) if compiled else path(rows)
-    found = difference(actions, decisions(controller, rows), interface.action_space)
+    found = difference(actions, own_actions(controller, rows), interface.action_space)
     apart, bound = (found.mean, MOST_INT8) if int8 else (found.largest, MOST_FLOAT)
     if not apart <= bound:
         raise ControllerError(
@@ -114,6 +118,34 @@ def _tolerance(space: spaces.Box | spaces.Discrete, int8: bool) -> float:
     """What a C test allows, in the action's own units: in eight bits a rounding may fall to the other side."""
     half = 1.0 if isinstance(space, spaces.Discrete) else float(np.max(0.5 * (space.high - space.low)))
     return (100 if int8 else 1) * MOST_FLOAT * (half if np.isfinite(half) else 1.0)
+
+
+def export_planner(loaded: Loaded, task: str, out: Path) -> Export:
+    """The world model of a controller that plans, its planner as a script, and an example: a folder's files.
+
+    Raises:
+        ControllerError: it does not plan, a package is missing, or its decisions differ.
+    """
+    require_onnx()
+    from agents.deployment.plan import Planner, differences
+    from agents.deployment.planner import decisions, planner_files
+
+    controller = loaded.controller
+    if not isinstance(controller, TDMPCController):
+        raise ControllerError(f"{loaded.name}: a {controller.algorithm} controller does not plan: leave --planner out")
+    said = Interface.of(controller).as_json(provenance(loaded, task, "float32"))
+    expected = decisions(controller, _spread(checked_rows(calibrate(controller, task)), DECISIONS))
+    example = {name: values[:DECISION_EXAMPLES] for name, values in expected.items()}
+    files = planner_files(controller, said, example)
+    with tempfile.TemporaryDirectory() as folder:
+        write(files, Path(folder))
+        apart = differences(Planner(folder), expected)
+    other = float((apart > MOST_FLOAT).mean())
+    if not other <= MOST_OTHER:
+        raise ControllerError(
+            f"{out}: not written: {other:.0%} of the decisions differ from the controller's own, {MOST_OTHER:.0%} may"
+        )
+    return Export(files, Difference(float(apart.max()), float(apart.mean()), len(apart)), None, False)
 
 
 def provenance(loaded: Loaded, task: str, weights: str) -> dict[str, Any]:
@@ -147,7 +179,7 @@ def _spread(rows: Batch, count: int) -> Batch:
     return np.asarray(rows[chosen])
 
 
-def decisions(controller: Controller, observations: Batch) -> NDArray[Any]:
+def own_actions(controller: Controller, observations: Batch) -> NDArray[Any]:
     """What the exported path should answer: `act`, or the policy's action where `act` plans."""
     if not plans(controller):
         return controller.act(observations)

@@ -9,12 +9,17 @@ from typing import Any
 from agents.controller import ControllerError
 from agents.deployment.exported import Exported
 
-#: What the names of exported files end in.
-SUFFIXES = (".onnx", ".c")
+#: What a planner's folder is known by.
+_SETTINGS = "planning.json"
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file or a folder is what `prunectl export` writes, by name."""
+    return path.suffix in (".onnx", ".c") or (path / _SETTINGS).is_file()
 
 
 def load_exported(path: Path, trust: bool) -> tuple[Exported, dict[str, Any]]:
-    """The controller in a file, and what the file says of itself.
+    """The controller in a file or a planner's folder, and what it says of itself.
 
     Raises:
         ControllerError: it cannot be run; or it is C, and that is not trusted.
@@ -24,6 +29,10 @@ def load_exported(path: Path, trust: bool) -> tuple[Exported, dict[str, Any]]:
 
         return load_c(path, trust)
     require_onnx()
+    if path.is_dir():
+        from agents.deployment.planner import load_planner
+
+        return load_planner(path)
     from agents.deployment.onnx_run import load_onnx
 
     return load_onnx(path)

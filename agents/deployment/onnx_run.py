@@ -37,10 +37,7 @@ def load_onnx(path: Path) -> tuple[ONNXController, dict[str, Any]]:
     Raises:
         ControllerError: damaged, none of ours, or with something in it that no exported controller has.
     """
-    if path.stat().st_size > LARGEST_FILE:
-        raise ControllerError(f"{path}: over {LARGEST_FILE // 2**20} MiB, no controller's model is so large")
-    content = path.read_bytes()
-    model = _checked(content, str(path))
+    content, model = read_model(path)
     said = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
     if said is None:
         raise ControllerError(f"{path}: it does not say its spaces: only models that `prunectl export` wrote do")
@@ -65,17 +62,25 @@ def session(content: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _checked(content: bytes, where: str) -> onnx.ModelProto:
+def read_model(path: Path) -> tuple[bytes, onnx.ModelProto]:
+    """A model that holds nothing but what we write: one network from one input to one output.
+
+    Raises:
+        ControllerError: damaged, or with anything else in it.
+    """
+    if path.stat().st_size > LARGEST_FILE:
+        raise ControllerError(f"{path}: over {LARGEST_FILE // 2**20} MiB, no controller's model is so large")
+    content = path.read_bytes()
     try:
         model = onnx.load_model_from_string(content)
-        _check_ours(model, where)
+        _check_ours(model, str(path))
         onnx.checker.check_model(model)
     except ControllerError:
         raise
     except Exception as error:  # a damaged file may fail in any way
         reason = " ".join(str(error).split())[:160]
-        raise ControllerError(f"{where}: not a readable ONNX model ({reason})") from error
-    return model
+        raise ControllerError(f"{path}: not a readable ONNX model ({reason})") from error
+    return content, model
 
 
 def _check_ours(model: onnx.ModelProto, where: str) -> None:

@@ -13,9 +13,14 @@ from experiments.cli.common import Checkpoint, Json, Task, Trust, check_output, 
 def export(
     checkpoint: Checkpoint,
     form: Annotated[Literal["onnx", "c"], typer.Option("--format", help="c: C99, with a header and a test.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="OUT.onnx, or OUT.c.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="OUT", help="OUT.onnx, or OUT.c with OUT.h and OUT_test.c.")
+    ],
     task: Task = None,
     int8: Annotated[bool, typer.Option("--int8", help="C with weights of eight bits.")] = False,
+    planner: Annotated[
+        bool, typer.Option("--planner", help="A world model's networks and a script that plans; OUT is a new folder.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     as_json: Json = False,
     trust: Trust = False,
@@ -28,6 +33,9 @@ def export(
 
     if int8 and form != "c":
         raise typer.BadParameter("--int8 is a form of C: add --format c")
+    if planner:
+        _export_planner(checkpoint, form, out, task, as_json, trust)
+        return
     if out.suffix != f".{form}":
         raise ControllerError(f"{out}: name it so that it ends in .{form}")
     for name in exporting.names(out, form):
@@ -60,3 +68,32 @@ def export(
     )
     if costs is not None:
         print(f"{costs.flash:,} bytes of constants, {costs.ram:,} of stack, {costs.macs:,} multiply-accumulates")
+
+
+def _export_planner(checkpoint: str, form: str, out: Path, task: str | None, as_json: bool, trust: bool) -> None:
+    from experiments import exporting
+
+    if form != "onnx":
+        raise typer.BadParameter("--planner goes with --format onnx")
+    if out.exists():
+        raise FileExistsError(17, "it is there already: a planner goes to a new folder", str(out))
+    loaded, today = load_for_task(checkpoint, task, trust)
+    made = exporting.export_planner(loaded, today, out)
+    out.mkdir(parents=True)
+    exporting.write(made.files, out)
+    found = made.difference
+    if as_json:
+        emit(
+            {
+                "checkpoint": checkpoint,
+                "task": today,
+                "format": form,
+                "files": [str(out / name) for name in made.files],
+                "observations": found.rows,
+                "max_difference": found.largest,
+                "mean_difference": found.mean,
+            }
+        )
+        return
+    print(f"{loaded.name} on {today}: {', '.join(made.files)} in {out}")
+    print(f"{found.rows} decisions differ by {found.largest:.1e} at most, {found.mean:.1e} in the mean")

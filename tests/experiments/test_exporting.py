@@ -74,7 +74,7 @@ def test_c_drives_the_task_as_the_checkpoint_does(
 def test_what_differs_is_not_written(
     balancer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(exporting, "decisions", lambda controller, rows: 1 - controller.act(rows))
+    monkeypatch.setattr(exporting, "own_actions", lambda controller, rows: 1 - controller.act(rows))
     line = failing(capsys, "export", balancer, "--format", "onnx", "-o", tmp_path / "x.onnx")
     assert "not written" in line
     assert line.count("\n") == 1
