@@ -1,7 +1,7 @@
 """A program as C99: one file and its header, no allocation, nothing beyond libm; and a test that carries its own data.
 
 Weights lie input-major and four inputs are taken at a time: sums of different outputs are independent of each other, so
-compilers vectorise them without being allowed to reorder a sum. Rows of outputs are padded to a multiple of four.
+compilers vectorise them without being allowed to reorder a sum. Rows are padded to whole vectors of 16 bytes.
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ class _Writer:
 
     def declare(self, index: int, weight: NDArray[Any]) -> int:
         """The weights ``(out, in)`` as rows of an input each; the padded number of outputs."""
-        outputs = len(weight) if len(weight) <= 4 else -(-len(weight) // 4) * 4
+        lanes = 16 if weight.dtype == np.int8 else 4
+        outputs = len(weight) if len(weight) <= lanes else -(-len(weight) // lanes) * lanes
         self.constant(f"w{index}", np.stack([_padded(row, outputs) for row in weight.T]))
         return outputs
 

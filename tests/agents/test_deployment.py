@@ -191,17 +191,17 @@ def test_costs_by_hand() -> None:
     def layer(inputs: int, outputs: int) -> Affine:
         return Affine(random.normal(size=(outputs, inputs)).astype(np.float32), np.ones(outputs, np.float32))
 
-    made = Program(3, (layer(3, 5), Map("relu"), layer(5, 2), Map("tanh")))
+    made = Program(3, (layer(3, 18), Map("relu"), layer(18, 2), Map("tanh")))
     costs = c_source(made, "x", {}, np.zeros((1, 3)), 0.0).costs
-    # Five outputs are padded to eight, two are not: 3 x 8 + 8 and 5 x 2 + 2 floats.
-    assert costs.flash == 4 * (24 + 8 + 10 + 2)
-    assert costs.ram == 4 * (8 + 2)
-    assert costs.macs == 15 + 10
+    # Rows fill vectors of 16 bytes: 18 outputs are padded to 20 floats or 32 bytes, two are left as they are.
+    assert costs.flash == 4 * (3 * 20 + 20 + 18 * 2 + 2)
+    assert costs.ram == 4 * (20 + 2)
+    assert costs.macs == 3 * 18 + 18 * 2
     small = c_source(quantised(made, random.normal(size=(50, 3))), "x", {}, np.zeros((1, 3)), 0.0).costs
     # A byte a weight; centre and step of each input, scale and bias of each output in floats.
-    assert small.flash == (24 + 10) + 4 * (2 * 3 + 2 * 5 + 2 * 5 + 2 * 2)
+    assert small.flash == (3 * 32 + 18 * 2) + 4 * (2 * 3 + 2 * 18 + 2 * 18 + 2 * 2)
     # Two float buffers, codes of 16 and of 8 bits, sums of 32.
-    assert small.ram == 4 * (5 + 2) + 2 * 3 + 5 + 4 * 8
+    assert small.ram == 4 * (18 + 2) + 2 * 3 + 18 + 4 * 32
     assert small.macs == costs.macs
 
 
