@@ -18,12 +18,11 @@ from agents import Controller, ControllerError, Loaded
 from agents.controller import Batch
 from agents.deployment.c_form import Costs, c_source, identifier
 from agents.deployment.int8 import quantised
-from agents.deployment.load import require_onnx
 from agents.deployment.metadata import Interface
 from agents.deployment.program import Program, program
 from agents.files import replacing
 from agents.tdmpc.controller import TDMPCController
-from experiments.calibration import calibrate, plans
+from experiments.calibration import plans
 from experiments.provenance import command_line, versions
 from pruning import Calibration, PruningPlan
 
@@ -71,25 +70,23 @@ def names(out: Path, form: Form) -> tuple[str, ...]:
     return (out.name,) if form == "onnx" else (out.name, f"{name}.h", f"{name}_test.c")
 
 
-def export(loaded: Loaded, task: str, out: Path, form: Form, int8: bool = False) -> Export:
+def export(loaded: Loaded, task: str, calibration: Calibration, out: Path, form: Form, int8: bool = False) -> Export:
     """The deployed path of a controller in a form that needs no PyTorch.
 
     Args:
         loaded: the controller and where it is from.
-        task: a task id that fits it; its calibration seeds give the observations.
+        task: a task id that fits it.
+        calibration: what it visits there: what it is checked on, and eight bits are calibrated on.
         out: the file that it is for; nothing is written here. C is named after its stem.
         form: ``onnx`` or ``c``.
-        int8: C with weights of eight bits, calibrated on what the controller visits.
+        int8: C with weights of eight bits.
 
     Raises:
-        ControllerError: a layer that cannot be exported, a package that is missing, or actions that differ.
+        ControllerError: a layer that cannot be exported, or actions that differ.
     """
-    if form == "onnx":
-        require_onnx()
     controller = loaded.controller
     interface = Interface.of(controller)
     path = program(controller.deployed_path(), interface.observations)
-    calibration = calibrate(controller, task)
     if int8:
         path = quantised(path, calibration.observations)
     said = interface.as_json(provenance(loaded, task, "int8" if int8 else "float32"))
@@ -120,13 +117,12 @@ def _tolerance(space: spaces.Box | spaces.Discrete, int8: bool) -> float:
     return (100 if int8 else 1) * MOST_FLOAT * (half if np.isfinite(half) else 1.0)
 
 
-def export_planner(loaded: Loaded, task: str, out: Path) -> Export:
+def export_planner(loaded: Loaded, task: str, calibration: Calibration, out: Path) -> Export:
     """The world model of a controller that plans, its planner as a script, and an example: a folder's files.
 
     Raises:
-        ControllerError: it does not plan, a package is missing, or its decisions differ.
+        ControllerError: it does not plan, or its decisions differ.
     """
-    require_onnx()
     from agents.deployment.plan import Planner, differences
     from agents.deployment.planner import decisions, planner_files
 
@@ -134,7 +130,7 @@ def export_planner(loaded: Loaded, task: str, out: Path) -> Export:
     if not isinstance(controller, TDMPCController):
         raise ControllerError(f"{loaded.name}: a {controller.algorithm} controller does not plan: leave --planner out")
     said = Interface.of(controller).as_json(provenance(loaded, task, "float32"))
-    expected = decisions(controller, _spread(checked_rows(calibrate(controller, task)), DECISIONS))
+    expected = decisions(controller, _spread(checked_rows(calibration), DECISIONS))
     example = {name: values[:DECISION_EXAMPLES] for name, values in expected.items()}
     files = planner_files(controller, said, example)
     with tempfile.TemporaryDirectory() as folder:

@@ -29,8 +29,12 @@ def export(
     from dataclasses import asdict
 
     from agents import ControllerError
+    from agents.deployment.load import require_onnx
     from experiments import exporting
+    from experiments.calibration import calibrate
 
+    if form == "onnx":
+        require_onnx()
     if int8 and form != "c":
         raise typer.BadParameter("--int8 is a form of C: add --format c")
     if planner:
@@ -41,7 +45,8 @@ def export(
     for name in exporting.names(out, form):
         check_output(out.with_name(name), force)
     loaded, today = load_for_task(checkpoint, task, trust)
-    made = exporting.export(loaded, today, out, form, int8)
+    calibration = calibrate(loaded.controller, today)
+    made = exporting.export(loaded, today, calibration, out, form, int8)
     exporting.write(made.files, out.parent)
     found, costs = made.difference, made.costs
     if costs is not None and not made.compiled:
@@ -72,13 +77,14 @@ def export(
 
 def _export_planner(checkpoint: str, form: str, out: Path, task: str | None, as_json: bool, trust: bool) -> None:
     from experiments import exporting
+    from experiments.calibration import calibrate
 
     if form != "onnx":
         raise typer.BadParameter("--planner goes with --format onnx")
     if out.exists():
         raise FileExistsError(17, "it is there already: a planner goes to a new folder", str(out))
     loaded, today = load_for_task(checkpoint, task, trust)
-    made = exporting.export_planner(loaded, today, out)
+    made = exporting.export_planner(loaded, today, calibrate(loaded.controller, today), out)
     out.mkdir(parents=True)
     exporting.write(made.files, out)
     found = made.difference

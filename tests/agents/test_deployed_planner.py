@@ -19,7 +19,7 @@ from agents.deployment.planner import decisions, planner_files
 from agents.tdmpc.controller import TDMPCController
 from agents.tdmpc.networks import build
 from agents.tdmpc.planner import Noise, Planning
-from tests.conftest import SaveTiny, untrained
+from tests.conftest import untrained
 
 
 @pytest.fixture(scope="module")
@@ -122,14 +122,6 @@ def test_a_damaged_folder_is_one_clear_line(folder: Path, damage: object, says: 
 def rewrite(folder: Path, **changes: object) -> None:
     said = json.loads((folder / "planning.json").read_text())
     (folder / "planning.json").write_text(json.dumps({**said, **changes}))
-
-
-def test_only_what_plans_exports_a_planner(save_tiny: SaveTiny, tmp_path: Path) -> None:
-    from experiments.exporting import export_planner
-
-    loaded = agents.load(save_tiny("sac", "Pendulum-v1"))
-    with pytest.raises(ControllerError, match="a sac controller does not plan"):
-        export_planner(loaded, "Pendulum-v1", tmp_path / "x")
 
 
 def test_a_pruned_world_model_exports_as_well(controller: TDMPCController, tmp_path: Path) -> None:

@@ -98,6 +98,9 @@ def test_differences_are_in_half_action_ranges() -> None:
         (("--format", "c", "-o", "x.onnx"), "ends in .c"),
         (("--format", "onnx", "--int8", "-o", "x.onnx"), "--int8 is a form of C"),
         (("--format", "onnx", "-o", "nowhere/x.onnx"), "no such folder"),
+        (("--format", "c", "--planner", "-o", "x"), "--planner goes with --format onnx"),
+        (("--format", "onnx", "--planner", "-o", "x"), "a ppo controller does not plan"),
+        (("--format", "onnx", "--planner", "-o", "."), "a planner goes to a new folder"),
     ],
 )
 def test_mistakes(

@@ -1,0 +1,169 @@
+"""What controllers are worth where they are deployed: return and latency of every form, as a table and a figure.
+
+    python -m experiments.deployment FOLDER CKPT...
+
+The first checkpoint of each task is what the others are compared with: name the dense one first.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+import agents
+import envs
+from agents import ControllerError, Loaded
+from experiments import exporting
+from experiments.calibration import calibrate, plans
+from experiments.evaluator import Episodes, evaluate, evaluate_random
+from experiments.figures import COLOURS, LOOK, save
+from experiments.latency import measure, subject
+from experiments.provenance import command_line
+from experiments.seeds import reported_seeds
+from experiments.statistics import Array, interval, normalised
+from experiments.tables import write_table
+
+EPISODES = 20
+#: Forms that are drawn, in this order: colour and marker.
+_LOOKS = {
+    "plan in torch": (COLOURS[3], "P"),
+    "torch": (COLOURS[1], "s"),
+    "onnxruntime": (COLOURS[4], "^"),
+    "int8 C -O2": (COLOURS[2], "D"),
+    "C -O2": (COLOURS[0], "o"),
+}
+_FORMATS = {
+    "sparsity": ".3f",
+    "parameters": ",",
+    "median_us": ",.2f",
+    "p99_us": ",.2f",
+    "times_faster": ".1f",
+    "rate_hz": ",.0f",
+    "mean_return": ",.1f",
+    "normalised_return": ".3f",
+    "low": ".3f",
+    "high": ".3f",
+}
+
+
+def deployed(references: Sequence[str], episodes: int = EPISODES) -> pd.DataFrame:
+    """What `latency.measure` finds for these checkpoints, task by task, and what each form returns.
+
+    Returns:
+        Its rows with ``task`` in front, and behind it ``mean_return`` over the reported seeds and the
+        ``normalised_return`` (1: the task's first controller in PyTorch; 0: random actions) with the ends ``low`` and
+        ``high`` of its 95% interval, episodes redrawn as pairs. NaN for the forms whose return is not measured: C under
+        other compiler flags, and a world model's policy in PyTorch, which is that of ONNX Runtime.
+
+    Raises:
+        ControllerError: a checkpoint names no task, or what `prunectl export` refuses.
+    """
+    tasks: dict[str, list[Loaded]] = {}
+    for reference in references:
+        loaded = agents.load(reference)
+        named = loaded.task_to_run(None)
+        if named is None:
+            raise ControllerError(f"{reference}: it does not name its task")
+        if any(loaded.name == other.name for members in tasks.values() for other in members):
+            raise ControllerError(
+                f"{reference}: another checkpoint is named '{loaded.name}' too; give it a name of its own"
+            )
+        tasks.setdefault(envs.resolve(named)[0], []).append(loaded)
+    tables = []
+    for task, members in tasks.items():
+        table = measure([subject(loaded, task) for loaded in members])
+        found = {(one.name, form): part for one in members for form, part in _returns(one, task, episodes).items()}
+        random = evaluate_random(task, reported_seeds(episodes)).returns
+        dense = next(iter(found.values())).returns
+        keys = zip(table["controller"], table["form"], strict=True)
+        table[["mean_return", "normalised_return", "low", "high"]] = [
+            _summary(found[key].returns, dense, random) if key in found else (np.nan,) * 4 for key in keys
+        ]
+        table.insert(0, "task", task)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """Normalised return against latency, a panel a task: a line a form, from the dense controller (hollow) on."""
+    tasks = list(dict.fromkeys(table["task"]))
+    with rc_context(LOOK):
+        drawn = Figure(figsize=(2.6 * len(tasks) + 0.3, 2.6), layout="constrained")
+        panels = drawn.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
+        for axes, task in zip(panels, tasks, strict=True):
+            here = table[(table["task"] == task) & table["normalised_return"].notna()]
+            for form, (colour, marker) in _LOOKS.items():
+                rows = here[here["form"] == form].sort_values("sparsity")
+                times, means = rows["median_us"], rows["normalised_return"]
+                ends = np.stack([means - rows["low"], rows["high"] - means])
+                axes.errorbar(times, means, yerr=ends, color=colour, linewidth=1, elinewidth=0.7, capsize=2)
+                for time, mean, sparsity in zip(times, means, rows["sparsity"], strict=True):
+                    face = colour if sparsity else "white"
+                    axes.plot(time, mean, color=colour, marker=marker, markersize=4.5, markerfacecolor=face)
+            cuts = ", ".join(f"{sparsity:.2f}" for sparsity in sorted(set(here["sparsity"])) if sparsity)
+            axes.set(xscale="log", title=f"{task}, pruned by {cuts}" if cuts else task)
+            axes.set_xlabel("median time of a decision, µs")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.axhline(1.0, color="#595959", linewidth=0.8, zorder=1)
+        shown = min(0.85, table["low"].min() - 0.02), max(1.05, table["high"].max() + 0.02)
+        panels[0].set(ylabel="normalised return, 95% interval", ylim=shown)
+        forms = [form for form in _LOOKS if form in set(table["form"])]
+        handles = [Line2D([], [], color=_LOOKS[form][0], marker=_LOOKS[form][1], label=form) for form in forms]
+        handles.append(
+            Line2D([], [], color="#595959", marker="o", markerfacecolor="white", linestyle="", label="dense")
+        )
+        drawn.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return drawn
+
+
+def _returns(loaded: Loaded, task: str, episodes: int) -> dict[str, Episodes]:
+    seeds = reported_seeds(episodes)
+    calibration = calibrate(loaded.controller, task)
+    found = {"plan in torch" if plans(loaded.controller) else "torch": evaluate(loaded.controller, task, seeds)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for form, out, int8 in (
+            ("onnxruntime", folder / "x.onnx", False),
+            ("C -O2", folder / "float.c", False),
+            ("int8 C -O2", folder / "int8.c", True),
+        ):
+            kind: exporting.Form = "onnx" if out.suffix == ".onnx" else "c"
+            exporting.write(exporting.export(loaded, task, calibration, out, kind, int8).files, folder)
+            found[form] = evaluate(agents.load(out, trust=True).controller, task, seeds)
+    return found
+
+
+def _summary(returns: Array, dense: Array, random: Array) -> tuple[float, float, float, float]:
+    """Mean return, normalised return and its interval; all ``(episodes,)``, from the same seeds."""
+    drawn = np.random.default_rng(0).integers(len(returns), size=(2_000, len(returns)))
+    low, high = interval(normalised(*(values[drawn].mean(1) for values in (returns, dense, random))))
+    mean = float(normalised(returns.mean(), dense.mean(), random.mean()))
+    return float(returns.mean()), mean, float(low), float(high)
+
+
+def main() -> None:
+    """Write ``deployment.csv``, ``.md``, ``.png`` and ``.pdf`` for the checkpoints on the command line."""
+    torch.set_num_threads(1)
+    folder, references = Path(sys.argv[1]), sys.argv[2:]
+    table = deployed(references)
+    remark = (
+        f"Made by `{command_line().replace('prunectl', 'python -m experiments.deployment')}`. A decision at batch 1 on "
+        "visited observations; times_faster than the first controller of the task in the same form; rate_hz is what "
+        "the 99th percentile allows, holds the highest of 50, 100, 500 and 1000 Hz below it. C is timed in C."
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(table, folder / "deployment", _FORMATS, remark)
+    save(figure(table), folder / "deployment")
+
+
+if __name__ == "__main__":
+    main()
