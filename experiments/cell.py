@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class Cell:
         """Whether its allocation looks at damage."""
         return self.method is not None and self.method.measures and self.only is None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A hash of everything that decides the outcome, 32 hexadecimal digits."""
         method = self.method

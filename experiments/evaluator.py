@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,23 +42,25 @@ class Episodes:
 
 
 @contextmanager
-def environments(task: str, count: int, controller: Controller | None = None) -> Iterator[list[envs.Env]]:
+def environments(
+    task: str, count: int, controller: Controller | None = None, drawn: bool = False
+) -> Iterator[list[envs.Env]]:
     """``count`` environments of a task that fit the controller, closed at the end.
 
     Raises:
         ControllerError: the controller's spaces are not the task's.
         TaskError: the task cannot be made.
     """
-    made = [envs.make(task)]
+    made = [envs.make(task, drawn=drawn)]
     try:
         if controller is not None:
             time_feature = _needs_time_feature(controller, made[0], task)
             if time_feature:
                 made.pop().close()
-                made.append(envs.make(task, time_feature=True))
+                made.append(envs.make(task, time_feature=True, drawn=drawn))
         else:
             time_feature = False
-        made.extend(envs.make(task, time_feature=time_feature) for _ in range(count - 1))
+        made.extend(envs.make(task, time_feature, drawn) for _ in range(count - 1))
         yield made
     finally:
         for env in made:
@@ -87,6 +90,7 @@ def evaluate(
 
     Raises:
         ControllerError: the controller's spaces are not the task's, or it answers with something that is not a number.
+        TaskError: a reward is not a number.
     """
     if not seeds:
         raise ValueError("evaluate needs at least one seed")
@@ -136,6 +140,8 @@ def run(
         alive = []
         for row, episode in enumerate(running.tolist()):
             observation, reward, terminated, truncated, _ = made[episode].step(actions[row])
+            if not math.isfinite(reward):
+                raise envs.TaskError(f"the reward of {task} is not a number (seed {seeds[episode]}, step {steps})")
             returns[episode] += reward
             lengths[episode] += 1
             current[row] = observation

@@ -58,6 +58,13 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORM};
 """
 
+#: Counts what no store of ours holds and a hostile one may: views, triggers, generated columns and virtual tables run
+#: as they are read or written, for ever if they like.
+FOREIGN = """
+SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger') OR sql LIKE '%VIRTUAL%'
+OR EXISTS (SELECT * FROM pragma_table_xinfo(sqlite_master.name) WHERE hidden > 0)
+"""
+
 #: What turns a store of an older form into one of the next.
 UPGRADES = {1: "ALTER TABLE cell ADD COLUMN only TEXT"}
 

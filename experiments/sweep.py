@@ -1,13 +1,13 @@
-"""A sweep: every controller by every method by every sparsity by every seed, over worker processes, resumable."""
+"""A sweep: every controller by every method by every sparsity by every seed, and what of it is still to do."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -15,56 +15,18 @@ import agents
 import envs
 from agents.controller import Controller, ControllerError
 from agents.files import replacing
-from experiments.cell import (
-    Cell,
-    Subject,
-    run_calibration,
-    run_damage,
-    run_dense,
-    run_pruned,
-    run_random,
-    run_scores,
-)
+from experiments.cell import Cell, Subject
 from experiments.config import ConfigError, ControllerEntry, SweepConfig
+from experiments.dispatch import ToDo, Work
 from experiments.evaluator import environments
 from experiments.provenance import command_line, versions
 from experiments.seeds import reported_seeds
 from experiments.store import Store
-from pruning import PruningError, trace
-
-if TYPE_CHECKING:
-    from distributed import Client, Future
+from pruning import trace
 
 #: For the estimate of a sweep that has measured nothing yet: environment steps a second on one core, and what a cell
 #: takes besides.
 STEPS_PER_SECOND, PRUNE_SECONDS = 12_000, 0.5
-
-
-@dataclass(frozen=True)
-class Work:
-    """A sweep with its controllers loaded: ``controllers`` by digest, ``cells`` in the order of the config."""
-
-    controllers: Mapping[str, Controller]
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class ToDo:
-    """What of a sweep is missing: cells, and random references as (task, episodes, first seed)."""
-
-    cells: tuple[Cell, ...]
-    references: tuple[tuple[str, int, int], ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.cells or self.references)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A cell that failed, and why in one line."""
-
-    cell: Cell
-    error: str
 
 
 def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -> Work:
@@ -84,6 +46,7 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
     """
     controllers: dict[str, Controller] = {}
     subjects: list[Subject] = []
+    resources: dict[str, Mapping[str, float]] = {}
     for entry in config.controllers:
         controller, subject = _load(entry, trust, remark)
         for other in subjects:
@@ -93,8 +56,11 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
                 raise ConfigError(f"controllers: two are called {other.controller}: give one a 'name: ...'")
         _check_scopes(config.only, controller, subject)
         controllers[subject.digest] = controller
+        if entry.resources:
+            resources[subject.digest] = entry.resources
         subjects.append(subject)
-    return Work(controllers, tuple(cell for subject in subjects for cell in _cells(config, subject)))
+    cells = tuple(cell for subject in subjects for cell in _cells(config, subject))
+    return Work(controllers, cells, resources)
 
 
 def still_to_do(work: Work, store: Store) -> ToDo:
@@ -106,50 +72,6 @@ def still_to_do(work: Work, store: Store) -> ToDo:
         tuple(cell for cell in work.cells if cell.key not in done),
         tuple(entry for entry in tasks if store.random_returns(entry[0], reported_seeds(*entry[1:])) is None),
     )
-
-
-def run(work: Work, to_do: ToDo, store: Store, client: Client, told: Callable[[Cell], None]) -> list[Failure]:
-    """Compute what is to do, and keep each cell as soon as it is there.
-
-    Only this process writes to the store. Work that cells share (calibration, scores, damage, the random reference of
-    a task) is a task of its own, done once and kept by the workers.
-
-    Args:
-        work: the sweep.
-        to_do: what of it the store does not hold yet.
-        store: where results go.
-        client: the workers.
-        told: called with every cell that has come to an end.
-
-    Returns:
-        The cells that failed; the store keeps their errors.
-
-    Raises:
-        StoreError: the store cannot be written any more.
-        TaskError: a random reference cannot be measured.
-    """
-    from distributed import as_completed
-
-    futures: dict[Future, Cell | str] = {
-        client.submit(run_random, *entry, pure=False): entry[0] for entry in to_do.references
-    }
-    futures |= _submit_cells(work, to_do.cells, client)
-    failures: list[Failure] = []
-    for future in as_completed(list(futures)):
-        subject = futures.pop(future)
-        error = None if future.status == "finished" else _one_line(future)
-        if isinstance(subject, str):
-            if error is not None:
-                raise envs.TaskError(f"random actions on {subject} cannot be measured: {error}")
-            store.record_random(future.result())
-            continue
-        if error is None:
-            store.record(subject, future.result())
-        else:
-            store.record_failure(subject, error)
-            failures.append(Failure(subject, error))
-        told(subject)
-    return failures
 
 
 def estimate(cells: Sequence[Cell], measured: Mapping[str, float], workers: int) -> float:
@@ -199,46 +121,6 @@ def _cells(config: SweepConfig, subject: Subject) -> Iterator[Cell]:
         yield Cell(subject, method, sparsity, seed, config.episodes, config.episode_seed, config.min_width, only)
 
 
-def _submit_cells(work: Work, cells: Sequence[Cell], client: Client) -> dict[Future, Cell | str]:
-    shared: dict[tuple[Any, ...], Future] = {}
-
-    def once(key: tuple[Any, ...], function: Callable[..., Any], *arguments: Any) -> Future:
-        if key not in shared:
-            shared[key] = client.submit(function, *arguments, pure=False)
-        return shared[key]
-
-    futures: dict[Future, Cell | str] = {}
-    for cell in cells:
-        subject, method, seed = cell.subject, cell.method, cell.seed
-        controller = once((subject.digest,), _same, work.controllers[subject.digest])
-        if method is None:
-            futures[client.submit(run_dense, controller, cell, pure=False)] = cell
-            continue
-        data = (subject.digest, subject.task, seed)
-        calibration = once(data, run_calibration, controller, subject.task, seed)
-        scores = damage = None
-        if not method.stock:
-            scores = once((*data, method.importance), run_scores, controller, calibration, method.importance, seed)
-        if cell.measures:
-            damage = once((*data, method.importance, "damage"), run_damage, controller, calibration, scores, seed)
-        futures[client.submit(run_pruned, controller, calibration, scores, cell, damage, pure=False)] = cell
-    return futures
-
-
-def _same(controller: Controller) -> Controller:
-    """A controller as a task, so that the workers hold it once and a new one gets it again if one of them dies."""
-    return controller
-
-
-def _one_line(future: Future) -> str:
-    """Why a task failed: our own errors speak for themselves, others name their type."""
-    error = future.exception()
-    text = " ".join(str(error).split())
-    if isinstance(error, PruningError | ControllerError | envs.TaskError):
-        return text
-    return f"{type(error).__name__}: {text}"
-
-
 def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:
     """The config as plain data that reads back the same: tasks, names and defaults filled in, methods one by one."""
     subjects = dict.fromkeys(cell.subject for cell in work.cells)
@@ -246,6 +128,7 @@ def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:
     return {
         "controllers": [
             {"controller": entry.controller, "task": subject.task, "name": subject.controller}
+            | ({"resources": dict(entry.resources)} if entry.resources else {})
             for entry, subject in entries
         ],
         "methods": [asdict(method) for method in config.expanded_methods],

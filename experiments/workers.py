@@ -1,14 +1,17 @@
-"""The processes that sweeps are computed in: workers on this machine, or those of a cluster that runs already."""
+"""The processes that sweeps are computed in: workers on this machine, of a cluster that runs already, or SLURM jobs."""
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from experiments.config import ConfigError
+from experiments.provenance import versions
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -46,7 +49,7 @@ def remote_workers(address: str) -> Iterator[Client]:
     """The workers of a cluster that runs already.
 
     Raises:
-        ConfigError: no scheduler answers there.
+        ConfigError: no scheduler answers there, or its workers cannot give the numbers that this process would.
     """
     _set_up_dask()
     from distributed import Client
@@ -56,7 +59,66 @@ def remote_workers(address: str) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"no scheduler answers at '{address}': start one with `dask scheduler`") from error
     with client:
+        _check(client)
         yield client
+
+
+@contextmanager
+def slurm_workers(count: int) -> Iterator[Client]:
+    """``count`` workers of one core each, as SLURM jobs.
+
+    How a job is asked for (queue, account, walltime, memory, cores and so workers a job) is dask-jobqueue's
+    configuration, ``jobqueue.slurm`` in ``~/.config/dask/jobqueue.yaml``.
+
+    Raises:
+        ConfigError: dask-jobqueue or SLURM is not installed, or SLURM refuses the jobs.
+    """
+    _set_up_dask()
+    import dask
+    from distributed import Client
+
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError as error:
+        raise ConfigError("--slurm needs dask-jobqueue: pip install prunectl[cluster]") from error
+    if shutil.which("sbatch") is None:
+        raise ConfigError("--slurm: there is no sbatch here: run it where SLURM jobs can be submitted")
+    cores = dask.config.get("jobqueue.slurm.cores", None) or 1
+    memory = dask.config.get("jobqueue.slurm.memory", None) or f"{2 * cores} GiB"
+    try:
+        cluster = SLURMCluster(cores=cores, processes=cores, memory=memory)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--slurm: {' '.join(str(error).split())}") from error
+    with cluster, Client(cluster) as client:
+        cluster.scale(n=count)
+        yield client
+
+
+def _check(client: Client) -> None:
+    """Bit for bit the same numbers come from one thread a process and the same packages alone.
+
+    Raises:
+        ConfigError: a worker has several threads, or other packages than this process.
+    """
+    if crowded := [address for address, threads in client.nthreads().items() if threads > 1]:
+        raise ConfigError(
+            f"worker {crowded[0]} computes several cells in one process: "
+            "start it as `dask worker ADDRESS --nthreads 1 --nworkers N`"
+        )
+    ours = versions()
+    try:
+        found = client.run(versions)
+    except Exception as error:  # whatever a foreign process may answer
+        raise ConfigError(
+            f"the workers cannot import prunectl, install it there as it is here ({type(error).__name__}: {error})"
+        ) from error
+    for address, theirs in found.items():
+        for package, version in ours.items():
+            if theirs.get(package) != version:
+                raise ConfigError(
+                    f"worker {address} has {package} {theirs.get(package)}, this process {version}: "
+                    "install the same there, or the numbers differ"
+                )
 
 
 def _set_up_dask() -> None:
@@ -64,11 +126,15 @@ def _set_up_dask() -> None:
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")  # read when dask is first imported, and inherited
     warnings.filterwarnings("ignore", module="distributed")  # of a second sweep on this machine: its port is taken
     import dask
+    import distributed  # noqa: F401, sets the loggers' levels
 
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # of its own; a lost scheduler is told in a line
     dask.config.set(
         {
             "distributed.nanny.pre-spawn-environ.PYTHONWARNINGS": "ignore",
             **{f"distributed.nanny.pre-spawn-environ.{name}": bytes_ for name, bytes_ in _ALLOCATOR.items()},
+            # A second death makes a suspect, which is computed again on its own (`dispatch.run`).
+            "distributed.scheduler.allowed-failures": 1,
             "distributed.admin.large-graph-warning-threshold": "1GB",  # controllers travel with the tasks
         }
     )

@@ -6,13 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 import envs
 from agents.extractors import MlpExtractor
 from agents.sb3.controller import SB3Controller
 from agents.sb3.families import ALGORITHMS
+from agents.tdmpc.controller import TDMPCController
+from agents.tdmpc.networks import build, with_targets
+from agents.tdmpc.planner import Planning
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,3 +92,23 @@ def untrained(
     family: Any = ALGORITHMS[algorithm]
     model = family("MlpPolicy", envs.make(task), seed=seed, policy_kwargs=policy_kwargs, device="cpu", **settings)
     return SB3Controller.of(algorithm, model)
+
+
+def untrained_planner(seed: int = 0) -> TDMPCController:
+    """A TD-MPC controller for Pendulum with random weights: latent 6, and components of several widths."""
+    torch.manual_seed(seed)
+    networks = build(3, 1, latent=6, encoder=8, hidden=12)
+    online = networks.online
+    online.reward = build(3, 1, latent=6, encoder=8, hidden=9).online.reward
+    for network in (online.reward, online.critic_0, online.critic_1):
+        last = network[-1]
+        assert isinstance(last, torch.nn.Linear)
+        torch.nn.init.normal_(last.weight)
+    return TDMPCController(
+        networks=with_targets(online),
+        planning=Planning(num_samples=16, num_elites=4, iterations=2),
+        action_repeat=2,
+        reward_scale=0.1,
+        observation_space=spaces.Box(-np.inf, np.inf, (3,)),
+        action_space=spaces.Box(-2.0, 2.0, (1,)),
+    )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agents.controller import ControllerError
 from agents.deployment.exported import Exported
 from agents.deployment.metadata import KEY, Interface, read
+from agents.files import read_bounded
 
 #: What a user who has measured nothing would compile with; and what one who has would.
 PLAIN, FAST = ("-O2",), ("-O3", "-march=native", "-ffast-math")
@@ -54,9 +55,7 @@ def load_c(path: Path, trust: bool) -> tuple[CController, dict[str, Any]]:
     Raises:
         ControllerError: not trusted, none of ours, or it does not compile.
     """
-    if path.stat().st_size > LARGEST_FILE:
-        raise ControllerError(f"{path}: over {LARGEST_FILE // 2**20} MiB, no controller's source is so large")
-    text = path.read_text()
+    text = read_bounded(path, LARGEST_FILE).decode(errors="replace")
     said = re.search(rf"^/\* {KEY}: (.*) \*/$", text, re.MULTILINE)
     name = re.search(r"^void (\w+)_act\(", text, re.MULTILINE)
     if said is None or name is None:

@@ -23,6 +23,7 @@ def load_exported(path: Path, trust: bool) -> tuple[Exported, dict[str, Any]]:
 
     Raises:
         ControllerError: it cannot be run; or it is C, and that is not trusted.
+        OSError: it cannot be read, or is too large.
     """
     if path.suffix == ".c":
         from agents.deployment.c_run import load_c

@@ -15,6 +15,8 @@ from agents.controller import Controller, ControllerError
 FORMAT = "prunectl export 1"
 #: The property of an ONNX model, and the word before the JSON in a C file, that it is found by.
 KEY = "prunectl"
+#: No task has so many observations or actions.
+LARGEST_SPACE = 100_000
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,25 @@ def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
         data = json.loads(text)
         if data["format"] != FORMAT:
             raise ControllerError(f"{where}: its format is '{data['format']}', this version reads '{FORMAT}'")
-        actions = data["actions"]
-        if "n" in actions:
-            space: spaces.Box | spaces.Discrete = spaces.Discrete(int(actions["n"]))
-        else:
-            low, high = (np.asarray(actions[side], dtype=actions["dtype"]) for side in ("low", "high"))
-            space = spaces.Box(low, high, dtype=low.dtype.type)
-        held = int(data["held_steps"])
-        if held < 1:
-            raise ValueError(f"held_steps {held}")
-        return Interface(str(data["algorithm"]), int(data["observations"]), space, held), data
+        observations, held = data["observations"], data["held_steps"]
+        if not all(type(n) is int and n > 0 for n in (observations, held)) or observations > LARGEST_SPACE:
+            raise ValueError(f"observations {observations!s:.20}, held_steps {held!s:.20}")
+        space = _space(data["actions"])
+        return Interface(str(data["algorithm"])[:40], observations, space, held), data
     except ControllerError:
         raise
     except (KeyError, TypeError, ValueError, AssertionError, RecursionError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise ControllerError(f"{where}: what it says of its spaces cannot be read ({reason})") from error
+
+
+def _space(said: Any) -> spaces.Box | spaces.Discrete:
+    if "n" in said:
+        if type(said["n"]) is not int or not 0 < said["n"] <= LARGEST_SPACE:
+            raise ValueError(f"{said['n']!s:.20} choices")
+        return spaces.Discrete(said["n"])
+    dtype = np.dtype(said["dtype"])
+    low, high = (np.asarray(said[side], dtype=dtype) for side in ("low", "high"))
+    if dtype.kind != "f" or low.shape != high.shape or low.ndim != 1 or not 0 < len(low) <= LARGEST_SPACE:
+        raise ValueError(f"actions of type {dtype} with bounds of shapes {low.shape} and {high.shape}")
+    return spaces.Box(low, high, dtype=dtype.type)

@@ -14,6 +14,7 @@ from agents.controller import ControllerError
 from agents.deployment.exported import Exported
 from agents.deployment.metadata import KEY, Interface, read
 from agents.deployment.onnx_form import OPERATORS
+from agents.files import read_bounded
 
 #: No controller's model is so large.
 LARGEST_FILE = 256 * 2**20
@@ -67,10 +68,9 @@ def read_model(path: Path) -> tuple[bytes, onnx.ModelProto]:
 
     Raises:
         ControllerError: damaged, or with anything else in it.
+        OSError: it cannot be read, or is too large.
     """
-    if path.stat().st_size > LARGEST_FILE:
-        raise ControllerError(f"{path}: over {LARGEST_FILE // 2**20} MiB, no controller's model is so large")
-    content = path.read_bytes()
+    content = read_bounded(path, LARGEST_FILE)
     try:
         model = onnx.load_model_from_string(content)
         _check_ours(model, str(path))

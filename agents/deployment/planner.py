@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from agents.controller import Batch, ControllerError, Held, Policy
@@ -20,13 +21,16 @@ from agents.deployment.metadata import Interface, read
 from agents.deployment.onnx_form import onnx_bytes
 from agents.deployment.onnx_run import read_model
 from agents.deployment.program import program
+from agents.files import read_bounded
 from agents.path import flat
+from agents.tdmpc.checkpoint import check_planning
 from agents.tdmpc.controller import TDMPCController
 from agents.tdmpc.layers import width
 from agents.tdmpc.planner import Noise, Planning
 
 #: What a planner's folder is known by.
 SETTINGS = "planning.json"
+LARGEST_SETTINGS = 2**20
 
 
 def planner_files(
@@ -120,11 +124,21 @@ def load_planner(folder: Path) -> tuple[PlannerController, dict[str, Any]]:
     Raises:
         ControllerError: a file is missing, damaged, or not one that `prunectl export` writes.
     """
-    interface, data = read((folder / SETTINGS).read_text(), str(folder))
+    interface, data = read(read_bounded(folder / SETTINGS, LARGEST_SETTINGS).decode(errors="replace"), str(folder))
+    if isinstance(interface.action_space, spaces.Discrete):
+        raise ControllerError(f"{folder}: a planner's actions are real numbers, and it says that they are an index")
     try:
-        Planning(**data["planning"])
+        planning = Planning(**data["planning"])
     except (KeyError, TypeError) as error:
         raise ControllerError(f"{folder}: its planner's settings cannot be read ({error!r:.100})") from error
+    check_planning(planning, interface.action_space.shape[0], str(folder))
     for name in plan.NETWORKS:
         read_model(folder / f"{name}.onnx")
-    return PlannerController(folder, interface), data
+    try:
+        controller = PlannerController(folder, interface)
+        actions = controller.decide(np.zeros((1, interface.observations), np.float32))
+    except Exception as error:  # networks that do not fit each other fail wherever they meet
+        raise ControllerError(f"{folder}: it cannot plan ({' '.join(str(error).split())[:160]})") from error
+    if actions.shape != (1, *interface.action_space.shape):
+        raise ControllerError(f"{folder}: its actions have shape {actions.shape[1:]}, and it says otherwise")
+    return controller, data

@@ -39,7 +39,8 @@ class Normalisation:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The statistics that `as_json` wrote."""
-        return cls(np.asarray(data["mean"]), np.asarray(data["var"]), float(data["clip"]), float(data["epsilon"]))
+        mean, var = (np.asarray(data[name], dtype=np.float64) for name in ("mean", "var"))
+        return cls(mean, var, float(data["clip"]), float(data["epsilon"]))
 
     def module(self) -> Normalise:
         """What does it."""

@@ -13,8 +13,8 @@ from experiments.cli.common import columns, say
 
 if TYPE_CHECKING:
     from experiments.config import SweepConfig
+    from experiments.dispatch import Failure, Work
     from experiments.store import Store
-    from experiments.sweep import Failure, Work
 
 
 def reproduce(
@@ -33,7 +33,7 @@ def reproduce(
     """Compute, draw and tabulate what the paper shows. The same command goes on where it stopped."""
     import torch
 
-    from experiments.cli.sweeps import completed
+    from experiments.cli.sweeps import chosen_workers, completed
     from experiments.paper.catalogue import CATALOGUE, chosen, config_of
     from experiments.paper.catalogue import reproduce as make
 
@@ -46,7 +46,7 @@ def reproduce(
 
     @contextmanager
     def compute(settings: SweepConfig, results: Path) -> Iterator[tuple[Store, Work]]:
-        with completed(settings, folder, results, workers) as (store, work, failures):
+        with completed(settings, folder, results, chosen_workers(workers)) as (store, work, failures):
             failed.extend(failures)
             yield store, work
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +12,11 @@ import typer
 from experiments.cli.common import Trust, say
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from experiments.config import SweepConfig
+    from experiments.dispatch import Failure, ToDo, Work
     from experiments.store import Store
-    from experiments.sweep import Failure, ToDo, Work
 
 
 def sweep(
@@ -28,6 +30,9 @@ def sweep(
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Use the workers of a running dask cluster.")
     ] = None,
+    slurm: Annotated[
+        int | None, typer.Option("--slurm", min=1, metavar="N", help="Start N workers as SLURM jobs (dask-jobqueue).")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells and an estimate, compute nothing.")
     ] = False,
@@ -39,15 +44,15 @@ def sweep(
     from experiments.config import ConfigError, load_config
     from experiments.sweep import load_work
 
-    if workers and scheduler:
-        raise ConfigError("--workers and --scheduler exclude each other: a running cluster has its own workers")
+    if sum(map(bool, (workers, scheduler, slurm))) > 1:
+        raise ConfigError("--workers, --scheduler and --slurm exclude each other: they say where the workers are")
     torch.set_num_threads(1)
     settings = load_config(config)
     folder = out or Path("out") / config.stem
     if dry_run:
         _list_cells(load_work(settings, trust, say), folder, workers)
         return
-    with completed(settings, folder, folder, workers, scheduler, trust) as (_, _, failures):
+    with completed(settings, folder, folder, chosen_workers(workers, scheduler, slurm), trust) as (_, _, failures):
         pass
     if failures:
         raise typer.Exit(1)
@@ -59,14 +64,14 @@ def completed(
     settings: SweepConfig,
     folder: Path,
     results: Path,
-    workers: int | None = None,
-    scheduler: str | None = None,
+    workers: AbstractContextManager[Client],
     trust: bool = False,
 ) -> Iterator[tuple[Store, Work, list[Failure]]]:
     """Compute what of a sweep the store in ``folder`` lacks, and give the store, still open, with all that failed.
 
     The record of the sweep and the exports go to ``results``.
     """
+    from experiments.dispatch import ClusterError
     from experiments.store import Store
     from experiments.sweep import load_work, still_to_do, write_record
 
@@ -78,13 +83,14 @@ def completed(
         total, left = len(work.cells), len(to_do.cells)
         say(f"{total} cells, {total - left} done already, results go to {results}")
         try:
-            failures = _compute(work, to_do, store, workers, scheduler) if to_do else []
-        except KeyboardInterrupt:
+            failures = _compute(work, to_do, store, workers) if to_do else []
+        except (ClusterError, KeyboardInterrupt) as error:
             left = len(still_to_do(work, store).cells)
-            say(f"stopped: {total - left} of {total} cells are done; the same command goes on from here")
-            raise typer.Exit(1) from None
-        finally:
+            why = "stopped" if isinstance(error, KeyboardInterrupt) else f"prunectl: {error}"
+            say(f"{why}: {total - left} of {total} cells are done; the same command goes on from here")
             store.export(results)
+            raise typer.Exit(1) from None
+        store.export(results)
         for failure in failures:
             say(f"failed: {failure.cell}: {failure.error}")
         if failures:
@@ -104,15 +110,24 @@ def report(
         say(str(path))
 
 
-def _compute(work: Work, to_do: ToDo, store: Store, workers: int | None, scheduler: str | None) -> list[Failure]:
-    from experiments.sweep import run
-    from experiments.workers import local_workers, remote_workers
+def chosen_workers(
+    count: int | None, scheduler: str | None = None, slurm: int | None = None
+) -> AbstractContextManager[Client]:
+    """Processes of this machine unless the user names a cluster; they start when they are entered."""
+    from experiments.workers import local_workers, remote_workers, slurm_workers
+
+    if scheduler:
+        return remote_workers(scheduler)
+    return slurm_workers(slurm) if slurm else local_workers(count)
+
+
+def _compute(work: Work, to_do: ToDo, store: Store, workers: AbstractContextManager[Client]) -> list[Failure]:
+    from experiments.dispatch import run
 
     total = len(work.cells)
-    with (
-        remote_workers(scheduler) if scheduler else local_workers(workers) as client,
-        _progress(total, total - len(to_do.cells)) as advance,
-    ):
+    with workers as client, _progress(total, total - len(to_do.cells)) as advance:
+        if client.dashboard_link and client.scheduler_info()["services"]:
+            say(f"dashboard: {client.dashboard_link}")
         try:
             return run(work, to_do, store, client, lambda cell: advance())
         except KeyboardInterrupt:

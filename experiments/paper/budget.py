@@ -10,9 +10,9 @@ import pandas as pd
 
 from agents.tdmpc.controller import TDMPCController
 from agents.tdmpc.planner import Planning
+from experiments.dispatch import Work
 from experiments.paper.rates import CUT, planning_rates, widths_of
 from experiments.store import Store
-from experiments.sweep import Work
 from experiments.tables import write_table
 from pruning import Method, trace
 from pruning.graph import ComponentGraph, axis_width

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from experiments.config import ConfigError, SweepConfig, load_config
+from experiments.dispatch import Work
 from experiments.paper.budget import write_budget
 from experiments.paper.components import write_components
 from experiments.paper.cuts import write_cuts
@@ -18,7 +19,6 @@ from experiments.paper.isolated import write_isolated
 from experiments.paper.returns import write_returns
 from experiments.paper.unrefitted import write_unrefitted
 from experiments.store import Store
-from experiments.sweep import Work
 from experiments.tables import write_file
 
 #: Makes a reproduction's outputs from its config, in a folder.

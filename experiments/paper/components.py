@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from experiments import figures, statistics
 from experiments.curves import Panel, normalised_draws, panels, pooled
+from experiments.dispatch import Work
 from experiments.store import Store
-from experiments.sweep import Work
 from experiments.tables import write_table
 
 #: Seed of the bootstrap.

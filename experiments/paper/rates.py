@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from agents.controller import Controller
-from experiments.sweep import Work
+from experiments.dispatch import Work
 from pruning import apply, trace
 from pruning.graph import ComponentGraph
 from pruning.plan import describe

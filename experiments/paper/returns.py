@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.curves import Panel, panels, pooled
+from experiments.dispatch import Work
 from experiments.paper.rates import CUT, planning_rates
 from experiments.report import as_markdown, summarise
 from experiments.store import Store
-from experiments.sweep import Work
 from experiments.tables import write_file, write_table
 from pruning import Method
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from experiments import figures
 from experiments.curves import panels, pooled
+from experiments.dispatch import Work
 from experiments.paper.rates import CUT, widths_of
 from experiments.store import Store
-from experiments.sweep import Work
 from experiments.tables import write_table
 from pruning import Method, trace
 

@@ -390,7 +390,7 @@ def test_a_model_that_is_not_ours_is_not_run(model: Path, change: Any, says: str
 
 def test_no_model_is_read_that_is_too_large(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_run, "LARGEST_FILE", 1000)
-    with pytest.raises(ControllerError, match="no controller's model is so large"):
+    with pytest.raises(OSError, match="no such file is so large"):
         agents.load(model)
 
 

@@ -152,7 +152,7 @@ def test_pickles_in_the_statistics_do_nothing(tmp_path: Path) -> None:
 
 
 def test_a_zip_bomb_is_refused(save_tiny: SaveTiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.sb3.archive.LARGEST_ENTRY", 1000)
+    monkeypatch.setattr("agents.sb3.archive.LARGEST_WEIGHTS", 1000)
     with pytest.raises(ControllerError, match="would unpack to over"):
         agents.load(save_tiny("sac", "Pendulum-v1"))
 

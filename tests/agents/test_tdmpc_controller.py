@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from torch import nn
 
 import agents
 from agents.controller import ControllerError
 from agents.tdmpc.checkpoint import load_checkpoint
 from agents.tdmpc.controller import TDMPCController
-from agents.tdmpc.networks import build, with_targets
 from agents.tdmpc.planner import Planning
 from experiments.evaluator import evaluate
+from tests.conftest import untrained_planner
 
 torch.set_num_threads(1)  # the networks are so small that threads only wait for each other
 
@@ -27,33 +26,12 @@ ZOO = Path(__file__).parents[3] / "shared" / "zoo" / "tdmpc" / "Pendulum-v1_1"
 NAMES = ["encoder", "dynamics", "reward", "actor", "critic.0", "critic.1"]
 
 
-def controller(seed: int = 0) -> TDMPCController:
-    """For Pendulum; latent 6, and every component of another width."""
-    torch.manual_seed(seed)
-    networks = build(3, 1, latent=6, encoder=8, hidden=12)
-    online = networks.online
-    narrow = build(3, 1, latent=6, encoder=8, hidden=9).online
-    online.reward, online.critic_1 = narrow.reward, narrow.critic_1
-    for network in (online.reward, online.critic_0, online.critic_1):
-        last = network[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.normal_(last.weight)
-    return TDMPCController(
-        networks=with_targets(online),
-        planning=Planning(num_samples=16, num_elites=4, iterations=2),
-        action_repeat=2,
-        reward_scale=0.1,
-        observation_space=spaces.Box(-np.inf, np.inf, (3,)),
-        action_space=spaces.Box(-2.0, 2.0, (1,)),
-    )
-
-
 def observations(count: int = 20) -> Any:
     return np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
 
 
 def test_components_hold_every_online_parameter_once() -> None:
-    agent = controller()
+    agent = untrained_planner()
     assert list(agent.components) == NAMES
     assert all(component.deployed for component in agent.components.values())
     owned = [id(p) for component in agent.components.values() for p in component.module.parameters()]
@@ -66,7 +44,7 @@ def len_of(module: nn.Module) -> int:
 
 
 def test_mirrors_name_the_slow_copies() -> None:
-    agent = controller()
+    agent = untrained_planner()
     shapes = {name: tensor.shape for name, tensor in agent.networks.state_dict().items()}
     mirrored = 0
     for online, target in agent.mirrors.items():
@@ -78,7 +56,7 @@ def test_mirrors_name_the_slow_copies() -> None:
 
 
 def test_dataflow_gives_each_components_output() -> None:
-    agent = controller()
+    agent = untrained_planner()
     seen, latent, action = agent.inputs(observations(), np.linspace(-2, 2, 20)[:, None])
     with torch.no_grad():
         results = agent.dataflow()(seen, latent, action)
@@ -92,7 +70,7 @@ def test_dataflow_gives_each_components_output() -> None:
 
 
 def test_inputs_are_encoded_and_imagined_latents() -> None:
-    agent = controller()
+    agent = untrained_planner()
     given = np.linspace(-2, 2, 20)[:, None]
     seen, latent, action = agent.inputs(observations(), given)
     again = agent.inputs(observations(), given)
@@ -111,14 +89,14 @@ def test_inputs_are_encoded_and_imagined_latents() -> None:
 
 
 def test_with_networks_keeps_the_rest() -> None:
-    agent, other = controller(), controller(1)
+    agent, other = untrained_planner(), untrained_planner(1)
     changed = agent.with_networks(other.networks)
     np.testing.assert_array_equal(changed.act(observations()), other.act(observations()))
     assert (agent.act(observations()) != other.act(observations())).any()
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    agent = controller()
+    agent = untrained_planner()
     path = tmp_path / "agent.pt"
     random_state = torch.get_rng_state()
     assert agent.save(path, {"task": "Pendulum-v1"}) == ()
@@ -138,7 +116,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_nan_weights_are_named(tmp_path: Path) -> None:
     path = tmp_path / "agent.pt"
-    controller().save(path, {})
+    untrained_planner().save(path, {})
     content = torch.load(path, weights_only=True)
     content["networks"]["online.reward.2.weight"][0, 0] = float("nan")
     torch.save(content, path)
@@ -147,7 +125,7 @@ def test_nan_weights_are_named(tmp_path: Path) -> None:
 
 
 def test_unknown_layers_cannot_be_saved(tmp_path: Path) -> None:
-    agent = controller()
+    agent = untrained_planner()
     agent.networks.online.reward.append(nn.Softplus())
     with pytest.raises(ControllerError, match="cannot hold a layer of type Softplus"):
         agent.save(tmp_path / "agent.pt", {})
@@ -155,7 +133,7 @@ def test_unknown_layers_cannot_be_saved(tmp_path: Path) -> None:
 
 def authors_file(folder: Path, **changes: Any) -> Path:
     """What the authors' code would save for this controller."""
-    agent = controller()
+    agent = untrained_planner()
     theirs = {"encoder": "_encoder", "dynamics": "_dynamics", "reward": "_reward", "actor": "_pi"}
     theirs |= {"critic_0": "_Q1", "critic_1": "_Q2"}
     state = OrderedDict()
@@ -170,7 +148,7 @@ def authors_file(folder: Path, **changes: Any) -> Path:
 
 def test_authors_state_dict(tmp_path: Path) -> None:
     path = authors_file(tmp_path)
-    agent = controller()
+    agent = untrained_planner()
     for place in (path, tmp_path):
         loaded = agents.load(place).controller
         np.testing.assert_array_equal(loaded.act(observations()), agent.act(observations()))
@@ -200,7 +178,7 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
 
 def test_damaged_weights_say_which_network(tmp_path: Path) -> None:
     path = tmp_path / "agent.pt"
-    controller().save(path, {})
+    untrained_planner().save(path, {})
     content = torch.load(path, weights_only=True)
     content["networks"]["online.reward.2.weight"] = torch.zeros(3, 3)
     torch.save(content, path)

@@ -24,6 +24,8 @@ from agents.tdmpc.planner import Planning
 from experiments.cli import run
 from experiments.config import ConfigError, SweepConfig, load_config
 from experiments.curves import normalised_draws, panels, pooled
+from experiments.dispatch import Work
+from experiments.dispatch import run as run_sweep
 from experiments.paper import rates
 from experiments.paper.budget import planner_macs
 from experiments.paper.catalogue import CATALOGUE, chosen, config_of, reproduce
@@ -33,8 +35,7 @@ from experiments.paper.drawing import lay_out, pools_of
 from experiments.paper.groups import Seen, groups_table, overview
 from experiments.paper.rates import of_widths, widths_of
 from experiments.store import FILE, Store
-from experiments.sweep import Work, load_work, still_to_do
-from experiments.sweep import run as run_sweep
+from experiments.sweep import load_work, still_to_do
 from pruning import ALLOCATIONS, Method, make_plan, score, trace
 from pruning.graph import axis_width
 from pruning.stock import stock_groups

@@ -18,13 +18,14 @@ import yaml
 from distributed import Client
 
 import agents
-from experiments import sweep as module
+from experiments import dispatch as module
 from experiments.cell import Cell
 from experiments.config import ConfigError, SweepConfig, load_config
+from experiments.dispatch import Failure, ToDo, Work, run
 from experiments.evaluator import evaluate, evaluate_random
 from experiments.seeds import reported_seeds
 from experiments.store import FILE, Store
-from experiments.sweep import Failure, ToDo, Work, estimate, load_work, resolved, run, still_to_do
+from experiments.sweep import estimate, load_work, resolved, still_to_do
 from experiments.workers import local_workers
 from tests.conftest import SaveTiny
 
