@@ -61,7 +61,7 @@ def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
     try:
         data = json.loads(text)
         if data["format"] != FORMAT:
-            raise ControllerError(f"{where}: its format is '{data['format']}', this version reads '{FORMAT}'")
+            raise ControllerError(f"{where}: its format is '{str(data['format'])[:40]}', this version reads '{FORMAT}'")
         observations, held = data["observations"], data["held_steps"]
         if not all(type(n) is int and n > 0 for n in (observations, held)) or observations > LARGEST_SPACE:
             raise ValueError(f"observations {observations!s:.20}, held_steps {held!s:.20}")
@@ -69,7 +69,7 @@ def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
         return Interface(str(data["algorithm"])[:40], observations, space, held), data
     except ControllerError:
         raise
-    except (KeyError, TypeError, ValueError, AssertionError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AssertionError, RecursionError, OverflowError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise ControllerError(f"{where}: what it says of its spaces cannot be read ({reason})") from error
 
@@ -79,8 +79,10 @@ def _space(said: Any) -> spaces.Box | spaces.Discrete:
         if type(said["n"]) is not int or not 0 < said["n"] <= LARGEST_SPACE:
             raise ValueError(f"{said['n']!s:.20} choices")
         return spaces.Discrete(said["n"])
-    dtype = np.dtype(said["dtype"])
+    dtype = np.dtype(str(said["dtype"])[:20])
+    if dtype.kind != "f":
+        raise ValueError(f"actions of type {dtype}")
     low, high = (np.asarray(said[side], dtype=dtype) for side in ("low", "high"))
-    if dtype.kind != "f" or low.shape != high.shape or low.ndim != 1 or not 0 < len(low) <= LARGEST_SPACE:
-        raise ValueError(f"actions of type {dtype} with bounds of shapes {low.shape} and {high.shape}")
+    if low.shape != high.shape or low.ndim != 1 or not 0 < len(low) <= LARGEST_SPACE:
+        raise ValueError(f"actions with bounds of shapes {low.shape} and {high.shape}")
     return spaces.Box(low, high, dtype=dtype.type)

@@ -87,10 +87,10 @@ def _check_ours(model: onnx.ModelProto, where: str) -> None:
     graph = model.graph
     outside = [tensor.name for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
-        raise ControllerError(f"{where}: its '{outside[0]}' lies in another file, which is not opened")
+        raise ControllerError(f"{where}: its '{outside[0][:40]}' lies in another file, which is not opened")
     for node in graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
             name = f"{node.domain}.{node.op_type}".lstrip(".")
-            raise ControllerError(f"{where}: it has an operator '{name}', which no exported controller needs")
+            raise ControllerError(f"{where}: it has an operator '{name[:40]}', which no exported controller needs")
     if model.functions or graph.sparse_initializer or len(graph.input) != 1 or len(graph.output) != 1:
         raise ControllerError(f"{where}: a controller's model has one input, one output and no functions of its own")
