@@ -74,9 +74,7 @@ def deployed(references: Sequence[str], episodes: int = EPISODES) -> pd.DataFram
         if named is None:
             raise ControllerError(f"{reference}: it does not name its task")
         if any(loaded.name == other.name for members in tasks.values() for other in members):
-            raise ControllerError(
-                f"{reference}: another checkpoint is named '{loaded.name}' too; give it a name of its own"
-            )
+            raise ControllerError(f"{reference}: another checkpoint is named '{loaded.name}' too: rename one of them")
         tasks.setdefault(envs.resolve(named)[0], []).append(loaded)
     tables = []
     for task, members in tasks.items():
