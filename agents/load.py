@@ -136,7 +136,7 @@ def _load_exported(path: Path, name: str, trust: bool) -> Loaded:
         task=_task(said.get("task"), path),
         training_seed=_seed(said.get("training_seed")),
         digest=digest_of(*(file for file in files if file.is_file())),
-        plan=None,
+        plan=_plan(said.get("plan"), path),
     )
 
 

@@ -157,6 +157,7 @@ def provenance(loaded: Loaded, task: str, weights: str) -> dict[str, Any]:
         "weights": weights,
         "sparsity_total": 0.0 if plan is None else plan.sparsity_total,
         "sparsity_deployed": 0.0 if plan is None else plan.sparsity_deployed,
+        "plan": loaded.plan,
         "command": command_line(),
         "versions": versions(),
     }
