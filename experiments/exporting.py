@@ -32,10 +32,10 @@ Form = Literal["onnx", "c"]
 DECISIONS, DECISION_EXAMPLES, MOST_OTHER = 100, 8, 0.05
 #: Observations that an export is checked on, and those of them that a C test carries.
 ROWS, EXAMPLES = 1_000, 16
-#: How far actions may lie from the controller's own, in half action ranges (of indices: the share that differs). In
-#: float the largest difference counts: it is rounding. In eight bits the mean does: how much of it the loop bears is
-#: for `evaluate` to say.
-MOST_FLOAT, MOST_INT8 = 1e-4, 0.1
+#: How far actions may lie from the controller's own, in half action ranges; of indices, what share may differ, since
+#: rounding decides near a tie. In float the largest difference counts: it is rounding. In eight bits the mean does: how
+#: much of it the loop bears is for `evaluate` to say.
+MOST_FLOAT, MOST_TIES, MOST_INT8 = 1e-4, 2e-3, 0.1
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def export(loaded: Loaded, task: str, calibration: Calibration, out: Path, form:
         costs, compiled = source.costs, shutil.which("gcc") is not None
         actions = _run_c(files, rows) if compiled else path(rows)
     found = difference(actions, own_actions(controller, rows), interface.action_space)
-    apart, bound = (found.mean, MOST_INT8) if int8 else (found.largest, MOST_FLOAT)
+    rounding = MOST_TIES if path.discrete else MOST_FLOAT
+    apart, bound = (found.mean, MOST_INT8) if int8 else (found.largest, rounding)
     if not apart <= bound:
         raise ControllerError(
             f"{out}: not written: its actions differ from the controller's own by {apart:.2g}, {bound:g} is allowed"

@@ -82,8 +82,9 @@ def c_source(
         + f"\n\n{signature}\n{{\n{body}\n}}\n"
     )
     form = "int8 weights" if any(isinstance(step, QuantisedAffine) for step in program.steps) else "float weights"
+    meaning = _meaning(program, metadata.get("held_steps", 1))
     header = _HEADER.format(
-        name=name, upper=upper, form=form, costs=costs, signature=signature, program=program, meaning=_meaning(program)
+        name=name, upper=upper, form=form, costs=costs, signature=signature, program=program, meaning=meaning
     )
     return CSource(code, header, _test(program, name, kind, examples, tolerance), costs)
 
@@ -243,8 +244,9 @@ def _comment(metadata: Mapping[str, Any]) -> str:
     return f"/* {KEY}: {text} */"
 
 
-def _meaning(program: Program) -> str:
-    return "the index of the action" if program.discrete else "in the task's own units"
+def _meaning(program: Program, held_steps: int) -> str:
+    what = "the index of the action" if program.discrete else "in the task's own units"
+    return what if held_steps == 1 else f"{what}, held for {held_steps} steps of the task"
 
 
 _HEADER = """\

@@ -450,6 +450,8 @@ def test_the_policy_of_a_world_model_holds_its_decisions(tmp_path: Path) -> None
         action_space=spaces.action_space,
     )
     (tmp_path / "c.onnx").write_bytes(onnx_bytes(program_of(controller), said_by(controller)))
+    write_c(tmp_path, program_of(controller), said_by(controller))
+    assert "held for 2 steps of the task" in (tmp_path / "small.h").read_text()
     exported = agents.load(tmp_path / "c.onnx").controller
     seen = seen_by(controller, 6)
     online = controller.networks.online
