@@ -20,26 +20,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import agents
-import envs
 from agents import ControllerError, Loaded
 from experiments import exporting
 from experiments.calibration import calibrate, plans
 from experiments.evaluator import Episodes, evaluate, evaluate_random
-from experiments.figures import COLOURS, LOOK, save
-from experiments.latency import measure, subject
+from experiments.figures import save
+from experiments.latency import measure, subject, with_task
 from experiments.provenance import command_line
 from experiments.seeds import reported_seeds
 from experiments.statistics import Array, interval, normalised
+from experiments.style import BLUE, GREEN, LOOK, ORANGE, PURPLE, REFERENCE, VERMILLION
 from experiments.tables import write_table
 
 EPISODES = 20
 #: Forms that are drawn, in this order: colour and marker.
 _LOOKS = {
-    "plan in torch": (COLOURS[3], "P"),
-    "torch": (COLOURS[1], "s"),
-    "onnxruntime": (COLOURS[4], "^"),
-    "int8 C -O2": (COLOURS[2], "D"),
-    "C -O2": (COLOURS[0], "o"),
+    "plan in torch": (PURPLE, "P"),
+    "torch": (VERMILLION, "s"),
+    "onnxruntime": (ORANGE, "^"),
+    "int8 C -O2": (GREEN, "D"),
+    "C -O2": (BLUE, "o"),
 }
 _FORMATS = {
     "sparsity": ".3f",
@@ -69,13 +69,10 @@ def deployed(references: Sequence[str], episodes: int = EPISODES) -> pd.DataFram
     """
     tasks: dict[str, list[Loaded]] = {}
     for reference in references:
-        loaded = agents.load(reference)
-        named = loaded.task_to_run(None)
-        if named is None:
-            raise ControllerError(f"{reference}: it does not name its task")
+        loaded, task = with_task(reference)
         if any(loaded.name == other.name for members in tasks.values() for other in members):
             raise ControllerError(f"{reference}: another checkpoint is named '{loaded.name}' too: rename one of them")
-        tasks.setdefault(envs.resolve(named)[0], []).append(loaded)
+        tasks.setdefault(task, []).append(loaded)
     tables = []
     for task, members in tasks.items():
         table = measure([subject(loaded, task) for loaded in members])
@@ -111,13 +108,13 @@ def figure(table: pd.DataFrame) -> Figure:
             axes.set(xscale="log", title=f"{task}, pruned by {cuts}" if cuts else task)
             axes.set_xlabel("median time of a decision, µs")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.axhline(1.0, color="#595959", linewidth=0.8, zorder=1)
+            axes.axhline(1.0, color=REFERENCE, linewidth=0.8, zorder=1)
         shown = min(0.85, table["low"].min() - 0.02), max(1.05, table["high"].max() + 0.02)
         panels[0].set(ylabel="normalised return, 95% interval", ylim=shown)
         forms = [form for form in _LOOKS if form in set(table["form"])]
         handles = [Line2D([], [], color=_LOOKS[form][0], marker=_LOOKS[form][1], label=form) for form in forms]
         handles.append(
-            Line2D([], [], color="#595959", marker="o", markerfacecolor="white", linestyle="", label="dense")
+            Line2D([], [], color=REFERENCE, marker="o", markerfacecolor="white", linestyle="", label="dense")
         )
         drawn.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return drawn

@@ -15,7 +15,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from agents import Controller, Loaded
+import agents
+import envs
+from agents import Controller, ControllerError, Loaded
 from agents.controller import Batch
 from agents.deployment.c_form import c_source
 from agents.deployment.c_run import FAST, PLAIN, compiled
@@ -74,6 +76,19 @@ class Subject:
     controller: Controller
     observations: Batch
     sparsity: float
+
+
+def with_task(reference: str) -> tuple[Loaded, str]:
+    """A checkpoint and the task that exists today for the one that it names.
+
+    Raises:
+        ControllerError: no such checkpoint, or it names no task.
+    """
+    loaded = agents.load(reference)
+    named = loaded.task_to_run(None)
+    if named is None:
+        raise ControllerError(f"{reference}: it does not name its task")
+    return loaded, envs.resolve(named)[0]
 
 
 def subject(loaded: Loaded, task: str) -> Subject:

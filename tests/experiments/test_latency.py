@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import agents
 from experiments import deployment, latency
+from experiments.bench.catalogue import chosen
 from experiments.deployment import _summary, deployed, figure
 from experiments.latency import Subject, measure, subject
 from tests.conftest import SaveTiny, untrained
@@ -102,3 +103,15 @@ def test_intervals_redraw_episodes_as_pairs() -> None:
 def test_two_controllers_of_one_name_are_not_mixed_up(balancer: Path) -> None:
     with pytest.raises(agents.ControllerError, match="rename one of them"):
         deployed([str(balancer), str(balancer)])
+
+
+@needs_gcc
+@pytest.mark.usefixtures("_few_calls")
+def test_what_follows_latency_are_checkpoints(balancer: Path, save_tiny: SaveTiny) -> None:
+    (entry,) = chosen(["latency", str(balancer), str(save_tiny("ppo", "CartPole-v1"))])
+    (section,) = entry.measure(True)
+    assert list(dict.fromkeys(section.table["controller"])) == ["balancer", "tiny"]
+    (entry,) = chosen(["latency", "nowhere.zip"])
+    with pytest.raises(agents.ControllerError, match=r"no checkpoint 'nowhere\.zip'"):
+        entry.measure(True)
+    assert [one.name for one in chosen(["latency"])] == ["latency"]
