@@ -2,7 +2,7 @@
 
     python -m experiments.deployment FOLDER CKPT...
 
-The first checkpoint of each task is what the others are compared with: name the dense one first.
+A checkpoint that is not pruned opens a group; the pruned ones that follow it are compared with it.
 """
 
 from __future__ import annotations
@@ -56,46 +56,55 @@ _FORMATS = {
 
 
 def deployed(references: Sequence[str], episodes: int = EPISODES) -> pd.DataFrame:
-    """What `latency.measure` finds for these checkpoints, task by task, and what each form returns.
+    """What `latency.measure` finds for these checkpoints, group by group, and what each form returns.
 
     Returns:
-        Its rows with ``task`` in front, and behind it ``mean_return`` over the reported seeds and the
-        ``normalised_return`` (1: the task's first controller in PyTorch; 0: random actions) with the ends ``low`` and
-        ``high`` of its 95% interval, episodes redrawn as pairs. NaN for the forms whose return is not measured: C under
-        other compiler flags, and a world model's policy in PyTorch, which is that of ONNX Runtime.
+        Its rows with ``task`` and ``dense``, the group's first controller, in front, and behind it ``mean_return`` over
+        the reported seeds and the ``normalised_return`` (1: the first controller in PyTorch; 0: random actions) with
+        the ends ``low`` and ``high`` of its 95% interval, episodes redrawn as pairs. NaN for the forms whose return is
+        not measured: C under other compiler flags, and a world model's policy in PyTorch, which is ONNX Runtime's.
 
     Raises:
-        ControllerError: a checkpoint names no task, or what `prunectl export` refuses.
+        ControllerError: a checkpoint names no task, two of a group have one name, or what `prunectl export` refuses.
     """
-    tasks: dict[str, list[Loaded]] = {}
+    groups: list[tuple[str, list[Loaded]]] = []
     for reference in references:
         loaded, task = with_task(reference)
-        if any(loaded.name == other.name for members in tasks.values() for other in members):
+        if loaded.plan is None or not groups or groups[-1][0] != task:
+            groups.append((task, []))
+        members = groups[-1][1]
+        if any(loaded.name == other.name for other in members):
             raise ControllerError(f"{reference}: another checkpoint is named '{loaded.name}' too: rename one of them")
-        tasks.setdefault(task, []).append(loaded)
-    tables = []
-    for task, members in tasks.items():
-        table = measure([subject(loaded, task) for loaded in members])
-        found = {(one.name, form): part for one in members for form, part in _returns(one, task, episodes).items()}
-        random = evaluate_random(task, reported_seeds(episodes)).returns
-        dense = next(iter(found.values())).returns
-        keys = zip(table["controller"], table["form"], strict=True)
-        table[["mean_return", "normalised_return", "low", "high"]] = [
-            _summary(found[key].returns, dense, random) if key in found else (np.nan,) * 4 for key in keys
-        ]
-        table.insert(0, "task", task)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+        members.append(loaded)
+    return pd.concat([_group(task, members, episodes) for task, members in groups], ignore_index=True)
+
+
+def _group(task: str, members: Sequence[Loaded], episodes: int) -> pd.DataFrame:
+    table = measure([subject(loaded, task) for loaded in members])
+    found = {(one.name, form): part for one in members for form, part in _returns(one, task, episodes).items()}
+    random = evaluate_random(task, reported_seeds(episodes)).returns
+    dense = next(iter(found.values())).returns
+    keys = zip(table["controller"], table["form"], strict=True)
+    table[["mean_return", "normalised_return", "low", "high"]] = [
+        _summary(found[key].returns, dense, random) if key in found else (np.nan,) * 4 for key in keys
+    ]
+    table.insert(0, "task", task)
+    table.insert(1, "dense", members[0].name)
+    return table
 
 
 def figure(table: pd.DataFrame) -> Figure:
-    """Normalised return against latency, a panel a task: a line a form, from the dense controller (hollow) on."""
-    tasks = list(dict.fromkeys(table["task"]))
+    """Normalised return against latency, a panel a group: a line a form, from the dense controller (hollow) on."""
+    groups = list(dict.fromkeys(table["dense"]))
+    across = min(len(groups), 3)
+    down = -(-len(groups) // across)
     with rc_context(LOOK):
-        drawn = Figure(figsize=(2.6 * len(tasks) + 0.3, 2.6), layout="constrained")
-        panels = drawn.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
-        for axes, task in zip(panels, tasks, strict=True):
-            here = table[(table["task"] == task) & table["normalised_return"].notna()]
+        drawn = Figure(figsize=(2.6 * across + 0.3, 2.1 * down + 0.5), layout="constrained")
+        panels = drawn.subplots(down, across, squeeze=False, sharey=True).ravel()
+        for axes in panels[len(groups) :]:
+            axes.remove()
+        for axes, group in zip(panels, groups, strict=False):
+            here = table[(table["dense"] == group) & table["normalised_return"].notna()]
             for form, (colour, marker) in _LOOKS.items():
                 rows = here[here["form"] == form].sort_values("sparsity")
                 times, means = rows["median_us"], rows["normalised_return"]
@@ -105,12 +114,13 @@ def figure(table: pd.DataFrame) -> Figure:
                     face = colour if sparsity else "white"
                     axes.plot(time, mean, color=colour, marker=marker, markersize=4.5, markerfacecolor=face)
             cuts = ", ".join(f"{sparsity:.2f}" for sparsity in sorted(set(here["sparsity"])) if sparsity)
-            axes.set(xscale="log", title=f"{task}, pruned by {cuts}" if cuts else task)
+            axes.set(xscale="log", title=f"{group}, pruned by {cuts}" if cuts else group)
             axes.set_xlabel("median time of a decision, µs")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.axhline(1.0, color=REFERENCE, linewidth=0.8, zorder=1)
         shown = min(0.85, table["low"].min() - 0.02), max(1.05, table["high"].max() + 0.02)
-        panels[0].set(ylabel="normalised return, 95% interval", ylim=shown)
+        panels[0].set_ylim(shown)
+        drawn.supylabel("normalised return, 95% interval", fontsize=8)
         forms = [form for form in _LOOKS if form in set(table["form"])]
         handles = [Line2D([], [], color=_LOOKS[form][0], marker=_LOOKS[form][1], label=form) for form in forms]
         handles.append(
@@ -152,7 +162,7 @@ def main() -> None:
     table = deployed(references)
     remark = (
         f"Made by `{command_line().replace('prunectl', 'python -m experiments.deployment')}`. A decision at batch 1 on "
-        "visited observations; times_faster than the first controller of the task in the same form; rate_hz is what "
+        "visited observations; times_faster than the dense controller in the same form; rate_hz is what "
         "the 99th percentile allows, holds the highest of 50, 100, 500 and 1000 Hz below it. C is timed in C."
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ from experiments import deployment, latency
 from experiments.bench.catalogue import chosen
 from experiments.deployment import _summary, deployed, figure
 from experiments.latency import Subject, measure, subject
+from pruning import trace
+from pruning.plan import uncut
 from tests.conftest import SaveTiny, untrained
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc to compile the C with")
@@ -75,19 +77,25 @@ def test_the_planner_is_a_form_of_its_own() -> None:
 @needs_gcc
 @pytest.mark.usefixtures("_few_calls")
 def test_return_and_latency_of_every_form(balancer: Path, save_tiny: SaveTiny, tmp_path: Path) -> None:
-    other = save_tiny("ppo", "CartPole-v1")
-    table = deployed([str(balancer), str(other)], episodes=2)
+    loaded = agents.load(balancer)
+    plan = uncut(trace(loaded.controller)).to_json()
+    small = tmp_path / "small.zip"
+    untrained("ppo", "CartPole-v1").save(small, {"task": "CartPole-v1", "plan": plan})
+    table = deployed([str(balancer), str(small), str(save_tiny("ppo", "CartPole-v1"))], episodes=2)
     assert set(table["task"]) == {"CartPole-v1"}
+    # What is pruned belongs to the dense controller before it, another dense one opens a group of its own.
+    named = table[["dense", "controller"]].drop_duplicates().to_numpy().tolist()
+    assert named == [["balancer", "balancer"], ["balancer", "small"], ["tiny", "tiny"]]
     measured = table[table["mean_return"].notna()]
     assert set(measured["form"]) == {"torch", "onnxruntime", "C -O2", "int8 C -O2"}
     ours = measured[measured["controller"] == "balancer"]
     assert ours["mean_return"].tolist() == [500] * 4
     assert ours["normalised_return"].tolist() == [1] * 4
-    untrained_ones = measured[(measured["controller"] == "tiny") & (measured["form"] != "int8 C -O2")]
-    assert untrained_ones["normalised_return"].nunique() == 1
-    assert untrained_ones["normalised_return"].iloc[0] < 0.2
+    worse = measured[(measured["controller"] == "small") & (measured["form"] != "int8 C -O2")]
+    assert worse["normalised_return"].nunique() == 1
+    assert worse["normalised_return"].iloc[0] < 0.2
     drawn = figure(table)
-    assert [axes.get_title() for axes in drawn.axes] == ["CartPole-v1"]
+    assert [axes.get_title() for axes in drawn.axes] == ["balancer", "tiny"]
     deployment.save(drawn, tmp_path / "deployment")
 
 
@@ -100,9 +108,12 @@ def test_intervals_redraw_episodes_as_pairs() -> None:
     assert low < share < high == 1
 
 
-def test_two_controllers_of_one_name_are_not_mixed_up(balancer: Path) -> None:
+def test_two_controllers_of_one_name_are_not_mixed_up(balancer: Path, tmp_path: Path) -> None:
+    loaded = agents.load(balancer)
+    same = tmp_path / "balancer.zip"
+    loaded.controller.save(same, {"task": "CartPole-v1", "plan": uncut(trace(loaded.controller)).to_json()})
     with pytest.raises(agents.ControllerError, match="rename one of them"):
-        deployed([str(balancer), str(balancer)])
+        deployed([str(balancer), str(same)])
 
 
 @needs_gcc
