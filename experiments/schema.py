@@ -105,6 +105,6 @@ def columns_of(outcome: Outcome) -> dict[str, Any]:
         "integrity": outcome.integrity,
         "mean_return": episodes.mean_return,
         "std_return": episodes.std_return,
-        "components": json.dumps(plan.to_json()["components"]),
+        "components": json.dumps({name: vars(part) for name, part in plan.components.items()}),
         **{f"{stage}_seconds": seconds for stage, seconds in outcome.seconds.items()},
     }

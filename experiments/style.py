@@ -76,13 +76,13 @@ _BASELINES = {
 #: What is compared most gets the colours that differ most; all other cuts follow in a fixed order.
 _FIRST = (
     ("component", "surgeon", "uniform"),
-    ("component", "activation", "ranked"),
+    ("global", "magnitude", "uniform"),
     ("global", "surgeon", "uniform"),
     ("component", "magnitude", "uniform"),
     ("component", "surgeon", "sensitivity"),
     ("component", "surgeon", "searched"),
+    ("component", "activation", "ranked"),
     ("component", "surgeon", "ranked"),
-    ("global", "magnitude", "uniform"),
     *(("component", importance, "uniform") for importance in IMPORTANCES),
 )
 #: matplotlib's dashes and plotly's of each recovery, and how white its markers are inside.
