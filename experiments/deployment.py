@@ -7,9 +7,11 @@ A checkpoint that is not pruned opens a group; the pruned ones that follow it ar
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,12 @@ from matplotlib.lines import Line2D
 
 import agents
 from agents import ControllerError, Loaded
+from agents.deployment.c_form import Costs
 from experiments import exporting
 from experiments.calibration import calibrate, plans
-from experiments.evaluator import Episodes, evaluate, evaluate_random
+from experiments.evaluator import evaluate, evaluate_random
 from experiments.figures import save
 from experiments.latency import measure, subject, with_task
-from experiments.provenance import command_line
 from experiments.seeds import reported_seeds
 from experiments.statistics import Array, interval, normalised
 from experiments.style import BLUE, GREEN, LOOK, ORANGE, PURPLE, REFERENCE, VERMILLION
@@ -52,6 +54,8 @@ _FORMATS = {
     "normalised_return": ".3f",
     "low": ".3f",
     "high": ".3f",
+    "flash": ",.0f",
+    "ram": ",.0f",
 }
 
 
@@ -61,8 +65,9 @@ def deployed(references: Sequence[str], episodes: int = EPISODES) -> pd.DataFram
     Returns:
         Its rows with ``task`` and ``dense``, the group's first controller, in front, and behind it ``mean_return`` over
         the reported seeds and the ``normalised_return`` (1: the first controller in PyTorch; 0: random actions) with
-        the ends ``low`` and ``high`` of its 95% interval, episodes redrawn as pairs. NaN for the forms whose return is
-        not measured: C under other compiler flags, and a world model's policy in PyTorch, which is ONNX Runtime's.
+        the ends ``low`` and ``high`` of its 95% interval, episodes redrawn as pairs; ``flash`` and ``ram`` in bytes for
+        C. NaN for the forms whose return is not measured: C under other compiler flags, and a world model's policy in
+        PyTorch, which is ONNX Runtime's.
 
     Raises:
         ControllerError: a checkpoint names no task, two of a group have one name, or what `prunectl export` refuses.
@@ -81,13 +86,16 @@ def deployed(references: Sequence[str], episodes: int = EPISODES) -> pd.DataFram
 
 def _group(task: str, members: Sequence[Loaded], episodes: int) -> pd.DataFrame:
     table = measure([subject(loaded, task) for loaded in members])
-    found = {(one.name, form): part for one in members for form, part in _returns(one, task, episodes).items()}
+    found = {(one.name, form): part for one in members for form, part in _deployed(one, task, episodes).items()}
     random = evaluate_random(task, reported_seeds(episodes)).returns
     dense = next(iter(found.values())).returns
-    keys = zip(table["controller"], table["form"], strict=True)
+    keys = list(zip(table["controller"], table["form"], strict=True))
     table[["mean_return", "normalised_return", "low", "high"]] = [
         _summary(found[key].returns, dense, random) if key in found else (np.nan,) * 4 for key in keys
     ]
+    costs = [found[key].costs if key in found else None for key in keys]
+    table["flash"] = [np.nan if one is None else one.flash for one in costs]
+    table["ram"] = [np.nan if one is None else one.ram for one in costs]
     table.insert(0, "task", task)
     table.insert(1, "dense", members[0].name)
     return table
@@ -130,10 +138,19 @@ def figure(table: pd.DataFrame) -> Figure:
     return drawn
 
 
-def _returns(loaded: Loaded, task: str, episodes: int) -> dict[str, Episodes]:
+@dataclass(frozen=True)
+class _Deployed:
+    """Returns ``(episodes,)`` of one form, and what C costs."""
+
+    returns: Array
+    costs: Costs | None
+
+
+def _deployed(loaded: Loaded, task: str, episodes: int) -> dict[str, _Deployed]:
     seeds = reported_seeds(episodes)
     calibration = calibrate(loaded.controller, task)
-    found = {"plan in torch" if plans(loaded.controller) else "torch": evaluate(loaded.controller, task, seeds)}
+    own = "plan in torch" if plans(loaded.controller) else "torch"
+    found = {own: _Deployed(evaluate(loaded.controller, task, seeds).returns, None)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for form, out, int8 in (
@@ -142,8 +159,10 @@ def _returns(loaded: Loaded, task: str, episodes: int) -> dict[str, Episodes]:
             ("int8 C -O2", folder / "int8.c", True),
         ):
             kind: exporting.Form = "onnx" if out.suffix == ".onnx" else "c"
-            exporting.write(exporting.export(loaded, task, calibration, out, kind, int8).files, folder)
-            found[form] = evaluate(agents.load(out, trust=True).controller, task, seeds)
+            made = exporting.export(loaded, task, calibration, out, kind, int8)
+            exporting.write(made.files, folder)
+            exported = agents.load(out, trust=True).controller
+            found[form] = _Deployed(evaluate(exported, task, seeds).returns, made.costs)
     return found
 
 
@@ -158,12 +177,15 @@ def _summary(returns: Array, dense: Array, random: Array) -> tuple[float, float,
 def main() -> None:
     """Write ``deployment.csv``, ``.md``, ``.png`` and ``.pdf`` for the checkpoints on the command line."""
     torch.set_num_threads(1)
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     folder, references = Path(sys.argv[1]), sys.argv[2:]
     table = deployed(references)
     remark = (
-        f"Made by `{command_line().replace('prunectl', 'python -m experiments.deployment')}`. A decision at batch 1 on "
-        "visited observations; times_faster than the dense controller in the same form; rate_hz is what "
-        "the 99th percentile allows, holds the highest of 50, 100, 500 and 1000 Hz below it. C is timed in C."
+        f"Made by `{shlex.join(['python', '-m', 'experiments.deployment', *sys.argv[1:]])}`. A decision at batch 1 on "
+        "visited observations; times_faster than the dense controller in the same form; rate_hz is what the 99th "
+        "percentile allows, holds the highest of 50, 100, 500 and 1000 Hz below it. C is timed in C. flash: bytes of "
+        "constants; ram: bytes of stack."
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_table(table, folder / "deployment", _FORMATS, remark)

@@ -91,6 +91,9 @@ def test_return_and_latency_of_every_form(balancer: Path, save_tiny: SaveTiny, t
     ours = measured[measured["controller"] == "balancer"]
     assert ours["mean_return"].tolist() == [500] * 4
     assert ours["normalised_return"].tolist() == [1] * 4
+    small_c, small_int8 = (measured[measured["form"] == form].iloc[0] for form in ("C -O2", "int8 C -O2"))
+    assert small_int8["flash"] < small_c["flash"]
+    assert measured[measured["form"] == "torch"]["flash"].isna().all()
     worse = measured[(measured["controller"] == "small") & (measured["form"] != "int8 C -O2")]
     assert worse["normalised_return"].nunique() == 1
     assert worse["normalised_return"].iloc[0] < 0.2
