@@ -14,6 +14,7 @@ import numpy as np
 
 from agents import hub, rl_zoo
 from agents.controller import Controller, ControllerError
+from agents.deployment import load as exported
 from agents.files import digest_of
 from agents.sb3 import archive as zips
 from agents.sb3.blueprint import Blueprint, build, of_model
@@ -57,12 +58,12 @@ class Loaded:
 
 
 def load(reference: str | Path, trust: bool = False) -> Loaded:
-    """Load a checkpoint; nothing from the file is executed.
+    """Load a checkpoint; nothing from the file is executed unless it is trusted.
 
     Args:
-        reference: an SB3 ``.zip``, an rl-zoo run folder, a TD-MPC ``.pt`` or its folder, a bundled name such as
-            ``sac-pendulum``, or ``hf://user/name``.
-        trust: let Stable-Baselines3 unpickle the file, on the user's word.
+        reference: an SB3 ``.zip``, an rl-zoo run folder, a TD-MPC ``.pt`` or its folder, an exported ``.onnx`` or
+            ``.c``, a bundled name such as ``sac-pendulum``, or ``hf://user/name``.
+        trust: let Stable-Baselines3 unpickle the file, and exported C be compiled and run, on the user's word.
 
     Raises:
         ControllerError: nothing there, or nothing that can be rebuilt; the message says what to do.
@@ -105,7 +106,10 @@ def _bundled_entry(name: str) -> Mapping[str, Any] | None:
 
 
 def _load_path(path: Path, name: str, trust: bool) -> Loaded:
-    """A TD-MPC checkpoint is a ``.pt`` or a folder with one; all else is Stable-Baselines3's."""
+    """A TD-MPC checkpoint is a ``.pt`` or a folder with one, exports have endings of their own; all else is
+    Stable-Baselines3's."""
+    if exported.is_exported(path):
+        return _load_exported(path, name, trust)
     tensors = [path] if path.suffix == ".pt" else sorted(path.glob("*.pt")) if path.is_dir() else []
     if not tensors:
         return _load_run(path, name, trust)
@@ -120,6 +124,19 @@ def _load_path(path: Path, name: str, trust: bool) -> Loaded:
         training_seed=_seed(config.get("training_seed", config.get("seed"))),
         digest=digest_of(tensors[0], *beside),
         plan=_plan(config.get("plan"), path),
+    )
+
+
+def _load_exported(path: Path, name: str, trust: bool) -> Loaded:
+    controller, said = exported.load_exported(path, trust)
+    files = sorted(path.iterdir()) if path.is_dir() else [path, path.with_suffix(".h")]
+    return Loaded(
+        controller=controller,
+        name=name,
+        task=_task(said.get("task"), path),
+        training_seed=_seed(said.get("training_seed")),
+        digest=digest_of(*(file for file in files if file.is_file())),
+        plan=_plan(said.get("plan"), path),
     )
 
 

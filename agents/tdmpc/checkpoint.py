@@ -154,6 +154,17 @@ def _authors(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, M
     return controller, config
 
 
+def check_planning(planning: Planning, actions: int, where: str) -> None:
+    """Raise ControllerError unless a planner's settings are finite numbers and a decision is affordable."""
+    whole = (planning.horizon, planning.iterations, planning.num_samples, planning.num_elites)
+    numbers = tuple(vars(planning).values())
+    if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers) or any(type(n) is not int for n in whole):
+        raise ControllerError(f"{where}: settings of the planner that are no finite numbers: {str(numbers)[:200]}")
+    drawn = math.prod((planning.horizon, planning.iterations, planning.num_samples, actions))
+    if drawn > LARGEST_DRAW or planning.policy_samples > planning.num_samples or planning.policy_samples < 0:
+        raise ControllerError(f"{where}: a decision would draw {drawn} numbers: {str(planning)[:200]}")
+
+
 def _check(controller: TDMPCController, path: Path) -> None:
     """Raise ControllerError unless the networks fit each other and their spaces, and a decision is affordable."""
     planning, repeat, scale = controller.planning, controller.action_repeat, controller.reward_scale
@@ -162,13 +173,9 @@ def _check(controller: TDMPCController, path: Path) -> None:
         raise ControllerError(
             f"{path}: observations {spaces_[0].shape}, actions {spaces_[1]}: bounded vectors are read"
         )
-    whole = (planning.horizon, planning.iterations, planning.num_samples, planning.num_elites)
-    numbers = (*vars(planning).values(), repeat, scale)
-    if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers) or any(type(n) is not int for n in whole):
-        raise ControllerError(f"{path}: settings of the planner that are no finite numbers: {str(numbers)[:200]}")
-    drawn = math.prod((planning.horizon, planning.iterations, planning.num_samples, *spaces_[1].shape))
-    if drawn > LARGEST_DRAW or planning.policy_samples > planning.num_samples or planning.policy_samples < 0:
-        raise ControllerError(f"{path}: a decision would draw {drawn} numbers: {str(planning)[:200]}")
+    check_planning(planning, spaces_[1].shape[0], str(path))
+    if not all(type(n) in (int, float) and math.isfinite(n) for n in (repeat, scale)):
+        raise ControllerError(f"{path}: action_repeat {repeat!s:.50}, reward_scale {scale!s:.50}: finite numbers")
     if type(repeat) is not int or not 1 <= repeat <= 10_000 or scale == 0:
         raise ControllerError(
             f"{path}: action_repeat {repeat}, reward_scale {scale}: a whole number above 0, and not 0"

@@ -7,11 +7,12 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.bench import cluster, evaluator, memory, planner, surgery, sweeping
+from experiments.bench import cluster, evaluator, latency, memory, planner, surgery, sweeping
 from experiments.bench.timing import Section
 from experiments.config import ConfigError
 from experiments.provenance import versions
@@ -31,6 +32,7 @@ CATALOGUE = (
     Benchmark("evaluator", "environment steps against bare stepping and SB3's evaluate_policy", evaluator.measure),
     Benchmark("surgery", "plan and surgery against Torch-Pruning, and as controllers grow wider", surgery.measure),
     Benchmark("planner", "TD-MPC's decisions, dense and pruned", planner.measure),
+    Benchmark("latency", "a decision in PyTorch, ONNX Runtime and C, dense and pruned", latency.measure),
     Benchmark("sweep", "cells on 1 and on 2 workers, overhead a cell, work that cells share", sweeping.measure),
     Benchmark("memory", "peak memory of a sweep as its cells grow in number", memory.measure),
     Benchmark("cluster", "how a sweep grows to thousands of workers, simulated from measured costs", cluster.measure),
@@ -38,12 +40,16 @@ CATALOGUE = (
 
 
 def chosen(names: Sequence[str]) -> list[Benchmark]:
-    """The benchmarks of these names, in the catalogue's order; no name means all of them.
+    """The benchmarks of these names, in the catalogue's order; no name means all of them. What follows the name
+    ``latency`` in front are checkpoints to measure instead of the bundled ones.
 
     Raises:
         ConfigError: there is no such benchmark.
     """
     known = [entry.name for entry in CATALOGUE]
+    if names[:1] == ["latency"] and names[1:]:
+        entry = next(entry for entry in CATALOGUE if entry.name == "latency")
+        return [replace(entry, measure=partial(latency.of, names[1:]))]
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

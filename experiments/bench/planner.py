@@ -8,9 +8,8 @@ import numpy as np
 
 import agents
 from agents.controller import Controller
+from experiments.bench.controllers import pruned
 from experiments.bench.timing import Section, compared, comparison, interleaved, per_second
-from experiments.paper.rates import of_widths
-from pruning import make_plan, score, trace
 
 CONTROLLER, SPARSITY, BATCHES = "tdmpc-pendulum-1", 0.9, (1, 10)
 
@@ -18,7 +17,7 @@ CONTROLLER, SPARSITY, BATCHES = "tdmpc-pendulum-1", 0.9, (1, 10)
 def measure(quick: bool) -> list[Section]:
     """A row a batch size."""
     dense = agents.load(CONTROLLER).controller
-    small = _pruned(dense)
+    small = pruned(dense, SPARSITY)
     rounds, calls = (2, 3) if quick else (9, 20)
     rows = []
     for batch in BATCHES:
@@ -30,14 +29,6 @@ def measure(quick: bool) -> list[Section]:
         "widths that component-aware uniform pruning leaves."
     )
     return [comparison("planner", rows, ",.1f", remark)]
-
-
-def _pruned(dense: Controller) -> Controller:
-    graph = trace(dense)
-    shape = dense.observation_space.shape or ()
-    inputs = dense.inputs(np.zeros((2, *shape), dtype=np.float32), np.zeros((2, *(dense.action_space.shape or ()))))
-    plan = make_plan(graph, score(dense, graph, "magnitude", inputs, 0), sparsity=SPARSITY)
-    return of_widths(dense, graph, plan.widths)
 
 
 def _deciding(controller: Controller, batch: int, calls: int) -> Callable[[], float]:

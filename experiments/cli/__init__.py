@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from experiments.cli import bench, controllers, films, paper, sweeps, tasks
+from experiments.cli import bench, controllers, deployment, films, paper, sweeps, tasks
 
 app = typer.Typer(
     name="prunectl",
@@ -27,6 +27,7 @@ app.command()(sweeps.report)
 app.command()(paper.reproduce)
 app.command()(controllers.train)
 app.command()(bench.bench)
+app.command()(deployment.export)
 
 
 def main() -> None:

@@ -17,7 +17,9 @@ def bench(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...", help="evaluator, surgery, planner, sweep, memory, cluster; without a name all of them."
+            metavar="[NAME]...",
+            help="evaluator, surgery, planner, latency, sweep, memory, cluster; without a name all of them. "
+            "latency CKPT...: of these checkpoints, each against the first.",
         ),
     ] = None,
     out: Annotated[

@@ -24,7 +24,7 @@ Checkpoint = Annotated[
 ]
 Task = Annotated[str | None, typer.Option("--task", metavar="ID", help="The task; default: what the checkpoint names.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Unpickle what the checkpoint holds: it can run any code.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Unpickle the checkpoint, run exported C: it can run any code.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N")]
 
 

@@ -208,7 +208,9 @@ def prune(
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint, or 'random' for random actions.")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CKPT", help="A checkpoint, an exported .onnx or .c, or 'random'.")
+    ],
     task: Task = None,
     episodes: Annotated[int, typer.Option(min=1, metavar="N")] = 20,
     seed: Annotated[

@@ -13,6 +13,7 @@ from typing import Any
 
 import hostile
 import numpy as np
+import onnx
 import pytest
 import torch
 from conftest import untrained
@@ -24,6 +25,9 @@ from hypothesis import strategies as st
 import agents
 import envs
 from agents import ControllerError
+from agents.deployment.metadata import Interface
+from agents.deployment.onnx_form import onnx_bytes
+from agents.deployment.program import program
 from agents.pickles import PickleError, hold, read_pickle
 from agents.sb3.statistics import read_statistics
 from agents.tdmpc import networks
@@ -65,6 +69,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     agents.load(found["run"]).controller.save(found["normalised"], {})
     for path in found.values():
         hostile.use(agents.load(path).controller)  # imports what is imported late, before anybody watches
+    found["onnx"] = folder / "exported.onnx"
+    network = program(controller.deployed_path(), 3)
+    found["onnx"].write_bytes(onnx_bytes(network, Interface.of(controller).as_json({"task": "Pendulum-v1"})))
+    agents.load(found["onnx"]).controller.act(np.zeros((1, 3)))
     return found
 
 
@@ -85,7 +93,7 @@ def _run_folder(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("kind", ["sac", "tdmpc"])
+@pytest.mark.parametrize("kind", ["sac", "tdmpc", "onnx"])
 def test_spoilt_bytes(samples: dict[str, Path], tmp_path: Path, kind: str, depth: int) -> None:
     good, path = samples[kind].read_bytes(), tmp_path / samples[kind].name
 
@@ -155,6 +163,19 @@ def test_odd_values_in_the_settings_of_tdmpc(samples: dict[str, Path], tmp_path:
 
     def spoilt(spoil: Callable[[Any], Any]) -> None:
         torch.save({**content, "config": json.dumps(spoil(json.loads(content["config"])))}, path)
+        said(path)
+
+    fuzz(depth, spoilt, hostile.json_edits)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_odd_values_in_what_an_export_says_of_itself(samples: dict[str, Path], tmp_path: Path, depth: int) -> None:
+    model, path = onnx.load_model(samples["onnx"]), tmp_path / "exported.onnx"
+    good = json.loads(model.metadata_props[0].value)
+
+    def spoilt(spoil: Callable[[Any], Any]) -> None:
+        model.metadata_props[0].value = json.dumps(spoil(good))
+        path.write_bytes(model.SerializeToString())
         said(path)
 
     fuzz(depth, spoilt, hostile.json_edits)
