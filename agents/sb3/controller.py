@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -123,8 +123,8 @@ class SB3Controller(Controller):
     def act(self, observations: Batch) -> NDArray[Any]:
         values = self._tensor(observations)
         with torch.inference_mode():
-            for layer in self._path:
-                values = layer(values)
+            for forward in self._path:
+                values = forward(values)
             return values.numpy()
 
     def deployed_path(self) -> nn.Sequential:
@@ -151,9 +151,9 @@ class SB3Controller(Controller):
         return save_zip(self, path, provenance)
 
     @cached_property
-    def _path(self) -> tuple[nn.Module, ...]:
-        """`deployed_path` without the sequence around it, which would cost `act` a call."""
-        return tuple(self.deployed_path())
+    def _path(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:
+        """What `deployed_path` computes, without the modules around it, whose calls would cost `act` a sixth."""
+        return tuple(layer.forward for layer in self.deployed_path())
 
     def _seen(self, observations: Batch) -> torch.Tensor:
         values = self._tensor(observations)
@@ -161,5 +161,5 @@ class SB3Controller(Controller):
 
     def _tensor(self, observations: Batch) -> torch.Tensor:
         """Statistics are applied in the observations' own precision, networks see float32."""
-        rows = np.asarray(observations).reshape(len(observations), -1)
-        return torch.as_tensor(rows, dtype=torch.float32 if self.normalisation is None else None)
+        precision = np.float32 if self.normalisation is None else None
+        return torch.as_tensor(np.asarray(observations, dtype=precision).reshape(len(observations), -1))
