@@ -64,7 +64,7 @@ _PICTURES = {
 
 
 def write_report(folder: Path) -> tuple[list[Path], str]:
-    """Write figures, ``summary.csv``, ``summary.md`` and ``report.html`` into a sweep's folder.
+    """Write figures, tables and ``report.html`` into a sweep's folder.
 
     Returns:
         The files, and the summary as text for the terminal.
@@ -74,8 +74,13 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
         OSError: a file cannot be written.
     """
     with Store.reading(folder) as store:
-        found = panels(store)
-        results, returns, planned = store.results(), store.episode_returns(), store.planned()
+        return draw_report(store, folder)
+
+
+def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
+    """The same into any folder, where the record of the sweep lies; see `write_report`."""
+    found = panels(store)
+    results, returns, planned = store.results(), store.episode_returns(), store.planned()
     if not any(panel.curves for panel in found):
         raise StoreError(f"{folder}: no pruned controller has been measured yet: run the sweep to its end first")
     failed = results[results["status"] == "failed"]
