@@ -53,8 +53,8 @@ def runs_of(found: Sequence[Panel], axis: str, generator: np.random.Generator) -
     """The runs of every method that all tasks have, at the asked sparsities, read as ones of this axis, that all reach.
 
     Where a run has not met a sparsity to the point, its return is read off the straight line between its neighbours
-    (the dense controller, at 0, is one). A task whose dense controller does not beat random actions does not count. The
-    methods are redrawn alike: they share trainings and episodes, which then do not blur their difference.
+    (the dense controller, at 0, is one). A task whose dense controllers do not clearly beat random actions does not
+    count. The methods are redrawn alike: they share trainings and episodes, which then do not blur their difference.
     """
     tasks = [panel for panel in pooled([panel for panel in found if panel.only is None]) if _beats_random(panel)]
     grid = np.unique([asked for panel in tasks for curve in panel.curves for asked in curve.asked if asked > 0])
@@ -155,8 +155,10 @@ def kept_parameters(results: pd.DataFrame, sparsity: float, methods: Collection[
 
 
 def _beats_random(panel: Panel) -> bool:
-    dense, random = np.asarray(panel.dense), np.asarray(panel.random)
-    return bool((dense.mean(axis=-1) > random.mean()).all())
+    """Whether every training clearly does: by more than two standard errors of the difference over the episodes."""
+    gaps = np.asarray(panel.dense) - np.asarray(panel.random)
+    errors = gaps.std(axis=-1, ddof=1) / np.sqrt(gaps.shape[-1]) if gaps.shape[-1] > 1 else 0.0
+    return bool((gaps.mean(axis=-1) > 2 * errors).all())
 
 
 def _read(curve: Curve, axis: str, grid: Array, values: Array) -> Array:

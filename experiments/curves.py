@@ -25,8 +25,10 @@ METHOD = ["grouping", "importance", "allocation", "recovery"]
 class Curve:
     """One method on one controller, over the asked sparsities ``asked`` ``(sparsity,)`` that every seed has.
 
-    ``returns`` is ``(seeds, sparsity, episodes)``; ``sparsity`` gives the achieved one by axis (and, on the axis
-    ``asked``, the asked one) and ``integrity`` the lowest fidelity, ``(sparsity,)`` each and means over the seeds.
+    ``returns`` is ``(seeds, sparsity, episodes)``, ``dense`` what the dense controller of each of these runs returns on
+    the same episodes ``(seeds, episodes)`` (None: not there yet); ``sparsity`` gives the achieved one by axis
+    (and, on the axis ``asked``, the asked one) and ``integrity`` the lowest fidelity, ``(sparsity,)`` each and means
+    over the seeds.
     """
 
     method: Method
@@ -34,6 +36,7 @@ class Curve:
     sparsity: Mapping[str, Array]
     integrity: Array
     returns: Array
+    dense: Array | None
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Panel:
     """All methods on one controller, with its references ``(episodes,)`` on the same episodes (None: not there yet).
 
     With ``only``, one component or flow was pruned alone. Where several trainings are `pooled`, they are the seeds of
-    the curves, and ``dense`` is ``(seeds, episodes)``.
+    the curves, and ``dense`` is ``(trainings, episodes)``.
     """
 
     controller: str
@@ -61,17 +64,17 @@ def panels(store: Store) -> list[Panel]:
     found = []
     for (controller, task), rows in table.groupby(["controller", "task"], sort=False):
         first = rows.iloc[0]
-        dense = [returns[key] for key in rows.loc[rows["grouping"].isna(), "key"]]
+        dense = next((returns[key] for key in rows.loc[rows["grouping"].isna(), "key"]), None)
         pruned = rows[rows["grouping"].notna()]
         seeds = range(int(first["episode_seed"]), int(first["episode_seed"] + first["episodes"]))
         for only, part in list(pruned.groupby(pruned["only"].fillna(""), sort=False)) or [("", pruned)]:
-            curves = (_curve(list(names), cells, returns) for names, cells in part.groupby(METHOD, sort=False))
+            curves = (_curve(list(names), cells, returns, dense) for names, cells in part.groupby(METHOD, sort=False))
             found.append(
                 Panel(
                     str(controller),
                     str(first["algorithm"]),
                     str(task),
-                    dense[0] if dense else None,
+                    dense,
                     store.random_returns(str(task), seeds),
                     tuple(curve for curve in curves if curve is not None),
                     str(only) or None,
@@ -97,10 +100,10 @@ def run_draws(
 ) -> tuple[Array, Array] | None:
     """Each run's own normalised return ``(seeds, sparsity)``, and bootstrap draws of them
     ``(resamples, seeds, sparsity)``, if references exist."""
-    if panel.dense is None or panel.random is None:
+    if curve.dense is None or panel.random is None:
         return None
-    references = [np.broadcast_to(returns, curve.returns[:, 0].shape) for returns in (panel.dense, panel.random)]
-    together = np.concatenate([np.stack(references, axis=1), curve.returns], axis=1)
+    references = np.stack([curve.dense, np.broadcast_to(panel.random, curve.dense.shape)], axis=1)
+    together = np.concatenate([references, curve.returns], axis=1)
     means, draws = together.mean(axis=2), statistics.redrawn(together, generator, resamples)
     values, drawn = (statistics.normalised(of[..., 2:], of[..., :1], of[..., 1:2]) for of in (means, draws))
     return values, drawn
@@ -141,7 +144,9 @@ def score_on(curve: Curve, axis: str, values: Array, draws: Array) -> Score:
     )
 
 
-def _curve(names: Sequence[object], cells: pd.DataFrame, returns: Mapping[str, Array]) -> Curve | None:
+def _curve(
+    names: Sequence[object], cells: pd.DataFrame, returns: Mapping[str, Array], dense: Array | None
+) -> Curve | None:
     """The cells of one method, at the asked sparsities that every one of its seeds has."""
     keys = cells.pivot(index="seed", columns="sparsity_asked", values="key").dropna(axis=1)
     if keys.empty:
@@ -157,6 +162,7 @@ def _curve(names: Sequence[object], cells: pd.DataFrame, returns: Mapping[str, A
         sparsity={axis: mean(f"sparsity_{axis}") for axis in (*AXES, "asked")},
         integrity=mean("integrity"),
         returns=np.asarray([[returns[key] for key in row] for row in keys.to_numpy()]),
+        dense=None if dense is None else np.broadcast_to(dense, (len(keys), len(dense))),
     )
 
 
@@ -181,11 +187,9 @@ def _pool(members: Sequence[Panel]) -> Panel:
                 {axis: mean([c.sparsity[axis][a] for c, a in zip(same, at, strict=True)]) for axis in curve.sparsity},
                 mean([c.integrity[a] for c, a in zip(same, at, strict=True)]),
                 np.concatenate([c.returns[:, a] for c, a in zip(same, at, strict=True)]),
+                np.concatenate([np.asarray(c.dense) for c in same]),
             )
         )
-    seeds = [len(panel.curves[0].returns) for panel in members]
-    dense = [
-        np.broadcast_to(np.asarray(p.dense), (n, len(np.asarray(p.dense)))) for p, n in zip(members, seeds, strict=True)
-    ]
+    dense = np.stack([np.asarray(panel.dense) for panel in members])
     count = f"{len(members)} training{'s' if len(members) > 1 else ''}"
-    return replace(first, controller=f"{first.algorithm}, {count}", dense=np.concatenate(dense), curves=tuple(curves))
+    return replace(first, controller=f"{first.algorithm}, {count}", dense=dense, curves=tuple(curves))

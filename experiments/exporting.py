@@ -19,7 +19,7 @@ from agents.controller import Batch
 from agents.deployment.c_form import Costs, c_source, identifier
 from agents.deployment.int8 import quantised
 from agents.deployment.metadata import Interface
-from agents.deployment.program import Program, program
+from agents.deployment.program import Program, QuantisedAffine, program
 from agents.files import replacing
 from agents.tdmpc.controller import TDMPCController
 from experiments.calibration import plans
@@ -49,12 +49,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Export:
-    """Files by name and what is known of them. ``compiled`` says whether it was compiled C that was compared."""
+    """Files by name and what is known of them. ``compiled`` says whether it was compiled C that was compared; ``still``
+    has the observations that never moved while eight bits were calibrated, which the export takes for constants."""
 
     files: Mapping[str, bytes]
     difference: Difference
     costs: Costs | None
     compiled: bool
+    still: tuple[int, ...] = ()
 
 
 def write(files: Mapping[str, bytes], folder: Path) -> None:
@@ -97,7 +99,7 @@ def export(loaded: Loaded, task: str, calibration: Calibration, out: Path, form:
         files = {out.name: content}
     else:
         examples = _spread(rows, EXAMPLES)
-        source = c_source(path, identifier(out.stem), said, examples, _tolerance(interface.action_space, int8))
+        source = c_source(path, out.name, said, examples, _tolerance(interface.action_space, int8))
         texts = (source.code, source.header, source.test)
         files = {name: text.encode() for name, text in zip(names(out, form), texts, strict=True)}
         costs, compiled = source.costs, shutil.which("gcc") is not None
@@ -109,7 +111,12 @@ def export(loaded: Loaded, task: str, calibration: Calibration, out: Path, form:
         raise ControllerError(
             f"{out}: not written: its actions differ from the controller's own by {apart:.2g}, {bound:g} is allowed"
         )
-    return Export(files, found, costs, compiled)
+    return Export(files, found, costs, compiled, _still(path))
+
+
+def _still(path: Program) -> tuple[int, ...]:
+    first = next((step for step in path.steps if isinstance(step, QuantisedAffine)), None)
+    return () if first is None else tuple(np.flatnonzero(first.inverse_step == 0).tolist())
 
 
 def _tolerance(space: spaces.Box | spaces.Discrete, int8: bool) -> float:

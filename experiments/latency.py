@@ -197,7 +197,7 @@ def _called(act: Callable[[Batch], Any], rows: Batch) -> Timed:
 
 def _c(steps: Program, rows: NDArray[np.float32], flags: Sequence[str]) -> Timed:
     """One observation a call, timed in C: calling from Python would cost as much again."""
-    source = c_source(steps, "x", {}, rows[:1], 0.0)
+    source = c_source(steps, "x.c", {}, rows[:1], 0.0)
     with tempfile.TemporaryDirectory() as folder:
         for name, text in (("x.c", source.code), ("x.h", source.header), ("timer.c", _TIMER)):
             Path(folder, name).write_text(text)

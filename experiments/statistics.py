@@ -139,7 +139,15 @@ def redrawn(returns: Array, generator: np.random.Generator, resamples: int = 2_0
 
 
 def interval(draws: Array, confidence: float = 0.95) -> tuple[Array, Array]:
-    """The middle ``confidence`` of bootstrap draws ``(resamples, ...)``: lower and upper ends ``(...)``."""
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
-    return np.asarray(low), np.asarray(high)
+    """The middle ``confidence`` of bootstrap draws ``(resamples, ...)``: lower and upper ends ``(...)``.
+
+    Draws that are NaN do not count: in them a dense controller does not beat random actions, so they say nothing. Where
+    all are, so are the ends.
+    """
+    tails = 50 * (1 - confidence), 50 * (1 + confidence)
+    if not np.isnan(draws).any():
+        low, high = np.percentile(draws, tails, axis=0)
+        return np.asarray(low), np.asarray(high)
+    columns = [column[~np.isnan(column)] for column in draws.reshape(len(draws), -1).T]
+    ends = np.asarray([np.percentile(column, tails) if len(column) else (np.nan, np.nan) for column in columns])
+    return ends[:, 0].reshape(draws.shape[1:]), ends[:, 1].reshape(draws.shape[1:])

@@ -57,13 +57,13 @@ def identifier(stem: str) -> str:
 
 
 def c_source(
-    program: Program, name: str, metadata: Mapping[str, Any], examples: NDArray[Any], tolerance: float
+    program: Program, file: str, metadata: Mapping[str, Any], examples: NDArray[Any], tolerance: float
 ) -> CSource:
-    """The code of a program under an `identifier`.
+    """The code of a program, its functions named after the `identifier` of its file.
 
     Args:
         program: in float or with quantised layers.
-        name: the functions' prefix and the files' stem.
+        file: the name of the code's file, with its ending.
         metadata: what the controller says of itself; JSON in a comment.
         examples: observations ``(n, inputs)`` for the test, whose expected actions are the program's own.
         tolerance: how far the test's actions may lie from those; indices must be equal.
@@ -71,6 +71,7 @@ def c_source(
     Raises:
         ControllerError: a step that there is no C for.
     """
+    name = identifier(file.rpartition(".")[0])
     writer = _Writer(program)
     costs = Costs(writer.flash, writer.ram, program.macs)
     upper, kind = name.upper(), "int" if program.discrete else "float"
@@ -84,7 +85,7 @@ def c_source(
     form = "int8 weights" if any(isinstance(step, QuantisedAffine) for step in program.steps) else "float weights"
     meaning = _meaning(program, metadata.get("held_steps", 1))
     header = _HEADER.format(
-        name=name, upper=upper, form=form, costs=costs, signature=signature, program=program, meaning=meaning
+        name=name, file=file, upper=upper, form=form, costs=costs, signature=signature, program=program, meaning=meaning
     )
     return CSource(code, header, _test(program, name, kind, examples, tolerance), costs)
 
@@ -257,7 +258,7 @@ _HEADER = """\
  *     work   {costs.macs:>9,} multiply-accumulates a decision
  *
  * Observations are as the task gives them, in its order and units; the action is {meaning}.
- * Keeps no state, allocates nothing, needs libm alone. {name}_test.c checks it: cc {name}_test.c {name}.c -lm
+ * Keeps no state, allocates nothing, needs libm alone. {name}_test.c checks it: cc {name}_test.c {file} -lm
  */
 #ifndef {upper}_H
 #define {upper}_H

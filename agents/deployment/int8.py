@@ -48,7 +48,8 @@ def _quantised(layer: Affine, inputs: Floats, outputs: Floats, most: int) -> Qua
     """
     low, high = inputs.min(0).astype(np.float64), inputs.max(0).astype(np.float64)
     centre, step = (low + high) / 2, (high - low) / (2 * most)
-    inverse_step = np.divide(1.0, step, out=np.zeros_like(step), where=step > 0)
+    moved = step > 1 / np.finfo(np.float32).max  # else its inverse is no float, and the input as good as still
+    inverse_step = np.divide(1.0, step, out=np.zeros_like(step), where=moved)
     codes = np.rint((inputs - centre) * inverse_step)
     weight = layer.weight * step
     scale = np.abs(weight).max(1) / MOST

@@ -92,5 +92,10 @@ def _check_ours(model: onnx.ModelProto, where: str) -> None:
         if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
             name = f"{node.domain}.{node.op_type}".lstrip(".")
             raise ControllerError(f"{where}: it has an operator '{name[:40]}', which no exported controller needs")
+    # Constants of many dimensions make results of many more numbers than they have themselves.
+    matrices = {node.input[1] for node in graph.node if node.op_type == "Gemm" and len(node.input) > 1}
+    for tensor in graph.initializer:
+        if len(tensor.dims) > (2 if tensor.name in matrices else 1):
+            raise ControllerError(f"{where}: its '{tensor.name[:40]}' has {len(tensor.dims)} dimensions, ours have not")
     if model.functions or graph.sparse_initializer or len(graph.input) != 1 or len(graph.output) != 1:
         raise ControllerError(f"{where}: a controller's model has one input, one output and no functions of its own")

@@ -47,6 +47,7 @@ def inspect(
     from pruning import trace
 
     if figure is not None:
+        figure = figure.with_suffix("") if figure.suffix in (".pdf", ".png") else figure
         for ending in (".pdf", ".png"):
             check_output(figure.with_name(figure.name + ending), force)
     loaded, today = load(checkpoint, task, trust)

@@ -49,6 +49,9 @@ def export(
     made = exporting.export(loaded, today, calibration, out, form, int8)
     exporting.write(made.files, out.parent)
     found, costs = made.difference, made.costs
+    if made.still:
+        numbers = ", ".join(map(str, made.still))
+        say(f"observation {numbers} never moved in the calibration episodes: in eight bits it is a constant")
     if costs is not None and not made.compiled:
         say("there is no gcc here: the numbers were checked, the C was not compiled")
     if as_json:
@@ -62,6 +65,7 @@ def export(
                 "observations": found.rows,
                 "max_difference": found.largest,
                 "mean_difference": found.mean,
+                "still": list(made.still),
                 **({} if costs is None else {"compiled": made.compiled, **asdict(costs)}),
             }
         )

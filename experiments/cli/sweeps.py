@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +44,7 @@ def sweep(
     from experiments.config import ConfigError, load_config
     from experiments.sweep import load_work
 
-    if sum(map(bool, (workers, scheduler, slurm))) > 1:
+    if sum(choice is not None for choice in (workers, scheduler, slurm)) > 1:
         raise ConfigError("--workers, --scheduler and --slurm exclude each other: they say where the workers are")
     torch.set_num_threads(1)
     settings = load_config(config)
@@ -75,15 +75,16 @@ def completed(
     from experiments.store import Store
     from experiments.sweep import load_work, still_to_do, write_record
 
+    work = load_work(settings, trust, say)
     with Store.writing(folder) as store:
-        work = load_work(settings, trust, say)
-        results.mkdir(parents=True, exist_ok=True)
-        write_record(results, settings, work)
         to_do = still_to_do(work, store)
         total, left = len(work.cells), len(to_do.cells)
-        say(f"{total} cells, {total - left} done already, results go to {results}")
         try:
-            failures = _compute(work, to_do, store, workers) if to_do else []
+            with workers if to_do else nullcontext() as client:
+                results.mkdir(parents=True, exist_ok=True)
+                write_record(results, settings, work)
+                say(f"{total} cells, {total - left} done already, results go to {results}")
+                failures = _compute(work, to_do, store, client) if client else []
         except (ClusterError, KeyboardInterrupt) as error:
             left = len(still_to_do(work, store).cells)
             why = "stopped" if isinstance(error, KeyboardInterrupt) else f"prunectl: {error}"
@@ -116,18 +117,18 @@ def chosen_workers(
     """Processes of this machine unless the user names a cluster; they start when they are entered."""
     from experiments.workers import local_workers, remote_workers, slurm_workers
 
-    if scheduler:
+    if scheduler is not None:
         return remote_workers(scheduler)
     return slurm_workers(slurm) if slurm else local_workers(count)
 
 
-def _compute(work: Work, to_do: ToDo, store: Store, workers: AbstractContextManager[Client]) -> list[Failure]:
+def _compute(work: Work, to_do: ToDo, store: Store, client: Client) -> list[Failure]:
     from experiments.dispatch import run
 
     total = len(work.cells)
-    with workers as client, _progress(total, total - len(to_do.cells)) as advance:
-        if client.dashboard_link and client.scheduler_info()["services"]:
-            say(f"dashboard: {client.dashboard_link}")
+    if client.dashboard_link and client.scheduler_info()["services"]:
+        say(f"dashboard: {client.dashboard_link}")
+    with _progress(total, total - len(to_do.cells)) as advance:
         try:
             return run(work, to_do, store, client, lambda cell: advance())
         except KeyboardInterrupt:

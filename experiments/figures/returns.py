@@ -53,9 +53,8 @@ def draw_returns(axes: Axes, panel: Panel, axis: str, generator: np.random.Gener
     for curve in panel.curves:
         order = np.argsort(curve.sparsity[axis], kind="stable")
         x, returns = curve.sparsity[axis][order], curve.returns[:, order]
-        if panel.dense is not None:
-            dense = np.broadcast_to(panel.dense, returns[:, 0].shape)
-            x, returns = np.insert(x, 0, 0.0), np.concatenate([dense[:, None], returns], axis=1)
+        if curve.dense is not None:
+            x, returns = np.insert(x, 0, 0.0), np.concatenate([curve.dense[:, None], returns], axis=1)
         low, high = statistics.interval(statistics.redrawn(returns, generator).mean(axis=1))
         draw_curve(axes, curve.method, x, returns.mean(axis=(0, 2)), low, high)
     if panel.dense is not None:

@@ -136,7 +136,8 @@ def _points(panel: Panel, curve: Curve, generator: np.random.Generator) -> dict[
 
 
 def _means(found: Sequence[Panel], methods: Sequence[Method], seed: int) -> list[dict[str, Any]]:
-    """Curves over all controllers, and over those of each task that has several: of `SHOWN`, on each of `AXES`."""
+    """Curves over all controllers, and over those of each task that has several: of `SHOWN`, on each of `AXES`. How
+    many runs there are, and how many pairs of an algorithm and a task."""
     whole = [panel for panel in found if panel.only is None and panel.curves]
     tasks = dict.fromkeys(panel.task for panel in whole)
     groups: dict[str | None, list[Panel]] = {None: whole}
@@ -145,13 +146,18 @@ def _means(found: Sequence[Panel], methods: Sequence[Method], seed: int) -> list
     for task, members in groups.items():
         if len(members) < 2:
             continue
+        on_axes = {axis: runs_of(members, axis, np.random.default_rng(seed)) for axis in AXES}
+        all_runs = [own for runs in on_axes.values() for own in runs.values()]
         curves = [
             {"method": methods.index(method), "axis": axis, **_aggregated(own)}
-            for axis in AXES
-            for method, own in runs_of(members, axis, np.random.default_rng(seed)).items()
-            if len(own.sparsity)
+            for axis, runs in on_axes.items()
+            for method, own in runs.items()
         ]
-        means.append({"task": task, "controllers": len(members), "curves": curves})
+        counts = {
+            "runs": max((sum(map(len, own.values)) for own in all_runs), default=0),
+            "pairs": max((len(own.values) for own in all_runs), default=0),
+        }
+        means.append({"task": task, **counts, "curves": curves})
     return means
 
 

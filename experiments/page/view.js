@@ -30,7 +30,7 @@ function offers(task) {
   const means = DATA.means.filter((mean) => mean.curves.length && fits(mean.task));
   const aggregates = means.flatMap((mean) =>
     Object.entries(AGGREGATES).map(([aggregate, name]) => {
-      const title = `${name[0].toUpperCase()}${name.slice(1)} of ${mean.controllers} controllers`;
+      const title = `${name[0].toUpperCase()}${name.slice(1)} of ${mean.runs} runs`;
       return { id: `${aggregate} ${mean.task}`, title, mean, aggregate };
     }),
   );
@@ -64,7 +64,7 @@ function aggregateView({ title, mean, aggregate }, methods) {
     });
   const lacking = [...methods].filter((method) => !own.some((curve) => curve.method === method));
   const tasks = new Set(CONTROLLERS.map((controller) => controller.task));
-  const where = mean.task ?? (tasks.size === 1 ? [...tasks][0] : `${tasks.size} tasks`);
+  const where = mean.task ?? (tasks.size === 1 ? [...tasks][0] : `${mean.pairs} pairs of algorithm and task`);
   const shared = { axis: chosen.axis, height: "normalised", dense: 1, random: 0 };
   return { title: `${title}, ${where}`, ...shared, curves, lacking, mean, panels: panelsOf(mean) };
 }

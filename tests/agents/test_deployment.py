@@ -64,7 +64,7 @@ def said_by(controller: Controller, **provenance: Any) -> dict[str, Any]:
 
 def write_c(folder: Path, made: Program, said: dict[str, Any], name: str = "small", tolerance: float = 1e-5) -> Path:
     observations = np.random.default_rng(4).normal(scale=2.0, size=(12, made.inputs))
-    source = c_source(made, name, said, observations, tolerance)
+    source = c_source(made, f"{name}.c", said, observations, tolerance)
     for suffix, text in ((".c", source.code), (".h", source.header), ("_test.c", source.test)):
         (folder / f"{name}{suffix}").write_text(text)
     return folder / f"{name}.c"
@@ -179,7 +179,7 @@ def test_a_layer_without_a_step_is_named() -> None:
 
 def test_a_layer_norm_has_no_c() -> None:
     with pytest.raises(ControllerError, match="LayerNorm layer cannot be exported as C"):
-        c_source(program(nn.Sequential(nn.LayerNorm(3)), 3), "x", {}, np.zeros((1, 3)), 0.0)
+        c_source(program(nn.Sequential(nn.LayerNorm(3)), 3), "x.c", {}, np.zeros((1, 3)), 0.0)
 
 
 # C
@@ -192,12 +192,12 @@ def test_costs_by_hand() -> None:
         return Affine(random.normal(size=(outputs, inputs)).astype(np.float32), np.ones(outputs, np.float32))
 
     made = Program(3, (layer(3, 18), Map("relu"), layer(18, 2), Map("tanh")))
-    costs = c_source(made, "x", {}, np.zeros((1, 3)), 0.0).costs
+    costs = c_source(made, "x.c", {}, np.zeros((1, 3)), 0.0).costs
     # Rows fill vectors of 16 bytes: 18 outputs are padded to 20 floats or 32 bytes, two are left as they are.
     assert costs.flash == 4 * (3 * 20 + 20 + 18 * 2 + 2)
     assert costs.ram == 4 * (20 + 2)
     assert costs.macs == 3 * 18 + 18 * 2
-    small = c_source(quantised(made, random.normal(size=(50, 3))), "x", {}, np.zeros((1, 3)), 0.0).costs
+    small = c_source(quantised(made, random.normal(size=(50, 3))), "x.c", {}, np.zeros((1, 3)), 0.0).costs
     # A byte a weight; centre and step of each input, scale and bias of each output in floats.
     assert small.flash == (3 * 32 + 18 * 2) + 4 * (2 * 3 + 2 * 18 + 2 * 18 + 2 * 2)
     # Two float buffers, codes of 16 and of 8 bits, sums of 32.
@@ -214,7 +214,7 @@ def test_the_compiled_constants_take_what_the_header_says(tmp_path: Path) -> Non
     sizes = subprocess.run(["size", "-A", "small.o"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     constants = sum(int(line.split()[1]) for line in sizes.splitlines() if line.startswith(".rodata"))
     # The few constants of expressions lie there too, and the compiler aligns arrays.
-    assert 0 <= constants - c_source(made, "x", {}, np.zeros((1, 3)), 0.0).costs.flash < 200
+    assert 0 <= constants - c_source(made, "x.c", {}, np.zeros((1, 3)), 0.0).costs.flash < 200
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_the_same_controller_gives_the_same_bytes(save_tiny: SaveTiny) -> None:
         controller = agents.load(path).controller
         said = said_by(controller)
         small = quantised(program_of(controller), seen_by(controller, 500))
-        return onnx_bytes(program_of(controller), said), c_source(small, "x", said, np.zeros((1, 3)), 0.0)
+        return onnx_bytes(program_of(controller), said), c_source(small, "x.c", said, np.zeros((1, 3)), 0.0)
 
     assert exported() == exported()
 

@@ -181,6 +181,17 @@ def test_odd_values_in_what_an_export_says_of_itself(samples: dict[str, Path], t
     fuzz(depth, spoilt, hostile.json_edits)
 
 
+def test_constants_that_would_make_more_numbers_than_they_have(samples: dict[str, Path], tmp_path: Path) -> None:
+    model, path = onnx.load_model(samples["onnx"]), tmp_path / "wide.onnx"
+    wide = onnx.numpy_helper.from_array(np.zeros((4000, 1, 1), np.float32), "wide")
+    model.graph.initializer.append(wide)
+    model.graph.node.append(onnx.helper.make_node("Add", [model.graph.output[0].name, "wide"], ["more"]))
+    model.graph.output[0].name = "more"
+    onnx.save_model(model, path)
+    with pytest.raises(ControllerError, match="'wide' has 3 dimensions"):
+        agents.load(path)
+
+
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_odd_values_beside_an_authors_state_dict(authors: Path, depth: int) -> None:
     good = json.loads((authors / "config.json").read_text())

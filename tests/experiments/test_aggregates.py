@@ -80,6 +80,25 @@ def test_a_task_whose_dense_controller_is_no_better_than_random_does_not_count(s
     assert len(full.values) == 1
 
 
+def test_runs_are_held_against_their_own_training_though_methods_have_other_seeds(tmp_path: Path) -> None:
+    """Two trainings, dense 100 and 200; one method has one and two pruning seeds, the other two and one."""
+    seeds = {("one", FULL): 1, ("two", FULL): 2, ("one", LESS): 2, ("two", LESS): 1}
+    with Store.writing(tmp_path) as store:
+        cells: list[Cell] = []
+        for name, top in (("one", 100.0), ("two", 200.0)):
+            cells.append(cell(subject(name)))
+            store.record(cells[-1], outcome([top, top]))
+            for method in (FULL, LESS):
+                for seed in range(seeds[name, method]):
+                    cells.append(cell(subject(name), method, 0.5, seed))
+                    store.record(cells[-1], outcome([top, top], 0.5, 0.5))
+        store.plan(cells)
+        store.record_random(episodes([0.0, 0.0]))
+    for own in runs(tmp_path, "total").values():
+        assert [task.tolist() for task in own.values] == [[[1.0]] * 3]
+        np.testing.assert_array_equal(own.draws[0], 1.0)
+
+
 def test_what_comes_before_the_first_sparsity_lies_between_it_and_the_dense_controller(store: Path) -> None:
     with Store.reading(store) as opened:
         found = panels(opened)

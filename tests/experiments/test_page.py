@@ -123,7 +123,7 @@ def test_curves_over_controllers_are_the_aggregates(tmp_path: Path) -> None:
         good = {METHODS[2]: {0.5: 100.0, 0.75: 80.0}}
         record_curves(store, {"bad": {METHODS[2]: {0.5: 0.0, 0.75: -40.0}}} | dict.fromkeys(("a", "b", "c"), good))
     (means,) = data_of(tmp_path)["means"]
-    assert (means["task"], means["controllers"]) == (None, 4)
+    assert (means["task"], means["runs"], means["pairs"]) == (None, 4, 1)
     total, deployed = (
         next(curve for curve in means["curves"] if curve["axis"] == axis) for axis in ("total", "deployed")
     )

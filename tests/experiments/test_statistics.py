@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from experiments import statistics
 from experiments.statistics import (
     Array,
     area,
@@ -212,3 +213,12 @@ def test_the_generator_decides_the_draws() -> None:
     one, same, other = (redrawn(returns, np.random.default_rng(seed), 50) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
+
+
+def test_draws_that_say_nothing_do_not_count() -> None:
+    draws = np.column_stack([np.arange(101.0), np.arange(101.0), np.full(101, np.nan)])
+    draws[::2, 1] = np.nan  # the odd numbers from 1 to 99 stay
+    low, high = statistics.interval(draws)
+    np.testing.assert_allclose([low[0], high[0]], [2.5, 97.5])
+    np.testing.assert_allclose([low[1], high[1]], np.percentile(np.arange(1, 100, 2), [2.5, 97.5]))
+    assert np.isnan([low[2], high[2]]).all()
