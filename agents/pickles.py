@@ -92,6 +92,8 @@ def _interpret(
         name = operation.name
         if name in _VALUES:
             stack.append(value)
+        elif name == "BYTEARRAY8":  # protocol 5: the bytes of an array that may be written to
+            stack.append(bytes(value))
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
         elif name in ("PROTO", "FRAME"):
@@ -126,7 +128,9 @@ def _interpret(
             stack.append(_Global(admit(module, attribute)))
         elif name == "STACK_GLOBAL":
             module, attribute = since(len(stack) - 2)
-            stack.append(_Global(admit(str(module), str(attribute))))
+            if not (type(module) is type(attribute) is str):  # the text of tuples in tuples would have no end
+                raise PickleError("a name that is no text")
+            stack.append(_Global(admit(module, attribute)))
         elif name in ("REDUCE", "NEWOBJ"):
             called, arguments = since(len(stack) - 2)
             if not isinstance(called, _Global) or not isinstance(arguments, tuple):

@@ -94,7 +94,9 @@ def _of_stream(raw: bytes) -> Any:
     read_pickle(stream, _any_storage, measure)
     keys = read_pickle(stream, _nothing)
     storages = {}
-    for key in keys if isinstance(keys, list) else []:
+    if not (isinstance(keys, list) and all(type(key) is str for key in keys)):
+        raise PickleError("keys that are no text")
+    for key in keys:
         (count,) = struct.unpack("<q", stream.read(8))
         storages[key] = stream.read(sizes[key] if count >= 0 else 0)
     stream.seek(start)
@@ -116,7 +118,7 @@ class _Reader:
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return lambda data, *_: data
         if (module, name) == ("collections", "OrderedDict"):
-            return dict
+            return _empty
         return _storage_type(module, name)
 
     def persistent(self, said: Any) -> Tensor:
@@ -127,7 +129,8 @@ class _Reader:
             content = self.content(key, size)
             if len(content) != size:
                 raise PickleError(f"storage '{key[:20]}' is said to hold {size} bytes, and has {len(content)}")
-            self.storages[key] = torch.frombuffer(bytearray(content), dtype=dtype) if count else torch.empty(0)
+            empty = torch.empty(0, dtype=dtype)
+            self.storages[key] = torch.frombuffer(bytearray(content), dtype=dtype) if count else empty
         return self.storages[key]
 
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
@@ -154,7 +157,7 @@ def _storage(said: Any) -> tuple[torch.dtype, str, int]:
     if kind != "storage" or not isinstance(dtype, torch.dtype) or any(part is not None for part in view):
         raise PickleError("a reference to what is no storage")
     if type(key) is not str or type(count) is not int or not 0 <= count * dtype.itemsize <= LARGEST_WEIGHTS:
-        raise PickleError(f"a storage of {str(count)[:20]} numbers")
+        raise PickleError("a storage of no sensible length or name")
     return dtype, key, count
 
 
@@ -162,6 +165,11 @@ def _storage_type(module: str, name: str) -> Callable[..., Any]:
     if module != "torch" or name not in _STORAGES:
         raise PickleError(f"it names {module[:40]}.{name[:40]}, and weights do not")
     return lambda: _STORAGES[name]
+
+
+def _empty() -> dict[str, Any]:
+    """A table that takes no arguments: of one, `dict` would hash any key, and copy a large one any number of times."""
+    return {}
 
 
 def _any_storage(module: str, name: str) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ import envs
 from agents.controller import Controller, ControllerError
 from experiments.cell import Cell, run_calibration, run_damage, run_dense, run_pruned, run_random, run_scores
 from experiments.store import Store
+from experiments.workers import check_workers
 from pruning import PruningError
 
 if TYPE_CHECKING:
@@ -86,8 +87,9 @@ def run(work: Work, to_do: ToDo, store: Store, client: Client, told: Callable[[C
 
     Raises:
         ClusterError: the scheduler is gone.
+        ConfigError: a worker has joined that would give other numbers.
         StoreError: the store cannot be written any more.
-        TaskError: a random reference cannot be measured.
+        TaskError: a random reference cannot be measured; raised when all else is done.
     """
     from distributed import KilledWorker
 
@@ -108,9 +110,12 @@ def run(work: Work, to_do: ToDo, store: Store, client: Client, told: Callable[[C
         else:
             keep(cell, result)
 
-    _Dispatch(work, client, to_do.cells, keep_or_suspect).run(_references(to_do, store, client))
+    broken: list[str] = []
+    _Dispatch(work, client, to_do.cells, keep_or_suspect).run(_references(to_do, store, client, broken))
     if suspects:
         _Dispatch(work, client, suspects, keep, alone=True).run({})
+    if broken:
+        raise envs.TaskError(broken[0])
     return failures
 
 
@@ -135,6 +140,7 @@ class _Dispatch:
         self._handlers: dict[str, Callable[[Any], None]] = {}
         self._ended: SimpleQueue[Future] = SimpleQueue()
         self._slots, self._counted = 1, -RECOUNT
+        self._known: set[str] = set()
         self._limits = (1, 1) if alone else None
 
     def run(self, others: Mapping[Future, Callable[[Any], None]]) -> None:
@@ -209,13 +215,15 @@ class _Dispatch:
                 return ended
 
     def _count(self) -> int:
-        """Worker threads, counted now and then."""
+        """Worker threads, counted now and then; workers that have joined since are checked."""
         if time.monotonic() - self._counted >= RECOUNT:
             try:
-                self._slots = max(sum(self._client.nthreads().values()), 1)
+                threads = self._client.nthreads()
+                check_workers(self._client, {name: threads[name] for name in threads.keys() - self._known})
             except OSError as error:
                 raise _gone() from error
-            self._counted = time.monotonic()
+            self._known |= threads.keys()
+            self._slots, self._counted = max(sum(threads.values()), 1), time.monotonic()
         return self._slots
 
 
@@ -279,12 +287,13 @@ def pieces(cell: Cell) -> list[Piece]:
     return pieces
 
 
-def _references(to_do: ToDo, store: Store, client: Client) -> dict[Future, Callable[[Any], None]]:
+def _references(to_do: ToDo, store: Store, client: Client, broken: list[str]) -> dict[Future, Callable[[Any], None]]:
     def kept(task: str) -> Callable[[Any], None]:
         def handler(result: Any) -> None:
             if isinstance(result, BaseException):
-                raise envs.TaskError(f"random actions on {task} cannot be measured: {_one_line(result)}")
-            store.record_random(result)
+                broken.append(f"random actions on {task} cannot be measured: {_one_line(result)}")
+            else:
+                store.record_random(result)
 
         return handler
 
@@ -300,7 +309,7 @@ def _results(client: Client, ended: Sequence[Future], shared: _Shared) -> dict[s
     for future in ended:
         if future.status == "error":
             results[future.key] = future.exception()
-        elif future.status != "finished":
+        elif future.cancelled():
             raise _gone()
         elif future.key in stay:
             results[future.key] = None
@@ -310,6 +319,8 @@ def _results(client: Client, ended: Sequence[Future], shared: _Shared) -> dict[s
         gathered = client.gather(wanted)
     except Exception:  # a worker died with a result, and what computes it again fails: ask for each on its own
         gathered = [_result(future) for future in wanted]
+        if any(future.cancelled() for future in wanted):
+            raise _gone() from None
     return results | dict(zip((future.key for future in wanted), gathered, strict=True))
 
 

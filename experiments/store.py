@@ -207,9 +207,11 @@ class Store:
 
     def _prepare(self) -> None:
         connection = self._connection
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (form,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        # In one statement: a sweep may be making the store at this moment.
+        (application, form, tables) = connection.execute(
+            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
+            "FROM pragma_application_id, pragma_user_version"
+        ).fetchone()
         if (application, form, tables) == (0, 0, 0):
             connection.execute("PRAGMA journal_mode = WAL")
             self._create()

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ def remote_workers(address: str) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"no scheduler answers at '{address}': start one with `dask scheduler`") from error
     with client:
-        _check(client)
+        check_workers(client, client.nthreads())
         yield client
 
 
@@ -90,24 +90,28 @@ def slurm_workers(count: int) -> Iterator[Client]:
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"--slurm: {' '.join(str(error).split())}") from error
     with cluster, Client(cluster) as client:
-        cluster.scale(n=count)
+        cluster.adapt(minimum=count, maximum=count)  # `scale` would not replace jobs whose time is up
         yield client
 
 
-def _check(client: Client) -> None:
+def check_workers(client: Client, threads: Mapping[str, int]) -> None:
     """Bit for bit the same numbers come from one thread a process and the same packages alone.
+
+    Args:
+        client: the cluster.
+        threads: the workers to check, by address: how many threads each has.
 
     Raises:
         ConfigError: a worker has several threads, or other packages than this process.
     """
-    if crowded := [address for address, threads in client.nthreads().items() if threads > 1]:
+    if crowded := [address for address, count in threads.items() if count > 1]:
         raise ConfigError(
             f"worker {crowded[0]} computes several cells in one process: "
             "start it as `dask worker ADDRESS --nthreads 1 --nworkers N`"
         )
     ours = versions()
     try:
-        found = client.run(versions)
+        found = client.run(versions, workers=list(threads), on_error="ignore") if threads else {}
     except Exception as error:  # whatever a foreign process may answer
         raise ConfigError(
             f"the workers cannot import prunectl, install it there as it is here ({type(error).__name__}: {error})"

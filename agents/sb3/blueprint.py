@@ -89,6 +89,8 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
     buffer_size = getattr(model, "buffer_size", None)
     if buffer_size is not None:
         model.buffer_size = 1  # setting up would allocate the replay buffer, which nobody uses before `learn`
+        # It would not be made with arguments (`replay_buffer_kwargs`) that the zip holds as a pickle alone.
+        model.optimize_memory_usage = False
     random_state = torch.get_rng_state()
     try:
         with _Bounded(2 * sum(tensor.numel() for tensor in state.values()) + 10_000):

@@ -16,7 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from agents.controller import Batch, Component, Controller
+from agents.controller import Batch, Component, Controller, ControllerError
 from agents.extractors import MlpExtractor
 from agents.path import Argmax, Normalise, Rescale, flat
 from agents.sb3 import networks as views
@@ -153,7 +153,7 @@ class SB3Controller(Controller):
     @cached_property
     def _path(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:
         """What `deployed_path` computes, without the modules around it, whose calls would cost `act` a sixth."""
-        return tuple(layer.forward for layer in self.deployed_path())
+        return tuple(_decided if isinstance(layer, Argmax) else layer.forward for layer in self.deployed_path())
 
     def _seen(self, observations: Batch) -> torch.Tensor:
         values = self._tensor(observations)
@@ -163,3 +163,10 @@ class SB3Controller(Controller):
         """Statistics are applied in the observations' own precision, networks see float32."""
         precision = np.float32 if self.normalisation is None else None
         return torch.as_tensor(np.asarray(observations, dtype=precision).reshape(len(observations), -1))
+
+
+def _decided(logits: torch.Tensor) -> torch.Tensor:
+    """The highest logit of each row; of NaN `argmax` would make an action like any other."""
+    if not torch.isfinite(logits).all():
+        raise ControllerError("the controller's logits are not numbers")
+    return logits.argmax(1)

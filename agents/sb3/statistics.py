@@ -58,7 +58,7 @@ class _Type(Held):
     def decode(self, content: Any) -> NDArray[np.float64]:
         order = self.state[1] if self.state is not None else "<"
         if self.code not in ("f8", "f4", "i8", "i4") or order not in ("<", ">") or type(content) is not bytes:
-            raise PickleError(f"numbers of type {order!r:.8}{self.code:.20}")
+            raise PickleError(f"numbers of a type other than f8, f4, i8, i4 ({self.code:.20})")
         return np.frombuffer(content, order + self.code).astype(np.float64)
 
 

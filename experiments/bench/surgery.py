@@ -21,24 +21,25 @@ from pruning.stock import cut_in_place
 TASK, WIDTHS = "HalfCheetah-v5", (64, 128, 256, 512, 1024, 2048, 4096)
 #: Share of the units that goes.
 RATIO = 0.5
-KEPT, IN_PLACE = "Torch-Pruning, on a copy", "Torch-Pruning, in place"
+COPY, WHOLE, IN_PLACE = (f"Torch-Pruning, {how}" for how in ("on a copy", "on a copy with targets", "in place"))
 
 
 def measure(quick: bool) -> list[Section]:
-    """Two rows a controller: Torch-Pruning with the dense one kept, as ours keeps it, and in place."""
+    """Three rows a controller: Torch-Pruning with the dense one kept, as ours keeps it, and in place."""
     rounds = 2 if quick else 9
     rows = []
     for name, controller in (("SAC 256-256", _sac(256)), ("TD-MPC", agents.load("tdmpc-pendulum-1").controller)):
         rates = _rates(controller, rounds)
-        rows.append(_row(name, controller, rates, KEPT, at_least=1.0))
-        rows.append(_row(name, controller, rates, IN_PLACE))
+        rows.append(_row(name, controller, rates, COPY, at_least=1.0))
+        rows += [_row(name, controller, rates, rival) for rival in (WHOLE, IN_PLACE)]
     for width in WIDTHS[:3] if quick else WIDTHS:
-        rows.append(_row(f"SAC {width}-{width}", controller := _sac(width), _rates(controller, min(rounds, 5)), KEPT))
+        rows.append(_row(f"SAC {width}-{width}", controller := _sac(width), _rates(controller, min(rounds, 5)), COPY))
     remark = (
         f"Prunings a second of processor time: {RATIO:.0%} of all units go, by magnitude, every layer alike. Ours: "
         "trace, scores, plan, and a new controller, target networks included, beside the dense one. Theirs: "
         "Torch-Pruning's `BasePruner` built and one `step` of it, which changes the networks it is given and knows no "
-        "targets; the dense controller stays if a copy is made first, which then counts."
+        "targets; the dense controller stays if a copy is made first, which then counts: of what it prunes, or with "
+        "the target networks, which ours prunes too."
     )
     return [comparison("surgery", rows, ",.2f", remark)]
 
@@ -64,6 +65,9 @@ def _rates(controller: Controller, rounds: int) -> dict[str, Rates]:
         apply(plan, controller, traced)
 
     def copied() -> nn.Module:
+        return copy.deepcopy(controller.dataflow())
+
+    def whole() -> nn.Module:
         return controller.with_networks(copy.deepcopy(controller.networks)).dataflow()
 
     def in_place() -> float:
@@ -74,7 +78,8 @@ def _rates(controller: Controller, rounds: int) -> dict[str, Rates]:
     repeats = max(2**20 // controller.parameters(), 1)
     sides = {
         "ours": lambda: per_second(_repeated(ours, repeats)),
-        KEPT: lambda: per_second(_repeated(lambda: cut_in_place(copied(), graph, inputs, RATIO), repeats)),
+        COPY: lambda: per_second(_repeated(lambda: cut_in_place(copied(), graph, inputs, RATIO), repeats)),
+        WHOLE: lambda: per_second(_repeated(lambda: cut_in_place(whole(), graph, inputs, RATIO), repeats)),
         IN_PLACE: in_place,
     }
     return interleaved(sides, rounds)

@@ -48,6 +48,8 @@ def sweep(
         raise ConfigError("--workers, --scheduler and --slurm exclude each other: they say where the workers are")
     torch.set_num_threads(1)
     settings = load_config(config)
+    if scheduler is None and slurm is None and any(entry.resources for entry in settings.controllers):
+        raise ConfigError("resources: the workers of this machine offer none: join a cluster with --scheduler")
     folder = out or Path("out") / config.stem
     if dry_run:
         _list_cells(load_work(settings, trust, say), folder, workers)
@@ -71,6 +73,7 @@ def completed(
 
     The record of the sweep and the exports go to ``results``.
     """
+    from envs import TaskError
     from experiments.dispatch import ClusterError
     from experiments.store import Store
     from experiments.sweep import load_work, still_to_do, write_record
@@ -85,6 +88,9 @@ def completed(
                 write_record(results, settings, work)
                 say(f"{total} cells, {total - left} done already, results go to {results}")
                 failures = _compute(work, to_do, store, client) if client else []
+        except TaskError:
+            store.export(results)  # of all else
+            raise
         except (ClusterError, KeyboardInterrupt) as error:
             left = len(still_to_do(work, store).cells)
             why = "stopped" if isinstance(error, KeyboardInterrupt) else f"prunectl: {error}"
@@ -126,6 +132,8 @@ def _compute(work: Work, to_do: ToDo, store: Store, client: Client) -> list[Fail
     from experiments.dispatch import run
 
     total = len(work.cells)
+    if not client.nthreads():
+        say("no worker is there yet: waiting for the first")
     if client.dashboard_link and client.scheduler_info()["services"]:
         say(f"dashboard: {client.dashboard_link}")
     with _progress(total, total - len(to_do.cells)) as advance:

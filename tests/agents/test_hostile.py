@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import struct
 import zipfile
 from collections.abc import Callable
@@ -257,6 +258,39 @@ def test_keys_that_take_for_ever_to_hash_are_refused() -> None:
     nested = b")" + b"q\x00h\x00h\x00\x86" * 60  # ((..., ...), (..., ...)): 2^60 leaves in 300 bytes
     with hostile.watched(), pytest.raises(PickleError, match="no text"):
         read_pickle(io.BytesIO(b"\x80\x02}" + nested + b"Ns."), lambda module, name: hold)
+
+
+#: A list, and tuples in tuples of 2^60 leaves, remembered as the first.
+NESTED = b"](" + b")q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"e"
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        b"ccollections\nOrderedDict\n]h\x00N\x86a\x85R.",
+        b"h\x00\x8c\x01a\x93.",
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuh\x00tQ.",
+    ],
+    ids=["hashed", "as a name", "as a length"],
+)
+def test_nothing_asks_for_the_text_or_the_hash_of_what_has_no_end(ending: bytes) -> None:
+    raw = hostile.zipped({"archive/data.pkl": b"\x80\x04" + NESTED + ending})
+    with hostile.watched(), pytest.raises(ControllerError):
+        read_tensors(raw)
+
+
+def test_keys_of_the_older_form_are_text() -> None:
+    parts = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {})]
+    raw = b"".join(parts) + b"\x80\x02" + NESTED + b"]h\x00a." + bytes(8)
+    with hostile.watched(), pytest.raises(ControllerError, match="no text"):
+        read_tensors(raw)
+
+
+def test_a_table_is_not_copied_as_often_as_a_file_likes() -> None:
+    table = b"}q\x00(" + b"".join(b"X\x04\x00\x00\x00%04dN" % number for number in range(5_000)) + b"u"
+    copies = b"]q\x01(" + b"ccollections\nOrderedDict\nh\x00\x85R" * 2_000 + b"e."
+    with hostile.watched(), pytest.raises(ControllerError):
+        read_tensors(hostile.zipped({"archive/data.pkl": b"\x80\x02" + table + copies}))
 
 
 def test_a_pickle_of_too_many_operations() -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from distributed import Client
 
+from envs import TaskError
 from experiments import dispatch as module
 from experiments.cell import Cell, Outcome, run_pruned
 from experiments.config import ConfigError
@@ -188,6 +189,68 @@ def test_few_cells_are_in_flight_however_large_the_sweep(tmp_path: Path, monkeyp
             assert len(store.done()) == 300
     # The controller and a random reference besides.
     assert max(in_flight) <= IN_FLIGHT + 2 + LOOKAHEAD
+
+
+def test_a_worker_that_dies_with_results_nobody_has_fetched_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, processes = [0], str(tmp_path / "processes")
+
+    def tell(controller: Any, cell: Cell) -> Outcome:
+        with open(processes, "a") as stream:
+            stream.write(f"{os.getpid()}\n")
+        return outcome([1.0, 2.0])
+
+    def slow_then_deadly(cell: Cell) -> None:
+        told[0] += 1
+        if told[0] == 1:
+            time.sleep(1)  # a slow disk: the next cells have ended meanwhile
+            os.kill(int(Path(processes).read_text().split()[-1]), signal.SIGKILL)
+            time.sleep(0.5)
+
+    monkeypatch.setattr(module, "run_dense", tell)
+    owner = subject()
+    cells = tuple(cell(owner, seed=number) for number in range(8))
+    work = Work({owner.digest: untrained_planner()}, cells, {})
+    with Store.writing(tmp_path) as store, local_workers(1) as client:
+        assert run(work, still_to_do(work, store), store, client, slow_then_deadly) == []
+        assert len(store.done()) == 8
+
+
+def test_a_reference_that_cannot_be_measured_is_told_when_all_else_is_done(
+    balancer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(module, "run_random", broken)
+    work = load_work(config(balancer, sparsities=[0.3]), trust=False, remark=silent)
+    with (
+        Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client,
+        Store.writing(tmp_path) as store,
+    ):
+        with pytest.raises(TaskError, match="random actions on CartPole-v1 cannot be measured: KeyError"):
+            run(work, still_to_do(work, store), store, client, lambda cell: None)
+        assert len(store.done()) == len(work.cells)
+
+
+def test_a_crowded_worker_that_joins_later_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(controller: Any, cell: Cell) -> Outcome:
+        time.sleep(0.5)
+        return outcome([1.0, 2.0])
+
+    monkeypatch.setattr(module, "run_dense", slow)
+    owner = subject()
+    cells = tuple(cell(owner, seed=number) for number in range(60))
+    work = Work({owner.digest: untrained_planner()}, cells, {})
+    with (
+        cluster(tmp_path, 1) as there,
+        remote_workers(there.address) as client,
+        Store.writing(tmp_path / "out") as store,
+        worker(there.address, "--nthreads", "2"),
+        pytest.raises(ConfigError, match="several cells in one process"),
+    ):
+        run(work, still_to_do(work, store), store, client, lambda cell: None)
 
 
 def test_cells_go_only_where_their_resources_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import agents
 import envs
@@ -76,3 +77,12 @@ def test_an_action_that_is_not_a_number_is_an_error() -> None:
 def test_no_seeds_is_an_error(balancer: Path) -> None:
     with pytest.raises(ValueError, match="at least one seed"):
         evaluate(agents.load(balancer).controller, "CartPole-v1", ())
+
+
+def test_logits_that_are_not_numbers_are_no_action(save_tiny: SaveTiny) -> None:
+    controller = agents.load(save_tiny("ppo", "CartPole-v1")).controller
+    with torch.no_grad():
+        for parameter in controller.networks.parameters():
+            parameter.fill_(torch.nan)
+    with pytest.raises(agents.ControllerError, match="not numbers"):
+        evaluate(controller, "CartPole-v1", [0])
