@@ -1,0 +1,225 @@
+"""The stability checks against linear loops whose answers are known in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+import agents
+from agents.controller import Controller
+from envs.linear import GRAVITY, SYSTEMS
+from envs.plants import PLANTS
+from experiments.seeds import calibration_seeds, reported_seeds
+from experiments.stability.lyapunov import (
+    LinearModel,
+    Lyapunov,
+    LyapunovError,
+    fit,
+    level_within,
+    linear_model,
+    quadratic,
+)
+from experiments.stability.rollout import Condition, Trajectories, trajectories
+from experiments.stability.safe import clopper_pearson, safe_sparsity
+
+PENDULUM = "prunectl/LinearPendulum-v0"
+PLANT = PLANTS[PENDULUM]
+SYSTEM = SYSTEMS[PENDULUM]
+GAIN, COST = SYSTEM.lqr()
+
+
+def law(gain: np.ndarray, task: str = PENDULUM) -> Controller:
+    """A linear controller a = -K x, as far as the evaluator sees it."""
+    import envs
+
+    space = envs.make(task)
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        return np.clip(-observations.astype(np.float64) @ gain.T, -1, 1)
+
+    def policy(seeds: Sequence[int]) -> Any:
+        return lambda observations, episodes: act(observations)
+
+    fake = SimpleNamespace(
+        act=act, policy=policy, observation_space=space.observation_space, action_space=space.action_space
+    )
+    return cast(Controller, fake)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Lyapunov:
+    return fit(law(GAIN), PLANT, calibration_seeds(80))
+
+
+def test_the_fit_finds_the_regulators_own_loop(fitted: Lyapunov) -> None:
+    a, b = SYSTEM.discrete()
+    near = np.diag(PLANT.near)
+    truth = np.linalg.inv(near) @ (a - b @ GAIN) @ near  # in units of `near`
+    np.testing.assert_allclose(fitted.model.a, truth, atol=1e-4)
+    np.testing.assert_allclose(fitted.model.rest, 0, atol=1e-4)
+    assert fitted.model.r2 > 0.9999
+    assert fitted.model.radius == pytest.approx(np.abs(np.linalg.eigvals(a - b @ GAIN)).max(), abs=1e-4)
+    np.testing.assert_allclose(truth.T @ fitted.p @ truth - fitted.p, -np.eye(2), atol=1e-2)
+
+
+def test_the_decrease_along_the_regulators_loop_is_the_closed_forms(fitted: Lyapunov) -> None:
+    # Without saturation: the set where |K x| <= 1 holds the ellipsoid of level 1 / (K P^-1 K').
+    gain = GAIN * np.asarray(PLANT.near)
+    unsaturated = float(1 / (gain @ np.linalg.inv(fitted.p) @ gain.T)[0, 0])
+    seeds = reported_seeds(60)
+    inside = Lyapunov(PLANT, fitted.model, fitted.p, 1, 1e-6 * unsaturated, unsaturated)
+    found = trajectories(law(GAIN), PLANT, seeds, inside.states(seeds), most_steps=40)
+    slowest, fastest = 1 - 1 / np.linalg.eigvalsh(fitted.p)[[-1, 0]]
+    excess = inside.excess(found)
+    assert fastest < excess.max() <= slowest + 1e-4
+    assert excess.max() == pytest.approx(slowest, abs=0.02)  # 60 trajectories see nearly the slowest direction
+    a, b = SYSTEM.discrete()
+    later = found.states[:, 0] @ np.linalg.matrix_power(a - b @ GAIN, 40).T
+    exact = np.log(inside(found.states[:, 0]) / inside(later)) / (40 * PLANT.step)
+    np.testing.assert_allclose(inside.decay(found), exact, rtol=1e-2)
+    slowest_pole = -2 * np.log(fitted.model.radius) / PLANT.step  # what the decay tends to over many steps
+    assert 0.5 * slowest_pole < np.median(exact) < 1.5 * slowest_pole
+
+
+def test_too_small_a_gain_is_caught(fitted: Lyapunov) -> None:
+    seeds = reported_seeds(40)
+    starts = fitted.states(seeds)
+    weak = np.array([[0.9 * GRAVITY / 3.0, 0.5]])  # less torque than gravity: falls over
+    found = trajectories(law(weak), PLANT, seeds, starts, most_steps=100)
+    assert (fitted.excess(found) > 1).mean() > 0.9  # the others still come down along the stable direction
+    assert found.stabilised(PLANT).mean() < 0.1
+    found = trajectories(law(GAIN), PLANT, seeds, starts)
+    assert (fitted.excess(found) <= 1).all()
+    assert found.stabilised(PLANT).all()
+
+
+def test_a_loop_that_does_not_contract_has_no_function() -> None:
+    with pytest.raises(LyapunovError, match=r"spectral radius 1\.\d+|hardly ever near"):
+        fit(law(np.array([[0.9 * GRAVITY / 3.0, 0.5]])), PLANT, calibration_seeds(40))
+
+
+def test_starts_fill_the_ellipsoid_evenly(fitted: Lyapunov) -> None:
+    v = fitted(fitted.states(range(2000))) / fitted.level
+    assert v.max() <= 1 + 1e-9
+    # In the plane the share within V <= s * level is its area's: s.
+    for share in (0.1, 0.5, 0.9):
+        assert (v <= share).mean() == pytest.approx(share, abs=0.04)
+    spread = fitted(fitted.spread(range(2000), fitted.inner, fitted.level))
+    middle = np.sqrt(fitted.inner * fitted.level)
+    assert (spread >= fitted.inner * (1 - 1e-9)).all()
+    assert (spread <= middle).mean() == pytest.approx(0.5, abs=0.04)
+
+
+def test_a_hand_worked_quadratic() -> None:
+    # a = 1/2 in one dimension: p / 4 - p + 1 = 0, so p = 4/3; along two axes each its own.
+    np.testing.assert_allclose(quadratic(np.diag([0.5, 0.0])), np.diag([4 / 3, 1.0]))
+    p = np.array([[2.0, 1.0], [1.0, 2.0]])  # p^-1 has 2/3 on its diagonal
+    assert level_within(p, np.zeros(2), np.array([1.0, 2.0])) == pytest.approx(1.5)
+    assert level_within(p, np.array([0.5, 0.0]), np.array([1.0, 2.0])) == pytest.approx(0.375)
+
+
+def test_excess_by_hand() -> None:
+    near = np.asarray(PLANT.near)
+    model = LinearModel(np.zeros((2, 2)), np.zeros(2), 1.0)
+    lyapunov = Lyapunov(PLANT, model, np.eye(2), 2, inner=1.0, level=100.0)
+    # V along the first entry: the square of z.
+    rows = [[4, 5, 3, 2, 1], [4, 2, 5, 1, 1], [0.5, 0.9, 0.8, 1.0, 0.1], [4, 3, 2, np.nan, np.nan]]
+    states = np.zeros((4, 5, 2))
+    states[..., 0] = np.array(rows) * near[0]
+    states[np.isnan(states[..., 0])] = np.nan
+    found = Trajectories(states, np.zeros(4), np.array([False, False, False, True]))
+    # Within two steps: 9/16, 4/25, 1/9; then 25/16 at most; at rest all along; cut short.
+    np.testing.assert_allclose(lyapunov.excess(found), [9 / 16, 25 / 16, 1.0, np.inf])
+
+
+def test_trajectories_begin_where_they_are_told_and_end_as_the_task_says() -> None:
+    starts = np.array([[0.01, 0.0], [0.45, 1.0]])
+    found = trajectories(law(GAIN), PLANT, (1, 2), starts)
+    np.testing.assert_allclose(found.states[:, 0], starts)
+    assert found.ended.tolist() == [False, True]
+    assert np.isnan(found.states[1, -1]).all()
+    assert found.stabilised(PLANT).tolist() == [True, False]
+    a, b = SYSTEM.discrete()
+    np.testing.assert_allclose(found.states[0, 1], a @ starts[0] - b @ (GAIN @ starts[0]), atol=1e-6)
+
+
+def test_a_delay_is_that_of_the_augmented_loop() -> None:
+    a, b = SYSTEM.discrete()
+    start = np.array([[0.02, 0.0]])
+    found = trajectories(law(GAIN), PLANT, (0,), start, Condition(delay=2), most_steps=20)
+    x, waiting = start[0], [np.zeros(1), np.zeros(1)]
+    for row in found.states[0]:
+        np.testing.assert_allclose(row, x, atol=1e-6)
+        waiting.append(-GAIN @ x)
+        x = a @ x + b @ waiting.pop(0)
+
+
+def test_noise_is_seeded_and_of_the_size_stated() -> None:
+    seen: list[np.ndarray] = []
+    controller = law(GAIN)
+
+    def policy(seeds: Sequence[int]) -> Any:
+        def act(observations: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+            seen.append(observations.copy())
+            return controller.act(observations)
+
+        return act
+
+    controller.policy = policy  # type: ignore[method-assign]
+    runs = [
+        trajectories(controller, PLANT, range(30), np.zeros((30, 2)), Condition(noise=2.0), most_steps=40)
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(runs[0].states, runs[1].states)
+    noise = np.concatenate(seen[:40]) - runs[0].states[:, :-1].swapaxes(0, 1).reshape(-1, 2)
+    np.testing.assert_allclose(noise.std(axis=0), 2 * np.asarray(PLANT.noise), rtol=0.1)
+
+
+def test_mass_reaches_the_plant() -> None:
+    start = np.array([[0.02, 0.0]])
+    found = trajectories(law(GAIN), PLANT, (0,), start, Condition(changed="mass", factor=1.2), most_steps=1)
+    a, b = SYSTEM.discrete(mass=1.2)
+    np.testing.assert_allclose(found.states[0, 1], a @ start[0] - b @ (GAIN @ start[0]), atol=1e-6)
+
+
+def test_the_bundled_controller_is_the_regulator() -> None:
+    controller = agents.load("lqr-linear-pendulum-1").controller
+    seeds = calibration_seeds(60)
+    starts = np.stack([np.random.default_rng(seed).uniform(-1, 1, 2) * PLANT.near for seed in seeds])
+    model = linear_model(PLANT, trajectories(controller, PLANT, seeds, starts, most_steps=60))
+    a, b = SYSTEM.discrete()
+    assert model.radius == pytest.approx(np.abs(np.linalg.eigvals(a - b @ GAIN)).max(), abs=2e-3)
+    np.testing.assert_allclose(model.rest, 0, atol=0.01)
+
+
+@given(st.integers(0, 40), st.integers(1, 40))
+def test_the_bound_is_where_so_few_failures_become_unlikely(failures: int, trials: int) -> None:
+    failures = min(failures, trials)
+    bound = clopper_pearson(failures, trials)
+    if failures == trials:
+        assert bound == 1
+    else:
+        assert binom.cdf(failures, trials, bound) == pytest.approx(0.05, abs=1e-9)
+        assert bound > failures / trials
+
+
+def test_none_of_59_is_what_5_percent_takes() -> None:
+    assert clopper_pearson(0, 59) < 0.05 < clopper_pearson(0, 58)
+    assert clopper_pearson(0, 59) == pytest.approx(1 - 0.05 ** (1 / 59))
+    with pytest.raises(ValueError, match="3 failures of 2 trials"):
+        clopper_pearson(3, 2)
+
+
+def test_safe_sparsity_ends_at_the_first_that_does_not_hold() -> None:
+    assert safe_sparsity([0, 0.5, 0.8, 0.9], [True, True, False, True]) == 0.5
+    assert safe_sparsity([0, 0.5], [True, True]) == 0.5
+    assert safe_sparsity([0, 0.5], [False, True]) is None
+    with pytest.raises(ValueError, match="rising order"):
+        safe_sparsity([0.5, 0], [True, True])
