@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from experiments.cli import controllers, paper, sweeps, tasks
+from experiments.cli import controllers, paper, stability, sweeps, tasks
 
 app = typer.Typer(
     name="prunectl",
@@ -25,6 +25,7 @@ app.command()(sweeps.sweep)
 app.command()(sweeps.report)
 app.command()(paper.reproduce)
 app.command()(controllers.train)
+app.command()(stability.stability)
 
 
 def main() -> None:

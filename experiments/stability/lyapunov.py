@@ -22,7 +22,7 @@ goal, often need it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from agents.controller import Controller
 from envs.plants import Plant
+from experiments.seeds import calibration_seeds
 from experiments.stability.rollout import Trajectories, trajectories
 
 Array = NDArray[np.float64]
@@ -38,9 +39,11 @@ Array = NDArray[np.float64]
 WINDOWS = (1, 2, 4, 8, 16)
 ENOUGH = 0.5
 #: The level is this share of the lowest V from which the dense loop was seen not to fall.
-MARGIN = 0.9
+MARGIN = 0.8
 #: A level below this multiple of ``inner`` leaves nothing to check.
 LEAST = 1.5
+#: Attempts at a level.
+ROUNDS = 6
 #: Steps of a trajectory of a fit and of a check.
 STEPS = 100
 
@@ -156,46 +159,53 @@ def level_within(p: Array, rest: Array, box: Array) -> float:
     return float(((box - np.abs(rest)) ** 2 / np.diag(np.linalg.inv(p))).min())
 
 
-def fit(controller: Controller, plant: Plant, seeds: Sequence[int]) -> Lyapunov:
+def fit(controller: Controller, plant: Plant, trials: int, seed: int = 0) -> Lyapunov:
     """The function and its levels from the dense loop.
 
-    Half of the trajectories start uniformly in the box ``near`` and give the linear model, the other half on all levels
-    between ``inner`` and the plant's domain and give window and level: the level is `MARGIN` of the lowest V from which
-    one of them did not fall, the window the smallest whose level is at least half the best window's.
+    A first batch of trajectories starts uniformly in the box ``near`` and gives the linear model. Two more start within
+    the largest level of the plant's domain, uniformly and on all levels alike: the window kept is the smallest whose
+    level, `MARGIN` of the lowest V from which one of them did not fall, is at least `ENOUGH` of the best window's.
+    Further batches start uniformly within that level, which shrinks alike until all of a batch fall.
 
     Args:
         controller: the dense one.
         plant: of the task.
-        seeds: calibration seeds, one a trajectory.
+        trials: trajectories of a batch, on calibration seeds.
+        seed: which calibration seeds.
 
     Raises:
         LyapunovError: there is no such function.
     """
     near = np.asarray(plant.near)
-    first, second = seeds[: len(seeds) // 2], seeds[len(seeds) // 2 :]
-    starts = np.stack([np.random.default_rng([seed, 0x11A5]).uniform(-near, near) for seed in first])
-    model = linear_model(plant, trajectories(controller, plant, first, starts, most_steps=STEPS))
+    batches = np.asarray(calibration_seeds((3 + ROUNDS) * trials, seed)).reshape(-1, trials).tolist()
+    starts = np.stack([np.random.default_rng([one, 0x11A5]).uniform(-near, near) for one in batches[0]])
+    model = linear_model(plant, trajectories(controller, plant, batches[0], starts, most_steps=STEPS))
     p = quadratic(model.a)
     inner = level_within(p, model.rest, np.ones(len(near)))
     highest = level_within(p, model.rest, np.asarray(plant.domain) / near)
-    whole = Lyapunov(plant, model, p, 1, inner, highest)
-    found = trajectories(controller, plant, second, whole.spread(second, inner, highest), most_steps=STEPS)
-    v = whole(found.states)
-    levels = [min(MARGIN * _lowest_failure(v, found.ended, window, inner), highest) for window in WINDOWS]
-    window, level = next(
-        (window, level) for window, level in zip(WINDOWS, levels, strict=True) if level >= ENOUGH * max(levels)
-    )
-    if level < LEAST * inner:
-        raise LyapunovError(f"V does not fall even within {WINDOWS[-1]} steps next to where the dense loop rests")
-    return Lyapunov(plant, model, p, window, inner, level)
+    fitted = Lyapunov(plant, model, p, 1, inner, highest)
+    starts = np.concatenate([fitted.states(batches[1]), fitted.spread(batches[2], inner, highest)])
+    found = trajectories(controller, plant, batches[1] + batches[2], starts, most_steps=STEPS)
+    levels = [min(MARGIN * _lowest_failure(fitted, found, window), highest) for window in WINDOWS]
+    window = next(w for w, level in zip(WINDOWS, levels, strict=True) if level >= ENOUGH * max(levels))
+    fitted = replace(fitted, window=window, level=levels[WINDOWS.index(window)])
+    for batch in batches[3:]:
+        if fitted.level < LEAST * inner:
+            raise LyapunovError(f"V does not fall even within {window} steps next to where the dense loop rests")
+        found = trajectories(controller, plant, batch, fitted.states(batch), most_steps=STEPS)
+        lowest = _lowest_failure(fitted, found, window)
+        if lowest > fitted.level:
+            return fitted
+        fitted = replace(fitted, level=MARGIN * lowest)
+    raise LyapunovError(f"no level was found within which V always falls, in {ROUNDS} attempts")
 
 
-def _lowest_failure(v: Array, ended: NDArray[np.bool_], window: int, inner: float) -> float:
+def _lowest_failure(lyapunov: Lyapunov, found: Trajectories, window: int) -> float:
     """The lowest V, at least ``inner``, from which a trajectory did not fall within the window; infinite if all did."""
-    before, after = v[:, :-window], v[:, window:]
-    failed = after > np.maximum(before, inner)
-    failed |= np.isnan(after) & ended[:, None]
-    return float(np.min(np.maximum(before, inner), initial=np.inf, where=failed & ~np.isnan(before)))
+    v = lyapunov(found.states)
+    before, after = np.maximum(v[:, :-window], lyapunov.inner), v[:, window:]
+    failed = (after > before) | (np.isnan(after) & found.ended[:, None])
+    return float(np.min(before, initial=np.inf, where=failed & ~np.isnan(before)))
 
 
 def _points(seeds: Sequence[int], n: int, shell: float | None) -> Array:
