@@ -60,7 +60,7 @@ def decrease_figure(family: Family) -> Figure:
         values = np.maximum(member.decrease.values, 1e-6)
         time = np.arange(values.shape[1]) * family.plant.step
         colour = GREEN if member.decrease.rising.holds else VERMILLION
-        axes.plot(time, values.T, color=colour, linewidth=0.4, alpha=0.35)
+        axes.plot(time, values.T, color=colour, linewidth=0.4, alpha=0.35, rasterized=True)
         axes.axhline(lyapunov.inner / lyapunov.level, color="0.35", linestyle="--", linewidth=0.9)
         axes.axhline(1.0, color="0.35", linewidth=0.9)
         axes.set_yscale("log")
@@ -207,6 +207,6 @@ def _name_axes(panels: list[Axes], count: int, across: str, up: str) -> None:
 
 def _label(member: Stability) -> str:
     subject = member.subject
-    if subject.sparsity_deployed == 0:
+    if subject.sparsity_total == 0:
         return "dense"
     return f"{subject.name} (deployed {subject.sparsity_deployed:.3f})"
