@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,11 +134,7 @@ class Family:
     @property
     def s95(self) -> float:
         """`statistics.s95` of these few controllers, on the deployed axis."""
-        return (
-            float(statistics.s95(self.normalised[1:], np.asarray(self.sparsities[1:])))
-            if len(self.members) > 1
-            else 0.0
-        )
+        return float(statistics.s95(self.normalised, np.asarray(self.sparsities)))
 
     def kept(self, member: Stability) -> float | None:
         """The share of the dense loop's region of attraction, on the grid, that a member keeps."""
@@ -147,7 +142,13 @@ class Family:
         return None if dense is None or member.attraction is None else kept(dense, member.attraction)
 
 
-def family(plant: Plant, subjects: Sequence[Subject], effort: Effort, seed: int = 0, told: Any = None) -> Family:
+def family(
+    plant: Plant,
+    subjects: Sequence[Subject],
+    effort: Effort,
+    seed: int = 0,
+    told: Callable[[float], None] | None = None,
+) -> Family:
     """Fit on the dense loop's calibration seeds, then measure every loop on the same reported seeds and starts.
 
     Args:
@@ -162,7 +163,7 @@ def family(plant: Plant, subjects: Sequence[Subject], effort: Effort, seed: int 
     lyapunov, why_not = None, None
     try:
         fitted = PLANNED_FITTED if plans(dense.controller) else FITTED
-        lyapunov = fit(dense.controller, plant, fitted)
+        lyapunov = fit(dense.controller, plant, fitted, seed)
     except LyapunovError as error:
         why_not = str(error)
     members = []

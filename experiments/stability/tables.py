@@ -79,13 +79,19 @@ def robustness(family: Family) -> pd.DataFrame:
 
 
 def readable_robustness(family: Family) -> pd.DataFrame:
-    """A row a condition, a column a controller: the mean return and the share of episodes stabilised."""
-    columns: dict[str, list[str]] = {"condition": [str(borne.condition) for borne in family.members[0].borne]}
-    for member in family.members:
-        stable = [1 - borne.unstable.failures / borne.unstable.trials for borne in member.borne]
-        returns = [borne.mean_return for borne in member.borne]
-        columns[member.subject.name] = [f"{r:,.1f} ({share:.0%})" for r, share in zip(returns, stable, strict=True)]
-    return pd.DataFrame(columns)
+    """A row a controller, a column a condition: the mean return and the share of episodes stabilised."""
+    return pd.DataFrame(
+        [
+            {"controller": member.subject.name}
+            | {
+                str(
+                    borne.condition
+                ): f"{borne.mean_return:,.1f} ({1 - borne.unstable.failures / borne.unstable.trials:.0%})"
+                for borne in member.borne
+            }
+            for member in family.members
+        ]
+    )
 
 
 def verdict(family: Family) -> str:

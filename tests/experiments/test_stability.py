@@ -17,7 +17,7 @@ from scipy.linalg import eigh
 from scipy.stats import binom
 
 import agents
-from agents.controller import Controller
+from agents.controller import Controller, ControllerError
 from envs.linear import GRAVITY, SYSTEMS
 from envs.plants import PLANTS
 from experiments.cli import run
@@ -32,7 +32,7 @@ from experiments.stability.lyapunov import (
     linear_model,
     quadratic,
 )
-from experiments.stability.measure import Effort, Subject, family
+from experiments.stability.measure import Effort, Subject, family, smaller_than
 from experiments.stability.robustness import conditions
 from experiments.stability.rollout import Condition, Trajectories, trajectories
 from experiments.stability.safe import clopper_pearson, safe_sparsity
@@ -329,8 +329,18 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_checkpoints_are_compared_with_the_first(capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["--starts", "3", "--grid", "0", "--robust", "0", "--json"]
-    assert run(["stability", "lqr-linear-pendulum", "lqr-linear-pendulum", *few]) == 0
+    same = ["stability", "lqr-linear-pendulum", "lqr-linear-pendulum", "--starts", "3", "--grid", "0"]
+    assert run([*same, "--robust", "0", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert [row["sparsity_total"] for row in data["controllers"]] == [0.0, 0.0]
     assert data["controllers"][0]["attraction"] is None
+    assert run([*same, "--robust", "1"]) == 0
+    assert capsys.readouterr().out.count("lqr-linear-pendulum-1 ") == 4  # a row each in both tables
+
+
+def test_the_dense_controller_comes_first() -> None:
+    large, small = (agents.load(name).controller for name in ("sac-pendulum", "ppo-pendulum"))
+    pruned = smaller_than(Subject("large", large), "small", small)
+    assert pruned.sparsity_total == pytest.approx(1 - small.parameters() / large.parameters())
+    with pytest.raises(ControllerError, match="name the dense controller first"):
+        smaller_than(Subject("small", small), "large", large)
