@@ -130,7 +130,7 @@ def robustness_figure(family: Family) -> Figure:
 
 def safe_figure(family: Family) -> Figure:
     """Above, the bounds on failure; below, the normalised return; against deployed sparsity."""
-    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(5.2, 4.5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     x = family.sparsities
     _bounds(above, x, [m.unstable for m in family.members], BLUE, "o", "does not settle from the task's own starts")
@@ -143,8 +143,9 @@ def safe_figure(family: Family) -> Figure:
     above.set_yticks([0, 0.05, 0.1, 0.3, 1.0], ["0", "0.05", "0.1", "0.3", "1"])
     above.set_ylim(-0.005, 1.15)
     above.set_ylabel("probability of failure")
-    above.legend(loc="upper left", title=f"open: seen, filled: {CONFIDENCE:.0%} upper bound", title_fontsize=7)
-    below.plot(x, np.maximum(family.normalised, -0.1), color="black", marker="D")
+    title = f"open: seen, filled: {CONFIDENCE:.0%} upper bound"
+    figure.legend(loc="outside lower center", title=title, title_fontsize=7)
+    below.plot(x, family.normalised, color="black", marker="D")
     below.axhline(0.95, color="0.35", linestyle="--")
     below.set_ylabel("normalised return")
     below.set_xlabel("deployed sparsity")
