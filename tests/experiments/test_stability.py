@@ -20,6 +20,7 @@ import agents
 from agents.controller import Controller, ControllerError
 from envs.linear import GRAVITY, SYSTEMS
 from envs.plants import PLANTS
+from experiments.calibration import calibrate
 from experiments.cli import run
 from experiments.seeds import calibration_seeds, reported_seeds
 from experiments.stability.attraction import attraction, axes, grid, kept
@@ -37,6 +38,7 @@ from experiments.stability.robustness import conditions
 from experiments.stability.rollout import Condition, Trajectories, trajectories
 from experiments.stability.safe import clopper_pearson, safe_sparsity
 from experiments.stability.tables import as_json, verdict
+from pruning import Calibration, Method, prune
 
 PENDULUM = "prunectl/LinearPendulum-v0"
 PLANT = PLANTS[PENDULUM]
@@ -65,6 +67,13 @@ def law(gain: np.ndarray, task: str = PENDULUM) -> Controller:
 @pytest.fixture(scope="module")
 def fitted() -> Lyapunov:
     return fit(law(GAIN), PLANT, 100)
+
+
+@pytest.fixture(scope="module")
+def regulator() -> tuple[Subject, Calibration]:
+    """The bundled network that was fitted to the regulator, and what pruning looks at."""
+    controller = agents.load("lqr-linear-pendulum-1").controller
+    return Subject("dense", controller), calibrate(controller, PENDULUM)
 
 
 def test_the_fit_finds_the_regulators_own_loop(fitted: Lyapunov) -> None:
@@ -344,3 +353,27 @@ def test_the_dense_controller_comes_first() -> None:
     assert pruned.sparsity_total == pytest.approx(1 - small.parameters() / large.parameters())
     with pytest.raises(ControllerError, match="name the dense controller first"):
         smaller_than(Subject("small", small), "large", large)
+
+
+@pytest.mark.parametrize(("sparsity", "rests", "falls"), [(0.8, True, True), (0.85, True, False), (0.9, False, False)])
+def test_pruned_networks_are_judged_as_their_own_jacobians_are(
+    regulator: tuple[Subject, Calibration], sparsity: float, rests: bool, falls: bool
+) -> None:
+    """The closed form of results/stability: a loop may be stable while the dense loop's function rises along it."""
+    dense, calibration = regulator
+    method = Method.of("stock-global", "magnitude", "uniform", "none")
+    small = prune(dense.controller, method, sparsity, calibration, seed=0).controller
+    steps = 1e-3 * np.diag(SYSTEM.limit)
+    actions = small.act(np.concatenate([steps, -steps]).astype(np.float32))[:, 0]
+    gain = (actions[:2] - actions[2:]) / (2e-3 * np.asarray(SYSTEM.limit))
+    a, b = SYSTEM.discrete()
+    loop = a + b @ gain[None]
+    assert (np.abs(np.linalg.eigvals(loop)).max() < 1) == rests
+    found = family(PLANT, [dense, smaller_than(dense, "small", small)], Effort(starts=60, grid=0, robust=0))
+    assert found.lyapunov is not None
+    near = np.diag(PLANT.near)
+    scaled = np.linalg.inv(near) @ loop @ near
+    assert (eigh(scaled.T @ found.lyapunov.p @ scaled, found.lyapunov.p, eigvals_only=True).max() < 1) == falls
+    member = found.members[1]
+    assert member.decrease is not None
+    assert (member.unstable.holds, member.decrease.rising.holds) == (rests, falls)
