@@ -229,7 +229,7 @@ PLANTS: dict[str, Plant] = {
             (
                 "position (m)",
                 "lower angle (rad)",
-                "upper angle, from the lower pole (rad)",
+                "relative upper angle (rad)",
                 "velocity (m/s)",
                 "lower angular velocity (rad/s)",
                 "upper angular velocity (rad/s)",
