@@ -93,6 +93,21 @@ class Controller(ABC):
     def act(self, observations: Batch) -> NDArray[Any]:
         """Deterministic actions, in the environment's own units, for raw observations ``(n, obs)``."""
 
+    def deployed_path(self) -> nn.Sequential:
+        """What is exported: from raw observations ``(n, obs)`` to actions in the environment's units, layer by layer.
+
+        It is what `act` runs, but for a controller that plans: there it is the policy that plans start from.
+
+        Raises:
+            ControllerError: there is no such path.
+        """
+        raise ControllerError(f"controllers of the kind '{self.algorithm}' have no path to export")
+
+    @property
+    def held_steps(self) -> int:
+        """Environment steps that a decision holds."""
+        return 1
+
     def policy(self, seeds: Sequence[int]) -> Policy:
         """What drives one episode a seed. A controller with a memory or with randomness overrides this."""
         return lambda observations, episodes: self.act(observations)
@@ -117,3 +132,20 @@ class Controller(ABC):
             arrows = "-".join(map(str, widths))
             lines.append(f"  {component.name:<12} {component.parameters:>10,}  {arrows:<20} {role}")
         return "\n".join(lines)
+
+
+class Held:
+    """A policy whose decisions are held for some environment steps, each episode counting its own."""
+
+    def __init__(self, policy: Policy, steps: int, episodes: int) -> None:
+        self.policy, self.steps = policy, steps
+        self.taken = np.zeros(episodes, dtype=np.int64)
+        self.actions: list[Any] = [None] * episodes
+
+    def __call__(self, observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
+        due = self.taken[episodes] % self.steps == 0
+        if due.any():
+            for episode, action in zip(episodes[due], self.policy(observations[due], episodes[due]), strict=True):
+                self.actions[episode] = action
+        self.taken[episodes] += 1
+        return np.asarray([self.actions[episode] for episode in episodes])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agents import hub, rl_zoo
 from agents.controller import Controller, ControllerError
+from agents.deployment import load as exported
+from agents.files import digest_of
 from agents.sb3 import archive as zips
 from agents.sb3.blueprint import Blueprint, build, of_model
 from agents.sb3.controller import Normalisation, RewardScale, SB3Controller
@@ -55,21 +58,23 @@ class Loaded:
 
 
 def load(reference: str | Path, trust: bool = False) -> Loaded:
-    """Load a checkpoint; nothing from the file is executed.
+    """Load a checkpoint; nothing from the file is executed unless it is trusted.
 
     Args:
-        reference: an SB3 ``.zip``, an rl-zoo run folder, a TD-MPC ``.pt`` or its folder, a bundled name such as
-            ``sac-pendulum``, or ``hf://user/name``.
-        trust: let Stable-Baselines3 unpickle the file, on the user's word.
+        reference: an SB3 ``.zip``, an rl-zoo run folder, a TD-MPC ``.pt`` or its folder, an exported ``.onnx`` or
+            ``.c``, a bundled name such as ``sac-pendulum``, or ``hf://user/name``.
+        trust: let Stable-Baselines3 unpickle the file, and exported C be compiled and run, on the user's word.
 
     Raises:
         ControllerError: nothing there, or nothing that can be rebuilt; the message says what to do.
     """
     try:
         return _load(str(reference), trust)
-    except (ControllerError, OSError):
+    except ControllerError:
         raise
     except Exception as error:  # a damaged file may fail in any way; whichever it is, it is the file
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         raise ControllerError(f"{reference}: it cannot be read ({reason}); is it damaged?") from error
 
@@ -101,24 +106,37 @@ def _bundled_entry(name: str) -> Mapping[str, Any] | None:
 
 
 def _load_path(path: Path, name: str, trust: bool) -> Loaded:
-    """A TD-MPC checkpoint is a ``.pt`` or a folder with one; all else is Stable-Baselines3's."""
+    """A TD-MPC checkpoint is a ``.pt`` or a folder with one, exports have endings of their own; all else is
+    Stable-Baselines3's."""
+    if exported.is_exported(path):
+        return _load_exported(path, name, trust)
     tensors = [path] if path.suffix == ".pt" else sorted(path.glob("*.pt")) if path.is_dir() else []
     if not tensors:
         return _load_run(path, name, trust)
     if len(tensors) > 1:
         raise ControllerError(f"{path}: {len(tensors)} .pt files where a TD-MPC folder has one; name the file")
     controller, config = read_checkpoint(tensors[0])
-    seed = config.get("training_seed", config.get("seed"))
-    digest = hashlib.sha256(tensors[0].read_bytes())
-    if (beside := tensors[0].with_name(CONFIG)).is_file():
-        digest.update(beside.read_bytes())
+    beside = [path for path in (tensors[0].with_name(CONFIG),) if path.is_file()]
     return Loaded(
         controller=controller,
         name=name,
-        task=config.get("task"),
-        training_seed=seed if isinstance(seed, int) else None,
-        digest=digest.hexdigest(),
-        plan=config.get("plan"),
+        task=_task(config.get("task"), path),
+        training_seed=_seed(config.get("training_seed", config.get("seed"))),
+        digest=digest_of(tensors[0], *beside),
+        plan=_plan(config.get("plan"), path),
+    )
+
+
+def _load_exported(path: Path, name: str, trust: bool) -> Loaded:
+    controller, said = exported.load_exported(path, trust)
+    files = sorted(path.iterdir()) if path.is_dir() else [path, path.with_suffix(".h")]
+    return Loaded(
+        controller=controller,
+        name=name,
+        task=_task(said.get("task"), path),
+        training_seed=_seed(said.get("training_seed")),
+        digest=digest_of(*(file for file in files if file.is_file())),
+        plan=_plan(said.get("plan"), path),
     )
 
 
@@ -126,7 +144,7 @@ def _load_run(path: Path, name: str, trust: bool) -> Loaded:
     run = rl_zoo.open_run(path)
     archive = zips.read_archive(run.checkpoint)
     where = str(run.checkpoint)
-    normalisation, rewards = _statistics(archive.sidecar, run.statistics)
+    normalisation, rewards = _statistics(archive.sidecar, run.statistics, where)
     blueprint = _unpickled(run.checkpoint, archive) if trust else zips.blueprint(archive, where)
     try:
         model = build(blueprint, archive.state)
@@ -134,26 +152,46 @@ def _load_run(path: Path, name: str, trust: bool) -> Loaded:
         raise ControllerError(f"{where}: {error}") from error
     controller = SB3Controller(blueprint, model.policy, normalisation, rewards)
     _check_statistics(controller, where)
-    seed = archive.sidecar.get("training_seed", archive.data.get("seed"))
-    digest = hashlib.sha256(run.checkpoint.read_bytes())
-    if run.statistics is not None:
-        digest.update(run.statistics.read_bytes())
     return Loaded(
         controller=controller,
         name=name,
-        task=archive.sidecar.get("task") or run.environment,
-        training_seed=seed if isinstance(seed, int) else None,
-        digest=digest.hexdigest(),
-        plan=archive.sidecar.get("plan"),
+        task=_task(archive.sidecar.get("task") or run.environment, path),
+        training_seed=_seed(archive.sidecar.get("training_seed", archive.data.get("seed"))),
+        digest=digest_of(run.checkpoint, *([] if run.statistics is None else [run.statistics])),
+        plan=_plan(archive.sidecar.get("plan"), path),
     )
 
 
-def _statistics(sidecar: Mapping[str, Any], beside: Path | None) -> tuple[Normalisation | None, RewardScale | None]:
+def _task(said: Any, path: Path) -> str | None:
+    """An environment's id, which is printed and looked up: one short line."""
+    if said is None or (isinstance(said, str) and said.isprintable() and len(said) <= 200):
+        return said
+    raise ControllerError(f"{path}: the task it names is no environment's id: {str(said)[:60]!r}")
+
+
+def _seed(said: Any) -> int | None:
+    """A seed that a store can hold, else none: nothing is computed from it."""
+    return said if type(said) is int and 0 <= said < 2**63 else None
+
+
+def _plan(said: Any, path: Path) -> Mapping[str, Any] | None:
+    if said is None or isinstance(said, Mapping):
+        return said
+    raise ControllerError(f"{path}: the plan in it is no JSON object")
+
+
+def _statistics(
+    sidecar: Mapping[str, Any], beside: Path | None, where: str
+) -> tuple[Normalisation | None, RewardScale | None]:
     """What observations and rewards were normalised by: as our own sidecar says, else as the run's folder does."""
     said = sidecar.get("normalisation")
     scale = sidecar.get("rewards")
-    normalisation = Normalisation.from_json(said) if said else None
-    rewards = RewardScale(**scale) if scale else None
+    try:
+        normalisation = Normalisation.from_json(said) if said else None
+        rewards = RewardScale(*(float(scale[name]) for name in ("var", "clip", "epsilon"))) if scale else None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:80]}"
+        raise ControllerError(f"{where}: the statistics in it cannot be read ({reason})") from error
     if normalisation is None and beside is not None:
         return read_statistics(beside)
     return normalisation, rewards
@@ -176,12 +214,23 @@ def _check_statistics(controller: SB3Controller, where: str) -> None:
             f"{where}: its observation statistics have shape {statistics.mean.shape}, "
             f"its observations {controller.observation_space.shape}"
         )
+    if statistics is not None:
+        numbers = [*statistics.mean, *statistics.var, statistics.epsilon]
+        if not (np.isfinite(numbers).all() and (statistics.var + statistics.epsilon > 0).all() and statistics.clip > 0):
+            raise ControllerError(f"{where}: its observation statistics are no finite means and positive spreads")
+    rewards = controller.rewards
+    if rewards is not None and not (np.isfinite([rewards.var, rewards.epsilon]).all() and rewards.var >= 0):
+        raise ControllerError(f"{where}: the spread of its rewards is {rewards.var}")
 
 
 def _short_name(path: Path) -> str:
-    """``sac/HalfCheetah-v3_1`` for a run folder under its algorithm's, else the file's or folder's own name."""
+    """``sac/HalfCheetah-v3_1`` for a run folder under its algorithm's, else the file's or folder's own name.
+
+    It is printed and stored: what a terminal would obey becomes a question mark.
+    """
     folder = path if path.is_dir() else path.parent
     in_run = path.is_dir() or (path.with_suffix("") / "args.yml").is_file() or (folder / CONFIG).is_file()
+    name = folder.name if path.is_dir() or path.stem == "controller" else path.stem
     if folder.parent.name in (*ALGORITHMS, "tdmpc") and in_run:
-        return f"{folder.parent.name}/{folder.name}"
-    return folder.name if path.is_dir() or path.stem == "controller" else path.stem
+        name = f"{folder.parent.name}/{folder.name}"
+    return "".join(character if character.isprintable() else "?" for character in name)

@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 
 from agents.controller import ControllerError
+from agents.files import read_bounded
 
 #: A YAML that says which environment and wrappers a run had is a page long.
-LARGEST_YAML = 2**20
+LARGEST_YAML = 2**15
 #: rl-zoo's name for the observation statistics, and the hub's.
 _STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")
 
@@ -38,7 +39,8 @@ def open_run(path: Path) -> RunFolder:
         zips = sorted(path.glob("*.zip"))
         final = [candidate for candidate in zips if candidate.stem != "best_model"] or zips
         if len(final) != 1:
-            found = ", ".join(candidate.name for candidate in final) or "none"
+            more = f", and {len(final) - 5} more" if len(final) > 5 else ""
+            found = (", ".join(candidate.name for candidate in final[:5]) or "none") + more
             raise ControllerError(f"{path}: expected one checkpoint (.zip) in the folder, found {found}")
         path = final[0]
     for folder in (path.with_suffix(""), path.parent):
@@ -52,22 +54,6 @@ def open_run(path: Path) -> RunFolder:
     return RunFolder(path, None, None)
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Constructs nothing but plain data: a ``!!python`` tag is read as the data under it."""
-
-
-def _plain(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    assert isinstance(node, yaml.ScalarNode)
-    return loader.construct_scalar(node)
-
-
-_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
-
-
 def _environment(path: Path) -> str | None:
     """The environment's id in ``args.yml``."""
     name = _settings(path).get("env")
@@ -76,19 +62,29 @@ def _environment(path: Path) -> str | None:
 
 def _normalised(path: Path) -> bool:
     """Whether ``config.yml`` says that the networks saw normalised observations: ``true``, or keyword arguments."""
-    said = str(_settings(path).get("normalize", False) if path.is_file() else False)
-    return said not in ("False", "None") and "'norm_obs': False" not in said and "norm_obs=False" not in said
+    said = _settings(path).get("normalize", "false") if path.is_file() else "false"
+    if isinstance(said, dict):
+        return str(said.get("norm_obs")).lower() != "false"
+    # Anything else would be a structure that no run writes: its text might be endless.
+    text = said if isinstance(said, str) else "true"
+    return (
+        text.lower() not in ("false", "no", "off", "none", "null", "~", "")
+        and "'norm_obs': False" not in text
+        and "norm_obs=False" not in text
+    )
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """A run's YAML as a mapping: rl-zoo writes an ordered dict as a list of pairs, or a plain mapping."""
-    if path.stat().st_size > LARGEST_YAML:
-        raise ControllerError(f"{path}: over {LARGEST_YAML // 2**20} MiB, no run's arguments are so long")
+    """A run's YAML as a mapping: rl-zoo writes an ordered dict as a list of pairs, or a plain mapping.
+
+    Every scalar stays text and every tag is read as the data under it (`BaseLoader`): nothing is constructed.
+    """
     try:
-        data = yaml.load(path.read_text(), Loader=_PlainLoader)
+        data = yaml.load(read_bounded(path, LARGEST_YAML).decode(), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ControllerError(f"{path}: not readable YAML ({' '.join(str(error).split())[:120]})") from error
     if isinstance(data, list) and len(data) == 1:  # an OrderedDict's arguments: one, the list of pairs
         data = data[0]
     pairs = data.items() if isinstance(data, dict) else data if isinstance(data, list) else []
-    return {str(pair[0]): pair[1] for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2}
+    pairs = [tuple(pair) for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
+    return {key: value for key, value in pairs if isinstance(key, str)}

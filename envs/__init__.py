@@ -4,9 +4,10 @@ import gymnasium as gym
 
 from envs.linear import SYSTEMS
 from envs.make import Env, make
+from envs.pictures import picture
 from envs.tasks import TASKS, Task, TaskError, lookup, resolve
 
-__all__ = ["TASKS", "Env", "Task", "TaskError", "lookup", "make", "resolve"]
+__all__ = ["TASKS", "Env", "Task", "TaskError", "lookup", "make", "picture", "resolve"]
 
 gym.register(
     "prunectl/CartPoleSwingUp-v0",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product, starmap
 from pathlib import Path
@@ -14,9 +16,16 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from agents.files import read_bounded
 from experiments.seeds import MOST_EPISODE_SEED, MOST_SEED
 from pruning import Method
 
+#: A config of thousands of controllers takes so much; PyYAML reads some 100 KiB a second.
+LARGEST_CONFIG = 2**18
+#: The longest text or number in it: whole numbers of many digits take quadratic time to read.
+LONGEST_SCALAR = 3000
+#: Cells that one sweep may ask for.
+MOST_CELLS = 10_000_000
 #: An environment variable in a reference.
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -86,7 +95,7 @@ class MethodEntry(_Frozen):
     def methods(self) -> tuple[Method, ...]:
         """The full factorial."""
         names = (self.grouping, self.importance or (None,), self.allocation, self.recovery or (None,))
-        return tuple(starmap(Method.of, product(*names)))
+        return tuple(starmap(Method.of, product(*map(dict.fromkeys, names))))
 
 
 def _entry(value: Any) -> Any:
@@ -113,7 +122,7 @@ class SweepConfig(_Frozen):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...], BeforeValidator(_listed), Field(min_length=1)
     ] = (0,)
-    episodes: Annotated[int, Field(ge=1)] = 10
+    episodes: Annotated[int, Field(ge=1, le=MOST_EPISODE_SEED)] = 10
     episode_seed: Annotated[int, Field(ge=0, le=MOST_EPISODE_SEED)] = 0
     min_width: Annotated[int, Field(ge=1)] = 1
     only: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
@@ -133,6 +142,14 @@ class SweepConfig(_Frozen):
             raise ValueError(f"only: grouping '{stock}' knows no components, so it cannot prune one alone")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_counted(self) -> Self:
+        shares = self.expanded_methods, self.pruned_sparsities, set(self.seeds), set(self.only) or {""}
+        cells = len(self.controllers) * (1 + math.prod(map(len, shares)))
+        if cells > MOST_CELLS:
+            raise ValueError(f"it asks for {cells} cells; a sweep has {MOST_CELLS} at most")
+        return self
+
     @property
     def expanded_methods(self) -> tuple[Method, ...]:
         """All methods in the order of the file, each once."""
@@ -148,13 +165,18 @@ def load_config(path: Path) -> SweepConfig:
     """Read a sweep's YAML file.
 
     Raises:
-        ConfigError: not YAML, an unknown key or name, a value out of range, an environment variable that is not set.
-        OSError: the file cannot be read.
+        ConfigError: not YAML, a key twice, an unknown key or name, a value out of range, an environment variable that
+            is not set.
+        OSError: the file cannot be read, or is larger than a config is.
     """
+    raw = read_bounded(path, LARGEST_CONFIG)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        data = yaml.load(raw.decode(), Loader=_Loader)  # _Loader is a SafeLoader
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except Exception as error:  # PyYAML lets through whatever a date or a number raises
+        reason = f"{type(error).__name__}: " if not isinstance(error, yaml.YAMLError) else ""
+        raise ConfigError(f"{path}: not YAML: {reason}{' '.join(str(error).split())[:300]}") from error
     if not isinstance(data, Mapping):
         raise ConfigError(f"{path}: not a sweep: it needs the keys controllers, methods and sparsities")
     try:
@@ -164,6 +186,32 @@ def load_config(path: Path) -> SweepConfig:
         first, *others = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         more = f" (and {len(others)} more)" if others else ""
         raise ConfigError(f"{path}: {_explain(first)}{more}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data, each key once; PyYAML would take the last of two in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            # `<<` copies a mapping into another; copies of copies grow without bound.
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise ConfigError(f"line {_line(key)}: `<<` is not read: write the keys out")
+            if isinstance(key, yaml.ScalarNode) and key.value in lines:
+                where = f"in lines {lines[key.value]} and {_line(key)}"
+                raise ConfigError(f"the key '{key.value[:60]}' is there twice, {where}: keep one")
+            if isinstance(key, yaml.ScalarNode):
+                lines[key.value] = _line(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if len(node.value) > LONGEST_SCALAR:
+            raise ConfigError(f"line {_line(node)}: a value of {len(node.value)} characters; {LONGEST_SCALAR} are read")
+        return super().construct_scalar(node)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
 
 
 def substitute(text: str) -> str:
@@ -196,7 +244,7 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "value_error":  # raised by us: its own words say what is allowed
         return f"{where}: {error['ctx']['error']}"
     given = error["input"]
-    shown = f", got {given!r}" if isinstance(given, int | float | str) else ""
+    shown = f", got {reprlib.repr(given)}" if isinstance(given, int | float | str) else ""
     if error["loc"][0] == "sparsities" and error["type"] in ("greater_than_equal", "less_than"):
         return f"{where}: a sparsity lies in [0, 1){shown}"
     return f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}{shown}"

@@ -92,20 +92,26 @@ def pooled(found: Sequence[Panel]) -> list[Panel]:
     return [_pool(members) for members in together.values()]
 
 
-def normalised_draws(
+def run_draws(
     panel: Panel, curve: Curve, generator: np.random.Generator, resamples: int = 2_000
 ) -> tuple[Array, Array] | None:
-    """Normalised return ``(sparsity,)`` and bootstrap draws of it ``(resamples, sparsity)``, if references exist."""
+    """Each run's own normalised return ``(seeds, sparsity)``, and bootstrap draws of them
+    ``(resamples, seeds, sparsity)``, if references exist."""
     if panel.dense is None or panel.random is None:
         return None
     references = [np.broadcast_to(returns, curve.returns[:, 0].shape) for returns in (panel.dense, panel.random)]
     together = np.concatenate([np.stack(references, axis=1), curve.returns], axis=1)
-    means = together.mean(axis=(0, 2))
-    draws = statistics.resampled(together, generator, resamples)
-    return (
-        statistics.normalised(means[2:], means[0], means[1]),
-        statistics.normalised(draws[:, 2:], draws[:, :1], draws[:, 1:2]),
-    )
+    means, draws = together.mean(axis=2), statistics.redrawn(together, generator, resamples)
+    values, drawn = (statistics.normalised(of[..., 2:], of[..., :1], of[..., 1:2]) for of in (means, draws))
+    return values, drawn
+
+
+def normalised_draws(
+    panel: Panel, curve: Curve, generator: np.random.Generator, resamples: int = 2_000
+) -> tuple[Array, Array] | None:
+    """The mean over the runs ``(sparsity,)`` of `run_draws`, and its draws ``(resamples, sparsity)``."""
+    drawn = run_draws(panel, curve, generator, resamples)
+    return None if drawn is None else (drawn[0].mean(axis=0), drawn[1].mean(axis=1))
 
 
 @dataclass(frozen=True)

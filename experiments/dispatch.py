@@ -28,8 +28,8 @@ LOOKAHEAD = 16
 #: Seconds after which the workers are counted anew; clusters grow and shrink.
 RECOUNT = 2.0
 
-#: A piece of shared work: its kind, the controller's digest, and what else decides it.
-_Piece = tuple[Any, ...]
+#: A piece of shared work, see `pieces`.
+Piece = tuple[Any, ...]
 
 
 class ClusterError(RuntimeError):
@@ -128,7 +128,7 @@ class _Dispatch:
         self._work, self._client, self._keep = work, client, keep
         self._ahead = iter(cells)
         self._shared = _Shared(work, cells, self._submit)
-        self._waiting: defaultdict[_Piece, list[Cell]] = defaultdict(list)
+        self._waiting: defaultdict[Piece, list[Cell]] = defaultdict(list)
         self._ready: deque[Cell] = deque()
         self._in_flight: dict[str, Cell] = {}
         self._looked_at = 0
@@ -158,7 +158,7 @@ class _Dispatch:
     def _look_at(self, cell: Cell) -> None:
         """Begin the shared work that a cell needs. It waits for the last piece, which needs the others."""
         self._looked_at += 1
-        for piece in _pieces(cell):
+        for piece in pieces(cell):
             if piece not in self._shared.futures:
                 self._watch(self._shared.begin(piece), partial(self._shared_ended, piece))
         if piece not in self._shared.ended:
@@ -168,7 +168,7 @@ class _Dispatch:
         else:
             self._ready.append(cell)
 
-    def _shared_ended(self, piece: _Piece, error: BaseException | None) -> None:
+    def _shared_ended(self, piece: Piece, error: BaseException | None) -> None:
         self._shared.ended[piece] = error
         for cell in self._waiting.pop(piece, ()):
             if error is None:
@@ -177,7 +177,7 @@ class _Dispatch:
                 self._end(cell, error)
 
     def _start(self, cell: Cell) -> None:
-        needed = [self._shared.futures[piece] for piece in _pieces(cell)]
+        needed = [self._shared.futures[piece] for piece in pieces(cell)]
         if cell.method is None:
             future = self._submit(cell.subject.digest, run_dense, *needed, cell)
         else:
@@ -228,12 +228,12 @@ class _Shared:
     """
 
     def __init__(self, work: Work, cells: Iterable[Cell], submit: Callable[..., Future]) -> None:
-        self.futures: dict[_Piece, Future] = {}
-        self.ended: dict[_Piece, BaseException | None] = {}
+        self.futures: dict[Piece, Future] = {}
+        self.ended: dict[Piece, BaseException | None] = {}
         self._work, self._submit = work, submit
-        self._cells = Counter(piece for cell in cells for piece in _pieces(cell))
+        self._cells = Counter(piece for cell in cells for piece in pieces(cell))
 
-    def begin(self, piece: _Piece) -> Future:
+    def begin(self, piece: Piece) -> Future:
         """Submit a piece; those that it needs are there."""
         kind, digest, *rest = piece
         controller = self.futures.get(("controller", digest))
@@ -254,17 +254,20 @@ class _Shared:
 
     def release(self, cell: Cell) -> None:
         """Let the workers forget what no other cell needs."""
-        for piece in _pieces(cell):
+        for piece in pieces(cell):
             self._cells[piece] -= 1
             if not self._cells[piece]:
                 del self._cells[piece], self.futures[piece]
                 self.ended.pop(piece, None)
 
 
-def _pieces(cell: Cell) -> list[_Piece]:
-    """The shared work that a cell needs, each piece after those that it needs itself."""
+def pieces(cell: Cell) -> list[Piece]:
+    """The shared work that a cell needs, each piece after those that it needs itself.
+
+    A piece is its kind (``controller``, ``calibration``, ``scores`` or ``damage``), the controller's digest, and what
+    else decides it."""
     subject, method = cell.subject, cell.method
-    pieces: list[_Piece] = [("controller", subject.digest)]
+    pieces: list[Piece] = [("controller", subject.digest)]
     if method is None:
         return pieces
     data = (subject.digest, subject.task, cell.seed)

@@ -22,7 +22,8 @@ from scipy.stats import spearmanr
 from agents.controller import Controller
 from agents.files import replacing
 from experiments.evaluator import Episodes
-from experiments.figures import COLOURS, LOOK, MARKERS, save
+from experiments.figures import save
+from experiments.style import LOOK, MARKERS, component_colour
 from pruning import trace
 from pruning.importance import RAW, Evidence
 
@@ -131,10 +132,9 @@ def drift_figure(table: pd.DataFrame) -> Figure:
 
 def _looks(components: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and label of each component."""
-    styles = cycle(zip(COLOURS, MARKERS, strict=True))
     return {
-        name: {"color": colour, "marker": marker, "label": _label(name)}
-        for name, (colour, marker) in zip(components, styles, strict=False)
+        name: {"color": component_colour(name), "marker": marker, "label": _label(name)}
+        for name, (marker, _) in zip(components, cycle(MARKERS), strict=False)
     }
 
 

@@ -42,23 +42,25 @@ class Episodes:
 
 
 @contextmanager
-def environments(task: str, count: int, controller: Controller | None = None) -> Iterator[list[envs.Env]]:
+def environments(
+    task: str, count: int, controller: Controller | None = None, drawn: bool = False
+) -> Iterator[list[envs.Env]]:
     """``count`` environments of a task that fit the controller, closed at the end.
 
     Raises:
         ControllerError: the controller's spaces are not the task's.
         TaskError: the task cannot be made.
     """
-    made = [envs.make(task)]
+    made = [envs.make(task, drawn=drawn)]
     try:
         if controller is not None:
             time_feature = _needs_time_feature(controller, made[0], task)
             if time_feature:
                 made.pop().close()
-                made.append(envs.make(task, time_feature=True))
+                made.append(envs.make(task, time_feature=True, drawn=drawn))
         else:
             time_feature = False
-        made.extend(envs.make(task, time_feature=time_feature) for _ in range(count - 1))
+        made.extend(envs.make(task, time_feature, drawn) for _ in range(count - 1))
         yield made
     finally:
         for env in made:
@@ -120,8 +122,7 @@ def run(
     most_steps: int | None = None,
 ) -> Episodes:
     """The loop itself, over environments that exist already."""
-    returns = np.zeros(len(seeds))
-    lengths = np.zeros(len(seeds), dtype=np.int64)
+    returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
     visited: list[Batch] = []
     taken: list[NDArray[Any]] = []
     current = np.asarray([env.reset(seed=int(seed))[0] for env, seed in zip(made, seeds, strict=True)])
@@ -138,20 +139,21 @@ def run(
         alive = []
         for row, episode in enumerate(running.tolist()):
             observation, reward, terminated, truncated, _ = made[episode].step(actions[row])
-            if not math.isfinite(reward):
-                raise envs.TaskError(f"the reward of {task} is not a number (seed {seeds[episode]}, step {steps})")
-            returns[episode] += reward
-            lengths[episode] += 1
+            returns[episode] += float(reward)
+            lengths[episode] = steps
             current[row] = observation
             if not (terminated or truncated):
                 alive.append(row)
         if len(alive) < len(running):
             current, running = current[alive], running[alive]
+    for seed, value in zip(seeds, returns, strict=True):
+        if not math.isfinite(value):
+            raise envs.TaskError(f"the rewards of {task} are not numbers, or add up to none (seed {seed})")
     return Episodes(
         task,
         tuple(int(seed) for seed in seeds),
-        returns,
-        lengths,
+        np.asarray(returns, dtype=np.float64),
+        np.asarray(lengths, dtype=np.int64),
         np.concatenate(visited) if record else None,
         np.concatenate(taken) if record else None,
     )

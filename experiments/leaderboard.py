@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from experiments import statistics
 from experiments.curves import METHOD, Panel, Score, normalised_draws, score_on
-from experiments.figures import LOOK, RECOVERY_COLOURS
+from experiments.style import LOOK, look
 from pruning import Method
 
 #: What acts is what has to fit the small machine.
 AXIS = "deployed"
 #: What a cell takes besides its evaluation.
 STAGES = ["plan_seconds", "surgery_seconds", "recovery_seconds"]
+
+#: Most methods that lines in one figure are told apart of.
+MOST = 10
 
 #: A method's scores, one a controller.
 Scores = Mapping[Method, Sequence[Score]]
@@ -74,6 +76,19 @@ def standings(scores: Scores, results: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def leading(table: pd.DataFrame | None, methods: Iterable[Method]) -> set[Method]:
+    """Those of the methods that a figure of lines has room for: all, or where there are standings, the highest of each
+    grouping and recovery."""
+    known = {method.label: method for method in methods}
+    if table is None or len(known) <= MOST:
+        return set(known.values())
+    first: dict[tuple[str, str], Method] = {}
+    for label in table["method"]:
+        method = known[str(label)]
+        first.setdefault((method.grouping, method.recovery), method)
+    return set(first.values())
+
+
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The standings with each number and its interval in one cell."""
 
@@ -85,7 +100,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         {
             "rank": table["rank"],
             "method": table["method"],
-            "s95, mean": joined("s95"),
+            "s95, mean": [
+                f"\u2265 {text}" if n else text for text, n in zip(joined("s95"), table["never_fell"], strict=True)
+            ],
             "s95, median": joined("s95_median"),
             "area": joined("area"),
             "worst s95": [f"{value:.2f}" for value in table["worst"]],
@@ -104,19 +121,20 @@ def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
         for place, row in enumerate(table.to_dict("records")):
             method = methods[str(row["method"])]
-            colour = RECOVERY_COLOURS[method.recovery]
-            own = [score.s95 for score in scores[method]]
-            left.plot(own, [place] * len(own), "o", color=colour, alpha=0.25, markersize=3.5, markeredgewidth=0)
-            left.plot([row["s95_low"], row["s95_high"]], [place, place], color=colour, linewidth=2.4)
-            left.plot(row["s95"], place, "D", color=colour, markersize=4.5)
-            right.plot(max(float(row["seconds"]), 1e-2), place, "D", color=colour, markersize=4.5)
+            points = look(method).points | {"markersize": 4.5, "linestyle": ""}
+            for marker, open_ in (("o", False), (">", True)):
+                chosen = [score.s95 for score in scores[method] if score.open is open_]
+                left.plot(chosen, [place] * len(chosen), marker, color=points["color"], alpha=0.25, ms=3.5, mew=0)
+            ends = [row["s95_low"], row["s95_high"]]
+            left.plot(ends, [place, place], color=points["color"], linewidth=2.4, alpha=0.6)
+            left.plot(row["s95"], place, **points)
+            right.plot(max(float(row["seconds"]), 1e-2), place, **points)
         left.set_yticks(range(len(table)), [str(label) for label in table["method"]])
         left.invert_yaxis()
-        left.set(xlabel=f"s95, {AXIS} sparsity (dots: {table['controllers'][0]} controllers)", xlim=(-0.02, 1.0))
+        count = table["controllers"][0]
+        left.set_xlabel(f"s95, {AXIS} sparsity\nsmall: {count} controllers; \u25b8 never fell, so at least that")
+        left.set_xlim(-0.02, 1.0)
         right.set(xlabel="seconds (median)", xscale="log")
-        shown = dict.fromkeys(methods[str(label)].recovery for label in table["method"])
-        handles = [Line2D([], [], color=RECOVERY_COLOURS[name], marker="D", linewidth=2.4) for name in shown]
-        figure.legend(handles, list(shown), title="recovery", loc="outside lower center", ncols=len(shown))
     return figure
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +12,12 @@ import pandas as pd
 
 from agents.files import replacing
 from experiments import figures, statistics
+from experiments.aggregates import readable as read_aggregates
 from experiments.curves import AXES, Curve, Panel, normalised_draws, panels, score_on
-from experiments.leaderboard import readable, scores_of, standings, standings_figure
+from experiments.figures.sweep import sweep_figures
+from experiments.leaderboard import leading, readable, scores_of, standings, standings_figure
+from experiments.page import Picture, assemble
+from experiments.page.data import Table, page_data
 from experiments.store import Store, StoreError
 from experiments.tables import write_table
 
@@ -23,20 +25,6 @@ from experiments.tables import write_table
 HALF = 0.5
 #: Seed of the bootstrap, so that the same store gives the same report.
 SEED = 0
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-img {{ max-width: 100% }} .wide {{ overflow-x: auto }}
-table {{ border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }}
-th:nth-child(-n+2), td:nth-child(-n+2) {{ text-align: left }}
-</style></head><body>
-<h1>{title}</h1>
-{body}
-</body></html>
-"""
 
 _LEGEND = (
     "s95 is the highest sparsity up to which the normalised return stays at or above 0.95, with its 95% bootstrap "
@@ -53,9 +41,30 @@ _STANDINGS = (
     "share, and evaluation are not counted."
 )
 
+_AGGREGATES = (
+    "Normalised returns over all tasks at each sparsity that every run reaches, values below 0 counting as 0, with 95% "
+    "stratified bootstrap intervals over runs and episodes (Agarwal et al., NeurIPS 2021), the tasks taken as given. A "
+    "task is an algorithm on an environment, a run one training pruned with one seed. iqm: inter-quartile mean, of all "
+    "runs but the best and the worst quarter. median, mean: of the tasks' means. gap: optimality gap, how far runs stay"
+    " below the dense controller on average."
+)
+
+#: What the page shows of the figures, those that its own curves do not show, and what they say.
+_PICTURES = {
+    "leaderboard": "The leaderboard drawn. Left: s95 on the deployed axis, a dot a controller, and the mean with its "
+    "95% interval. Right: seconds of plan, surgery and recovery, the median over the cells.",
+    "profile": "Performance profile: the share of runs whose normalised return is above what the horizontal axis says, "
+    "with 95% intervals. The dotted line is at 0.95.",
+    "improvement": "How likely a run of one method beats a run of each other method on the same task, with 95% "
+    "intervals. The dashed line marks even chances.",
+    "pareto": "What a controller costs and what it returns: the inter-quartile mean with its 95% interval at each "
+    "sparsity, and behind it in grey the best for every cost.",
+    "cuts": "Where the cuts went: the share of the dense controller's parameters that each component keeps.",
+}
+
 
 def write_report(folder: Path) -> tuple[list[Path], str]:
-    """Write figures, ``summary.csv``, ``summary.md`` and ``report.html`` into a sweep's folder.
+    """Write figures, tables and ``report.html`` into a sweep's folder.
 
     Returns:
         The files, and the summary as text for the terminal.
@@ -65,36 +74,49 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
         OSError: a file cannot be written.
     """
     with Store.reading(folder) as store:
-        found = panels(store)
-        results, planned = store.results(), store.planned()
+        return draw_report(store, folder)
+
+
+def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
+    """The same into any folder, where the record of the sweep lies; see `write_report`."""
+    found = panels(store)
+    results, returns, planned = store.results(), store.episode_returns(), store.planned()
     if not any(panel.curves for panel in found):
         raise StoreError(f"{folder}: no pruned controller has been measured yet: run the sweep to its end first")
     failed = results[results["status"] == "failed"]
     summary = summarise(found)
-    written = []
-    shown = []
-    for axis in AXES:
-        drawn = {f"return_{axis}": figures.return_figure(found, axis, _generator())}
-        if len(found) > 1 and (overall := figures.overall_figure(found, axis, _generator())) is not None:
-            drawn[f"overall_{axis}"] = overall
-        for name, figure in drawn.items():
-            pdf, png = figures.save(figure, folder / name)
-            written += [pdf, png]
-            shown.append(png)
+    written: list[Path] = []
+    tables = []
     whole = [panel for panel in found if panel.only is None]
     scores = scores_of(whole, SEED)
-    if len(whole) > 1 and len(scores) > 1:
-        table = standings(scores, results)
-        pdf, png = figures.save(standings_figure(scores, table), folder / "leaderboard")
-        written += [pdf, png, *write_table(table, folder / "leaderboard", shown=readable(table), remark=_STANDINGS)]
-        shown.insert(0, png)
+    ranked = standings(scores, results) if len(whole) > 1 and len(scores) > 1 else None
+    few = leading(ranked, figures.methods_of(found))
+    drawn, aggregates = sweep_figures(found, results, few, SEED)
+    if ranked is not None:
+        drawn = {"leaderboard": standings_figure(scores, ranked), **drawn}
+        written += write_table(ranked, folder / "leaderboard", shown=readable(ranked), remark=_STANDINGS)
+        tables.append(Table("leaderboard", "Leaderboard", ranked, _STANDINGS))
+    for name, figure in drawn.items():
+        written += figures.save(figure, folder / name)
+    if len(aggregates):
+        read = read_aggregates(aggregates)
+        written += write_table(aggregates, folder / "aggregate", shown=read, remark=_AGGREGATES)
+        tables.append(Table("aggregate", "All controllers together", aggregates, _AGGREGATES))
+    tables.append(Table("summary", "Summary", summary, _LEGEND, chosen=True))
+    pictures = [
+        Picture(name, (folder / f"{name}.png").read_bytes(), caption)
+        for name, caption in _PICTURES.items()
+        if name in drawn
+    ]
     missing = _missing(planned, len(results), len(failed))
     with replacing(folder / "summary.csv") as temporary:
         summary.to_csv(temporary, index=False)
     with replacing(folder / "summary.md") as temporary:
         temporary.write_text(f"{as_markdown(summary)}\n\n{missing}{_LEGEND}\n", encoding="utf-8")
+    title = folder.resolve().name
+    data = page_data(results, returns, planned, found, tables, folder, SEED)
     with replacing(folder / "report.html") as temporary:
-        temporary.write_text(_page(folder.resolve().name, summary, shown, failed, missing), encoding="utf-8")
+        temporary.write_text(assemble(title, data, pictures), encoding="utf-8")
     text = "\n".join(line for line in (as_text(summary), missing.strip()) if line)
     return [*written, *(folder / name for name in ("summary.csv", "summary.md", "report.html"))], text
 
@@ -103,7 +125,8 @@ def summarise(found: Sequence[Panel]) -> pd.DataFrame:
     """A row a controller and method, then one a method with the means over its controllers ("mean of 15").
 
     Columns: controller, task, method, s95_AXIS with its 95% interval (``_low``, ``_high``) and whether the curve never
-    fell (``_open``), area_AXIS, for both axes, and integrity_half (in the means, values below 0 count as 0).
+    fell (``_open``; in the means, whether one of them did not), area_AXIS, for both axes, and integrity_half (in the
+    means, values below 0 count as 0).
     """
     generator = _generator()
     table = pd.DataFrame([_row(panel, curve, generator) for panel in found for curve in panel.curves])
@@ -114,6 +137,8 @@ def summarise(found: Sequence[Panel]) -> pd.DataFrame:
     floored = table.assign(integrity_half=table["integrity_half"].clip(lower=0.0))
     groups = floored.groupby("method", sort=False)
     means = groups[plain].mean().reset_index()
+    for axis in AXES:  # the mean over lower bounds is one too
+        means[f"s95_{axis}_open"] = groups[f"s95_{axis}_open"].any().to_numpy()
     means.insert(0, "controller", [f"mean of {count}" for count in groups.size()])
     return pd.concat([table, means], ignore_index=True)
 
@@ -189,27 +214,6 @@ def _missing(planned: int, known: int, failed: int) -> str:
     return (
         f"Of {planned:,} cells {failed:,} failed and {left:,} have not been computed: means are over what is there.\n\n"
     )
-
-
-def _page(title: str, summary: pd.DataFrame, shown: Sequence[Path], failed: pd.DataFrame, missing: str) -> str:
-    header, *rows = _rows(summary)
-    table = _table(header, rows)
-    parts = [f'<div class="wide">{table}</div>', f"<p>{html.escape(missing)}{html.escape(_LEGEND)}</p>"]
-    for path in shown:
-        data = base64.b64encode(path.read_bytes()).decode()
-        parts.append(f'<p><img alt="{path.stem}" src="data:image/png;base64,{data}"></p>')
-    if len(failed):
-        names = ["controller", "grouping", "importance", "recovery", "sparsity_asked", "error"]
-        cells = [[str(value) for value in row] for row in failed[names].itertuples(index=False)]
-        parts.append(f'<h2>Cells that failed</h2><div class="wide">{_table(names, cells)}</div>')
-    return _PAGE.format(title=html.escape(title), body="\n".join(parts))
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line('th', header)}{''.join(line('td', row) for row in rows)}</table>"
 
 
 def _generator() -> np.random.Generator:

@@ -58,6 +58,13 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORM};
 """
 
+#: Counts what no store of ours holds and a hostile one may: views, triggers, generated columns and virtual tables run
+#: as they are read or written, for ever if they like.
+FOREIGN = """
+SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger') OR sql LIKE '%VIRTUAL%'
+OR EXISTS (SELECT * FROM pragma_table_xinfo(sqlite_master.name) WHERE hidden > 0)
+"""
+
 #: What turns a store of an older form into one of the next.
 UPGRADES = {1: "ALTER TABLE cell ADD COLUMN only TEXT"}
 
@@ -98,6 +105,6 @@ def columns_of(outcome: Outcome) -> dict[str, Any]:
         "integrity": outcome.integrity,
         "mean_return": episodes.mean_return,
         "std_return": episodes.std_return,
-        "components": json.dumps(plan.to_json()["components"]),
+        "components": json.dumps({name: vars(part) for name, part in plan.components.items()}),
         **{f"{stage}_seconds": seconds for stage, seconds in outcome.seconds.items()},
     }

@@ -1,15 +1,25 @@
-"""What curves of return against sparsity say: s95, area, and how sure we are. Pure functions of arrays.
+"""What curves of return against sparsity say, and how sure we are. Pure functions of arrays.
 
-Axis order everywhere: ``(seeds, tasks, sparsity)``, and ``episodes`` last where episodes are still apart. Functions
-that take ``...`` work on any leading axes.
+Axis order everywhere: ``(seeds, tasks, sparsity)``, and ``episodes`` last where episodes are still apart; functions
+that take ``...`` work on any leading axes. A seed is a run: one training pruned with one seed. Tasks may have different
+numbers of runs, so several tasks are a list, each with its ``(..., seeds, sparsity)``.
+
+Aggregates over tasks and their bootstrap are those of Agarwal et al., "Deep Reinforcement Learning at the Edge of the
+Statistical Precipice" (NeurIPS 2021, arXiv 2108.13264). Their tasks have equally many runs; where ours do not, every
+run counts alike in the `iqm`, which ranks runs, and every task counts alike in everything else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import trim_mean
 
 Array = NDArray[np.float64]
+#: A task each, ``(..., seeds, sparsity)``.
+Tasks = Sequence[Array]
 
 
 def normalised(returns: Array | float, dense: Array | float, random: Array | float) -> Array:
@@ -71,11 +81,46 @@ def area(values: Array, sparsity: Array) -> Array:
     return np.asarray(np.trapezoid(y, x, axis=-1) / x[-1])
 
 
-def resampled(returns: Array, generator: np.random.Generator, resamples: int = 2_000) -> Array:
-    """Bootstrap means over seeds and episodes.
+def iqm(tasks: Tasks) -> Array:
+    """Inter-quartile mean ``(..., sparsity)``: of all runs but the lowest and the highest quarter (rounded down)."""
+    return np.asarray(trim_mean(np.concatenate(tasks, axis=-2), 0.25, axis=-2))
 
-    Episodes have the same environment seeds in every seed, task and sparsity, so a resample draws the same episodes
-    everywhere: what one start state adds to all of them does not blur their difference. Seeds are drawn as a whole too.
+
+def mean(tasks: Tasks) -> Array:
+    """Mean over the tasks of their means over runs ``(..., sparsity)``."""
+    return np.asarray(np.mean([task.mean(axis=-2) for task in tasks], axis=0))
+
+
+def median(tasks: Tasks) -> Array:
+    """Median over the tasks of their means over runs ``(..., sparsity)``."""
+    return np.asarray(np.median([task.mean(axis=-2) for task in tasks], axis=0))
+
+
+def optimality_gap(tasks: Tasks, target: float = 1.0) -> Array:
+    """How far runs stay below ``target`` on average ``(..., sparsity)``; what is above makes up for nothing."""
+    return target - mean([np.minimum(task, target) for task in tasks])
+
+
+def performance_profile(tasks: Tasks, thresholds: Array) -> Array:
+    """Share of the runs above each threshold ``(..., sparsity, thresholds)``: the run-score distribution."""
+    return np.asarray(np.mean([(task[..., None] > thresholds).mean(axis=-3) for task in tasks], axis=0))
+
+
+def probability_of_improvement(ours: Tasks, theirs: Tasks) -> Array:
+    """How likely a run of ours beats one of theirs on the same task, mean over the tasks ``(..., sparsity)``.
+
+    Mann and Whitney's U over the number of pairs: a draw counts half.
+    """
+    pairs = [(one[..., :, None, :], other[..., None, :, :]) for one, other in zip(ours, theirs, strict=True)]
+    return np.asarray(np.mean([((a > b) + 0.5 * (a == b)).mean(axis=(-3, -2)) for a, b in pairs], axis=0))
+
+
+def redrawn(returns: Array, generator: np.random.Generator, resamples: int = 2_000) -> Array:
+    """Bootstrap draws of one task's runs: the stratified bootstrap, when each task is redrawn on its own.
+
+    Runs are drawn as a whole. So are episodes, for a task may have a single run: they have the same environment seeds
+    in every run, task and sparsity, and a resample draws the same ones everywhere, so that what one start state adds to
+    all of them does not blur their difference. With one episode this is Agarwal et al.'s bootstrap.
 
     Args:
         returns: ``(seeds, sparsity, episodes)``.
@@ -83,12 +128,14 @@ def resampled(returns: Array, generator: np.random.Generator, resamples: int = 2
         resamples: how many.
 
     Returns:
-        Mean returns ``(resamples, sparsity)``.
+        The drawn runs' mean returns ``(resamples, seeds, sparsity)``, in no order.
     """
     seeds, _, episodes = returns.shape
-    seed_weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-    episode_weights = generator.multinomial(episodes, np.full(episodes, 1 / episodes), size=resamples) / episodes
-    return np.asarray(np.einsum("bs,be,spe->bp", seed_weights, episode_weights, returns, optimize=True))
+    counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+    drawn = np.repeat(np.tile(np.arange(seeds), resamples), counts.ravel()).reshape(resamples, seeds)
+    weights = generator.multinomial(episodes, np.full(episodes, 1 / episodes), size=resamples) / episodes
+    means = np.einsum("be,spe->bsp", weights, returns, optimize=True)
+    return np.asarray(np.take_along_axis(means, drawn[..., None], axis=1))
 
 
 def interval(draws: Array, confidence: float = 0.95) -> tuple[Array, Array]:

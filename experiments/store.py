@@ -15,14 +15,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from agents.files import replacing
+from agents.files import check_regular, replacing
 from experiments.cell import Cell, Outcome
 from experiments.evaluator import Episodes
-from experiments.schema import APPLICATION_ID, COLUMNS, FORM, TABLES, UPGRADES, columns_of, row_of
+from experiments.schema import APPLICATION_ID, COLUMNS, FOREIGN, FORM, TABLES, UPGRADES, columns_of, row_of
 from experiments.statistics import normalised
 
 FILE = "sweep.sqlite"
 LOCK = "sweep.lock"
+_AWAY = "move it away or choose another folder"
 
 
 class StoreError(ValueError):
@@ -120,14 +121,18 @@ class Store:
             )
 
     def random_returns(self, task: str, seeds: Sequence[int]) -> NDArray[np.float64] | None:
-        """Returns ``(seeds,)`` of the random reference on these seeds, or None if one of them is missing."""
+        """Returns ``(seeds,)`` of the random reference on these rising seeds, or None if one of them is missing."""
+        if not seeds:
+            return None
         with self._explained():
             found = dict(
                 self._connection.execute(
                     "SELECT seed, return FROM random_episode WHERE task = ? AND seed BETWEEN ? AND ?",
-                    (task, min(seeds), max(seeds)),
+                    (task, seeds[0], seeds[-1]),
                 ).fetchall()
             )
+        if len(found) < len(seeds):  # a file may ask for any number of them
+            return None
         return np.asarray([found[seed] for seed in seeds]) if found.keys() >= set(seeds) else None
 
     def results(self) -> pd.DataFrame:
@@ -141,10 +146,13 @@ class Store:
                 "SELECT cell.* FROM cell JOIN planned USING (key) ORDER BY planned.position", self._connection
             )
         types = {"TEXT": "string", "INTEGER": "Int64", "REAL": "Float64"}
-        table = table.astype({name: types[kind] for name, kind in COLUMNS.items()})
         after = list(COLUMNS).index("std_return") + 1
         columns = [*COLUMNS]
-        table["normalised_return"] = self._normalised(table)
+        try:
+            table = table.astype({name: types[kind] for name, kind in COLUMNS.items()})
+            table["normalised_return"] = self._normalised(table)
+        except (ValueError, TypeError, OverflowError) as error:  # SQLite keeps a value of any type in any column
+            raise StoreError(f"{self.path}: {' '.join(str(error).split())[:120]}: {_AWAY}") from error
         return table[[*columns[:after], "normalised_return", *columns[after:], "key"]]
 
     def episode_returns(self) -> dict[str, NDArray[np.float64]]:
@@ -207,6 +215,8 @@ class Store:
             self._create()
         elif application != APPLICATION_ID:
             raise StoreError(f"{self.path}: a SQLite file, but not the store of a sweep: choose another folder")
+        elif connection.execute(FOREIGN).fetchone() != (0,):
+            raise StoreError(f"{self.path}: it holds more than the tables of a sweep: {_AWAY}")
         elif form in UPGRADES:
             self._upgrade()
         elif form != FORM:
@@ -252,20 +262,22 @@ class Store:
             yield
         except sqlite3.OperationalError as error:
             raise StoreError(f"{self.path}: {error}: check the disk and the folder's permissions") from error
-        except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
-            raise StoreError(f"{self.path}: {error}: move it away or choose another folder") from error
+        except (sqlite3.DatabaseError, pd.errors.DatabaseError, UnicodeError) as error:
+            raise StoreError(f"{self.path}: {error}: {_AWAY}") from error
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder for one writer. The kernel lets go of the lock however the process ends."""
     path = folder / LOCK
+    if path.exists():
+        check_regular(path)
     with path.open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.seek(0)
-            holder = stream.read().strip()
+            holder = stream.read(20).strip()
             raise StoreError(f"{folder}: another sweep is writing here (process {holder}): wait or stop it") from error
         stream.truncate(0)
         stream.write(str(os.getpid()))

@@ -85,6 +85,7 @@ def estimate(cells: Sequence[Cell], measured: Mapping[str, float], workers: int)
 
 def _load(entry: ControllerEntry, trust: bool, remark: Callable[[str], None]) -> tuple[Controller, Subject]:
     loaded = agents.load(entry.reference, trust=trust)
+    loaded.controller.dataflow()  # one that cannot be pruned says so here, and not in every cell
     named = loaded.task_to_run(entry.task, trust)
     if named is None:
         raise ConfigError(

@@ -16,11 +16,16 @@ _PLAIN: Mapping[str, str] = {}
 
 def markdown(table: pd.DataFrame, formats: Mapping[str, str] = _PLAIN) -> str:
     """A Markdown table; ``formats`` has the format of a column's numbers (``",.0f"``), empty cells become a dash."""
-    shown = {name: [_cell(value, formats.get(str(name), "")) for value in table[name]] for name in table}
     numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
-    lines = [list(map(str, table.columns)), ["---:" if number else "---" for number in numeric]]
-    lines += [list(row) for row in zip(*shown.values(), strict=True)]
+    header, *rows = texts(table, formats)
+    lines = [header, ["---:" if number else "---" for number in numeric], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def texts(table: pd.DataFrame, formats: Mapping[str, str] = _PLAIN) -> list[list[str]]:
+    """The names of the columns, then every row, as they are shown."""
+    shown = [[_cell(value, formats.get(str(name), "")) for value in table[name]] for name in table]
+    return [list(map(str, table.columns)), *(list(row) for row in zip(*shown, strict=True))]
 
 
 def write_table(

@@ -27,7 +27,7 @@ _ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 1 << 28, "MALLOC_MMAP_THRESHOLD_": 1 << 
 @contextmanager
 def local_workers(count: int | None = None) -> Iterator[Client]:
     """``count`` worker processes of one thread each on this machine (default: one a core)."""
-    _set_up_dask()
+    set_up_dask()
     from distributed import Client, LocalCluster
 
     with (
@@ -51,7 +51,7 @@ def remote_workers(address: str) -> Iterator[Client]:
     Raises:
         ConfigError: no scheduler answers there, or its workers cannot give the numbers that this process would.
     """
-    _set_up_dask()
+    set_up_dask()
     from distributed import Client
 
     try:
@@ -73,7 +73,7 @@ def slurm_workers(count: int) -> Iterator[Client]:
     Raises:
         ConfigError: dask-jobqueue or SLURM is not installed, or SLURM refuses the jobs.
     """
-    _set_up_dask()
+    set_up_dask()
     import dask
     from distributed import Client
 
@@ -121,7 +121,7 @@ def _check(client: Client) -> None:
                 )
 
 
-def _set_up_dask() -> None:
+def set_up_dask() -> None:
     """Keep dask and the libraries quiet, in the workers too, and let workers keep the memory they work with."""
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")  # read when dask is first imported, and inherited
     warnings.filterwarnings("ignore", module="distributed")  # of a second sweep on this machine: its port is taken

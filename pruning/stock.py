@@ -168,6 +168,12 @@ def stock_plan(
     return describe(graph, best, sparsity)
 
 
+def cut_in_place(dataflow: nn.Module, graph: ComponentGraph, inputs: Sequence[torch.Tensor], ratio: float) -> None:
+    """Let the library's own local pruner take one step on a dataflow, which it changes: this share of every layer's
+    units goes, by magnitude. What a user of the library writes, to hold our time against."""
+    _pruner(dataflow, graph, tuple(tensor[:2] for tensor in inputs), ratio, False, False).step()
+
+
 def _groups(dataflow: nn.Module, graph: ComponentGraph, example: Sequence[torch.Tensor]) -> list[Any]:
     """The groups of the library's own dependency graph, whole, the layers that write outputs fixed."""
     with warnings.catch_warnings():
@@ -217,20 +223,7 @@ def _kept(
     isomorphic: bool = False,
 ) -> dict[str, tuple[int, ...]]:
     """The units that one step of the library's pruner leaves; the module itself is only looked at."""
-    outputs = _outputs(dataflow, graph)
-    with warnings.catch_warnings():
-        # It warns of parameters that no layer owns (gSDE's): our own surgery cuts those.
-        warnings.simplefilter("ignore")
-        pruner = torch_pruning.BasePruner(
-            dataflow,
-            example,
-            importance=torch_pruning.importance.MagnitudeImportance(p=2),
-            global_pruning=global_pruning,
-            isomorphic=isomorphic,
-            pruning_ratio=ratio,
-            ignored_layers=outputs,
-            output_transform=lambda results: list(results.values()),
-        )
+    pruner = _pruner(dataflow, graph, example, ratio, global_pruning, isomorphic)
     path_of = {id(module): path for path, module in dataflow.named_modules()}
     kept = {name: set(range(group.units)) for name, group in graph.groups.items()}
     for group in pruner.step(interactive=True):
@@ -242,3 +235,26 @@ def _kept(
             where = columns(output, str(name))
             kept[str(name)] -= {index - where.start for index in group[0].idxs}
     return {name: tuple(sorted(units)) for name, units in kept.items()}
+
+
+def _pruner(
+    dataflow: nn.Module,
+    graph: ComponentGraph,
+    example: tuple[torch.Tensor, ...],
+    ratio: float,
+    global_pruning: bool,
+    isomorphic: bool,
+) -> Any:
+    with warnings.catch_warnings():
+        # It warns of parameters that no layer owns (gSDE's): our own surgery cuts those.
+        warnings.simplefilter("ignore")
+        return torch_pruning.BasePruner(
+            dataflow,
+            example,
+            importance=torch_pruning.importance.MagnitudeImportance(p=2),
+            global_pruning=global_pruning,
+            isomorphic=isomorphic,
+            pruning_ratio=ratio,
+            ignored_layers=_outputs(dataflow, graph),
+            output_transform=lambda results: list(results.values()),
+        )

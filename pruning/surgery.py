@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -29,11 +30,18 @@ def apply(plan: PruningPlan, controller: C, graph: ComponentGraph) -> C:
     tensors = {**dict(controller.networks.named_parameters()), **dict(controller.networks.named_buffers())}
     targets = mirrored(controller.networks, graph.mirrors)
     # Copy the networks with the smaller tensors in the place of the dense ones: no weight is copied in vain.
-    replaced: dict[int, torch.Tensor] = {}
+    replaced: dict[int, Any] = {}
     for described in graph.tensors.values():
         for name in [described.name, *targets[described.name]]:
             replaced[id(tensors[name])] = _like(tensors[name], select(tensors[name], described, plan.kept))
-    networks = copy.deepcopy(controller.networks, replaced)
+    # Nor, one by one, the dozen empty registers of hooks that every module has: they take longer than all else.
+    empty = {
+        id(register): OrderedDict[Any, Any]()
+        for module in controller.networks.modules()
+        for register in vars(module).values()
+        if type(register) is OrderedDict and not register
+    }
+    networks = copy.deepcopy(controller.networks, replaced | empty)
     for module in networks.modules():
         _restate_widths(module)
     return controller.with_networks(networks)

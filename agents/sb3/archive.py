@@ -1,14 +1,13 @@
 """Reading a Stable-Baselines3 zip without running anything that is in it.
 
 The zip's JSON repeats every pickled object's attributes as text beside the pickle; the text and the shapes of the
-weights are enough. Pickles are never opened, weights come through ``torch.load(weights_only=True)``.
+weights are enough. Pickles are never opened, weights come through `read_tensors`.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
+import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -25,13 +24,18 @@ from torch import Tensor, nn
 
 from agents.controller import ControllerError
 from agents.extractors import MlpExtractor
+from agents.files import check_regular, open_zip, read_entry
 from agents.sb3.blueprint import WIDTHS, Blueprint, constructor_settings
 from agents.sb3.families import recognise
 from agents.sb3.save import SIDECAR
-from agents.tensors import check_finite
+from agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 
-#: No entry that we read may unpack to more; a controller's weights are far smaller, a zip bomb is not.
-LARGEST_ENTRY = 512 * 2**20
+#: A zip's JSON repeats its pickles as text: some 20 KiB. Read, it takes up to twenty times its size.
+LARGEST_JSON = 16 * 2**20
+#: Numbers that an observation or an action may hold.
+LARGEST_SPACE = 100_000
+#: Numbers that the observations of a rollout may hold; setting up an algorithm on policy makes room for them.
+LARGEST_ROLLOUT = 2**28
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,9 @@ def read_archive(path: Path) -> Archive:
     Raises:
         ControllerError: not a zip, cut short, not of Stable-Baselines3, or weights that are no plain tensors.
     """
+    check_regular(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as stream, open_zip(stream) as archive:
             names = set(archive.namelist())
             missing = {"data", "policy.pth"} - names
             if missing:
@@ -63,7 +68,7 @@ def read_archive(path: Path) -> Archive:
             state = _tensors(archive, "policy.pth", path)
             variables = _tensors(archive, "pytorch_variables.pth", path) if "pytorch_variables.pth" in names else {}
             sidecar = _json(archive, SIDECAR, path) if SIDECAR in names else {}
-    except (zipfile.BadZipFile, EOFError, zipfile.zlib.error, NotImplementedError) as error:  # type: ignore[attr-defined]
+    except (zipfile.BadZipFile, EOFError, zipfile.zlib.error, NotImplementedError, RuntimeError) as error:  # type: ignore[attr-defined]
         raise ControllerError(f"{path}: not a readable zip ({error}); was it cut short?") from error
     check_finite(state, str(path))
     return Archive(data, state, variables, sidecar)
@@ -80,20 +85,25 @@ def blueprint(archive: Archive, where: str) -> Blueprint:
     observation_space = _space(archive.data, "observation_space", where)
     if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
         raise ControllerError(f"{where}: observations {observation_space}; only vectors of numbers are supported")
+    settings = constructor_settings(algorithm, archive.data)
+    rollout = settings.get("n_steps", 1)
+    if not (isinstance(rollout, int) and 1 <= rollout <= LARGEST_ROLLOUT // observation_space.shape[0]):
+        raise ControllerError(f"{where}: its rollouts are said to have {str(rollout)[:20]} steps")
     return Blueprint(
         algorithm,
         observation_space,
         action_space,
-        constructor_settings(algorithm, archive.data),
+        settings,
         _policy_kwargs(archive.data, where),
         archive.variables,
     )
 
 
 def _json(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Any]:
+    content = read_entry(archive, name, LARGEST_JSON)
     try:
-        data = json.loads(_entry(archive, name, path))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise ControllerError(f"{path}: its '{name}' is not readable JSON ({error})") from error
     if not isinstance(data, dict):
         raise ControllerError(f"{path}: its '{name}' is not a JSON object")
@@ -101,27 +111,16 @@ def _json(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Any]:
 
 
 def _tensors(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Tensor]:
-    raw = io.BytesIO(_entry(archive, name, path))
+    content = read_entry(archive, name, LARGEST_WEIGHTS)
     try:
-        loaded = torch.load(raw, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ControllerError(f"{path}: its '{name}' holds no plain tensors and is not opened ({reason})") from error
+        loaded = read_tensors(content)
+    except ControllerError as error:
+        raise ControllerError(f"{path}: its '{name}' holds no plain tensors and is not opened ({error})") from error
     if loaded is None:
         return {}
     if not isinstance(loaded, Mapping):
         raise ControllerError(f"{path}: its '{name}' is no table of tensors")
-    return {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
-
-
-def _entry(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
-    if archive.getinfo(name).file_size > LARGEST_ENTRY:
-        raise ControllerError(f"{path}: its '{name}' would unpack to over {LARGEST_ENTRY // 2**20} MiB")
-    with archive.open(name) as stream:
-        content = stream.read(LARGEST_ENTRY + 1)
-    if len(content) > LARGEST_ENTRY:
-        raise ControllerError(f"{path}: its '{name}' unpacks to more than it says")
-    return content
+    return {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
 
 
 # Spaces, from the text that SB3 writes beside the pickle
@@ -133,11 +132,18 @@ def _space(data: Mapping[str, Any], key: str, where: str) -> Any:
         raise ControllerError(f"{where}: it does not say its {key}")
     kind = str(entry.get(":type:", ""))
     if "discrete.Discrete" in kind and "n" in entry:
-        return spaces.Discrete(int(entry["n"]), start=int(entry.get("start", 0)))
+        if not 0 < (count := int(entry["n"])) <= LARGEST_SPACE:
+            raise ControllerError(f"{where}: its {key} is Discrete({count}); at most {LARGEST_SPACE} choices are read")
+        return spaces.Discrete(count, start=int(entry.get("start", 0)))
     if "box.Box" not in kind:
         raise ControllerError(f"{where}: its {key} is {kind or 'unreadable'}; vectors and Discrete are supported")
-    shape = tuple(int(number) for number in re.findall(r"\d+", str(entry.get("_shape", entry.get("shape", "")))))
-    dtype = np.dtype(str(entry.get("dtype", "float32")))
+    said = str(entry.get("_shape", entry.get("shape", "")))
+    shape = tuple(int(number) for number in re.findall(r"\d+", said[:1000]))
+    if len(shape) > 8 or math.prod(shape) > LARGEST_SPACE:
+        raise ControllerError(f"{where}: its {key} has the shape {said[:60]}; at most {LARGEST_SPACE} numbers are read")
+    dtype = np.dtype(str(entry.get("dtype", "float32"))[:20])
+    if dtype.kind not in "fiub":
+        raise ControllerError(f"{where}: its {key} is of type {dtype}; numbers are supported")
     bounds = [_bound(entry, side, shape, dtype, f"{where}: its {key}") for side in ("low", "high")]
     return spaces.Box(bounds[0], bounds[1], shape, dtype.type)
 
@@ -146,7 +152,7 @@ def _bound(
     entry: Mapping[str, Any], side: str, shape: tuple[int, ...], dtype: np.dtype[Any], where: str
 ) -> NDArray[Any]:
     numbers = re.findall(r"[-+]?(?:inf|\d+\.?\d*(?:[eE][-+]?\d+)?)", str(entry.get(side, "")))
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     if len(numbers) == 1:
         numbers = numbers * size
     if len(numbers) != size:
@@ -168,7 +174,7 @@ def _policy_kwargs(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         **dict.fromkeys(("share_features_extractor", "batch_norm"), _plain),
         **dict.fromkeys(("log_std_init", "clip_mean", "batch_norm_momentum", "batch_norm_eps"), _plain),
         "renorm_warmup_steps": _plain,
-        "activation_fn": _class_of(nn, r"torch\.nn\.modules\.activation\.(\w+)"),
+        "activation_fn": _activation,
         "optimizer_class": _optimizer,
         "optimizer_kwargs": dict,
         "features_extractor_class": _extractor,
@@ -196,20 +202,23 @@ def _plain(value: Any) -> bool | int | float:
     return words[value] if value in words else float(value)
 
 
-def _class_of(module: Any, pattern: str) -> Callable[[Any], Any]:
-    def convert(value: Any) -> Any:
-        match = re.search(pattern, str(value))
-        if match is None:
-            raise ValueError(value)
-        return getattr(module, match[1])
+def _named(module: Any, pattern: str, kind: type, value: Any) -> Any:
+    """The class of ``module`` that the text names; of ``kind``, for a file may name anything there."""
+    match = re.search(pattern, str(value))
+    found = getattr(module, match[1], None) if match else None
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ValueError(value)
+    return found
 
-    return convert
+
+def _activation(value: Any) -> Any:
+    return _named(nn.modules.activation, r"torch\.nn\.modules\.activation\.(\w+)", nn.Module, value)
 
 
 def _optimizer(value: Any) -> Any:
     if "rmsprop_tf_like.RMSpropTFLike" in str(value):
         return RMSpropTFLike
-    return _class_of(torch.optim, r"torch\.optim\.\w+\.(\w+)")(value)
+    return _named(torch.optim, r"torch\.optim\.\w+\.(\w+)", torch.optim.Optimizer, value)
 
 
 def _extractor(value: Any) -> Any:
@@ -223,5 +232,5 @@ def _extractor(value: Any) -> Any:
 def _extractor_arguments(value: Any) -> dict[str, Any] | None:
     entries = {key: item for key, item in dict(value).items() if key not in (":type:", ":serialized:", "widths")}
     if "activation_fn" in entries:
-        entries["activation_fn"] = _class_of(nn, r"torch\.nn\.modules\.activation\.(\w+)")(entries["activation_fn"])
+        entries["activation_fn"] = _activation(entries["activation_fn"])
     return entries or None

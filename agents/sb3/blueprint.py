@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from agents.controller import ControllerError
 from agents.sb3.architecture import policy_arguments
@@ -89,7 +91,8 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
         model.buffer_size = 1  # setting up would allocate the replay buffer, which nobody uses before `learn`
     random_state = torch.get_rng_state()
     try:
-        model._setup_model()
+        with _Bounded(2 * sum(tensor.numel() for tensor in state.values()) + 10_000):
+            model._setup_model()
         model.policy.load_state_dict(dict(state))
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ControllerError(f"the weights and the stated architecture do not fit: {_first_lines(error)}") from error
@@ -104,6 +107,25 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
     model.policy.set_training_mode(False)
     _forget_noise(model.policy)
     return model  # type: ignore[no-any-return]
+
+
+class _Bounded(TorchFunctionMode):
+    """Ends the making of networks that outgrow the weights which are to fill them, before memory is taken for them.
+
+    A file can name widths that do not meet, of 100,000 units each: the layer between them would take 40 GB.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.empty, torch.zeros, torch.ones):
+            sizes = args[0] if args and isinstance(args[0], Sequence) else args
+            self.left -= math.prod(size for size in sizes if isinstance(size, int))
+            if self.left < 0:
+                raise ValueError("the stated layers are larger than the weights")
+        return func(*args, **(kwargs or {}))
 
 
 def _forget_noise(policy: BasePolicy) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,8 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from agents.controller import Batch, Component, Controller
+from agents.extractors import MlpExtractor
+from agents.path import Argmax, Normalise, Rescale, flat
 from agents.sb3 import networks as views
 from agents.sb3.blueprint import Blueprint, build, of_model
 
@@ -37,11 +39,12 @@ class Normalisation:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The statistics that `as_json` wrote."""
-        return cls(np.asarray(data["mean"]), np.asarray(data["var"]), float(data["clip"]), float(data["epsilon"]))
+        mean, var = (np.asarray(data[name], dtype=np.float64) for name in ("mean", "var"))
+        return cls(mean, var, float(data["clip"]), float(data["epsilon"]))
 
-    def __call__(self, observations: Batch) -> Batch:
-        scaled = (observations - self.mean) / np.sqrt(self.var + self.epsilon)
-        return np.clip(scaled, -self.clip, self.clip)
+    def module(self) -> Normalise:
+        """What does it."""
+        return Normalise(self.mean, np.sqrt(self.var + self.epsilon), self.clip)
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,25 @@ class SB3Controller(Controller):
         return seen, torch.as_tensor(scaled, dtype=torch.float32)
 
     def act(self, observations: Batch) -> NDArray[Any]:
+        values = self._tensor(observations)
         with torch.inference_mode():
-            raw = self._decide(self._seen(observations)).numpy()
+            for forward in self._path:
+                values = forward(values)
+            return values.numpy()
+
+    def deployed_path(self) -> nn.Sequential:
+        modules = {name: component.module for name, component in self.components.items()}
+        encoder = modules.get("encoder", modules.get("encoder_actor", nn.Identity()))
+        encoder = encoder.net if isinstance(encoder, MlpExtractor) else encoder
+        actor = modules["actor"]
+        assert isinstance(actor, views.Actor)
+        before = nn.Identity() if self.normalisation is None else self.normalisation.module()
+        after: nn.Module = nn.Identity()
         if isinstance(self.action_space, spaces.Discrete):
-            return np.asarray(raw.argmax(axis=1))
-        low, high = self.action_space.low, self.action_space.high
-        return np.asarray(low + 0.5 * (raw + 1.0) * (high - low)) if self._squashed else np.asarray(raw)
+            after = Argmax()
+        elif self.policy_networks.squash_output:
+            after = Rescale(self.action_space)
+        return flat(before, encoder, actor.trunk, actor.mean, actor.squash, after)
 
     def with_networks(self, networks: nn.Module) -> Self:
         assert isinstance(networks, BasePolicy)
@@ -135,24 +151,15 @@ class SB3Controller(Controller):
         return save_zip(self, path, provenance)
 
     @cached_property
-    def _squashed(self) -> bool:
-        return bool(self.policy_networks.squash_output)
-
-    @cached_property
-    def _decide(self) -> nn.Module:
-        modules = {name: component.module for name, component in self.components.items()}
-        encoder = modules.get("encoder", modules.get("encoder_actor", nn.Identity()))
-        actor = modules["actor"]
-        assert isinstance(actor, views.Actor)
-        return nn.Sequential(encoder, *_flat(actor.trunk), *_flat(actor.mean), actor.squash)
+    def _path(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:
+        """What `deployed_path` computes, without the modules around it, whose calls would cost `act` a sixth."""
+        return tuple(layer.forward for layer in self.deployed_path())
 
     def _seen(self, observations: Batch) -> torch.Tensor:
-        flat = np.asarray(observations).reshape(len(observations), -1)
-        if self.normalisation is not None:
-            flat = self.normalisation(flat)
-        return torch.as_tensor(flat, dtype=torch.float32)
+        values = self._tensor(observations)
+        return values if self.normalisation is None else self.normalisation.module()(values)
 
-
-def _flat(module: nn.Module) -> list[nn.Module]:
-    """A sequence's own layers: calling them in one sequence saves the evaluator a Python call each."""
-    return list(module) if isinstance(module, nn.Sequential) else [module]
+    def _tensor(self, observations: Batch) -> torch.Tensor:
+        """Statistics are applied in the observations' own precision, networks see float32."""
+        precision = np.float32 if self.normalisation is None else None
+        return torch.as_tensor(np.asarray(observations, dtype=precision).reshape(len(observations), -1))

@@ -11,17 +11,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import nn
 
 from agents.controller import Component, attribute_name
-
-
-class Clip(nn.Module):
-    """What PPO, A2C and TRPO do to their mean before it acts. Beyond the bounds an error costs nothing."""
-
-    def __init__(self, space: spaces.Box) -> None:
-        super().__init__()
-        self.low, self.high = torch.as_tensor(space.low), torch.as_tensor(space.high)
-
-    def forward(self, mean: torch.Tensor) -> torch.Tensor:
-        return torch.clamp(mean, self.low, self.high)
+from agents.path import Clip
 
 
 class Actor(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,16 +15,19 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from agents.controller import ControllerError
-from agents.files import replacing
+from agents.files import read_bounded, replacing
 from agents.tdmpc.controller import TDMPCController
 from agents.tdmpc.layers import kinds, rebuild
 from agents.tdmpc.networks import COMPONENTS, SLOW, Targets, TDMPCNetworks, WorldModel
 from agents.tdmpc.planner import Planning
-from agents.tensors import check_finite
+from agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 
 FORMAT = "prunectl tdmpc 1"
 #: Where an authors' state dict has its settings.
 CONFIG = "config.json"
+LARGEST_CONFIG = 2**20
+#: Numbers that one decision may draw; the authors' agents draw some 10,000.
+LARGEST_DRAW = 10**8
 
 #: The authors' name of each network, and its layers.
 _AUTHORS = {
@@ -79,18 +82,22 @@ def read_checkpoint(path: Path) -> tuple[TDMPCController, Mapping[str, Any]]:
         ControllerError: not such a file, or its parts do not fit.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ControllerError(f"{path}: not a TD-MPC checkpoint ({' '.join(str(error).split())[:200]})") from error
+        content = read_tensors(read_bounded(path, LARGEST_WEIGHTS))
+    except (ControllerError, OSError) as error:
+        raise ControllerError(f"{path}: not a TD-MPC checkpoint ({error})") from error
+    read = None
     if isinstance(content, dict) and {"config", "networks"} <= content.keys():
-        controller = _ours(content, path)
-        return controller, json.loads(content["config"])
-    if isinstance(content, dict) and "_encoder.0.weight" in content.get("model", {}):
-        return _authors(content, path), json.loads(path.with_name(CONFIG).read_text())
-    raise ControllerError(f"{path}: neither prunectl's TD-MPC format nor the state dict of the authors' code")
+        read = _ours
+    elif isinstance(content, dict) and "_encoder.0.weight" in content.get("model", {}):
+        read = _authors
+    if read is None:
+        raise ControllerError(f"{path}: neither prunectl's TD-MPC format nor the state dict of the authors' code")
+    controller, config = read(content, path)
+    _check(controller, path)
+    return controller, config
 
 
-def _ours(content: Mapping[str, Any], path: Path) -> TDMPCController:
+def _ours(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, Mapping[str, Any]]:
     try:
         config = json.loads(content["config"])
         if config["format"] != FORMAT:
@@ -100,7 +107,7 @@ def _ours(content: Mapping[str, Any], path: Path) -> TDMPCController:
             name: _network(state, f"online.{name}.", config["layers"][name], path) for name in COMPONENTS.values()
         }
         target = {name: _network(state, f"target.{name}.", config["layers"][name], path) for name in SLOW}
-        return TDMPCController(
+        controller = TDMPCController(
             networks=TDMPCNetworks(WorldModel(**online), Targets(**target).requires_grad_(False)),
             planning=Planning(**config["planning"]),
             action_repeat=config["action_repeat"],
@@ -108,14 +115,15 @@ def _ours(content: Mapping[str, Any], path: Path) -> TDMPCController:
             observation_space=_box_from_json(config["observation_space"]),
             action_space=_box_from_json(config["action_space"]),
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ControllerError(f"{path}: damaged configuration ({type(error).__name__}: {error})") from error
+        return controller, config
+    except (KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
+        raise ControllerError(f"{path}: damaged configuration ({type(error).__name__}: {str(error)[:120]})") from error
 
 
-def _authors(content: Mapping[str, Any], path: Path) -> TDMPCController:
+def _authors(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, Mapping[str, Any]]:
     beside = path.with_name(CONFIG)
     try:
-        config = json.loads(beside.read_text())
+        config = json.loads(read_bounded(beside, LARGEST_CONFIG))
         planning = Planning(**{field.name: config[field.name] for field in fields(Planning) if field.name in config})
         repeat, scale = int(config["action_repeat"]), float(config["action_scale"])
         reward_scale = float(config.get("reward_scale", 1.0))
@@ -123,9 +131,9 @@ def _authors(content: Mapping[str, Any], path: Path) -> TDMPCController:
         raise ControllerError(
             f"{path}: an authors' state dict needs its settings in {beside.name} beside it"
         ) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ControllerError(
-            f"{beside}: not the settings of a TD-MPC agent ({type(error).__name__}: {error})"
+            f"{beside}: not the settings of a TD-MPC agent ({type(error).__name__}: {str(error)[:120]})"
         ) from error
     named = {name: (f"{theirs}.", layers) for name, (theirs, layers) in _AUTHORS.items()}
     online = {name: _network(content["model"], *named[name], path) for name in COMPONENTS.values()}
@@ -135,7 +143,7 @@ def _authors(content: Mapping[str, Any], path: Path) -> TDMPCController:
     first = model.encoder[0]
     assert isinstance(first, nn.Linear)
     bound = np.full(model.actions, scale, dtype=np.float32)
-    return TDMPCController(
+    controller = TDMPCController(
         networks=TDMPCNetworks(model, Targets(**target).requires_grad_(False)),
         planning=planning,
         action_repeat=repeat,
@@ -143,6 +151,50 @@ def _authors(content: Mapping[str, Any], path: Path) -> TDMPCController:
         observation_space=spaces.Box(-np.inf, np.inf, (first.in_features,), np.float32),
         action_space=spaces.Box(-bound, bound, dtype=np.float32),
     )
+    return controller, config
+
+
+def check_planning(planning: Planning, actions: int, where: str) -> None:
+    """Raise ControllerError unless a planner's settings are finite numbers and a decision is affordable."""
+    whole = (planning.horizon, planning.iterations, planning.num_samples, planning.num_elites)
+    numbers = tuple(vars(planning).values())
+    if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers) or any(type(n) is not int for n in whole):
+        raise ControllerError(f"{where}: settings of the planner that are no finite numbers: {str(numbers)[:200]}")
+    drawn = math.prod((planning.horizon, planning.iterations, planning.num_samples, actions))
+    if drawn > LARGEST_DRAW or planning.policy_samples > planning.num_samples or planning.policy_samples < 0:
+        raise ControllerError(f"{where}: a decision would draw {drawn} numbers: {str(planning)[:200]}")
+
+
+def _check(controller: TDMPCController, path: Path) -> None:
+    """Raise ControllerError unless the networks fit each other and their spaces, and a decision is affordable."""
+    planning, repeat, scale = controller.planning, controller.action_repeat, controller.reward_scale
+    spaces_ = controller.observation_space, controller.action_space
+    if any(len(space.shape) != 1 for space in spaces_) or not np.isfinite([spaces_[1].low, spaces_[1].high]).all():
+        raise ControllerError(
+            f"{path}: observations {spaces_[0].shape}, actions {spaces_[1]}: bounded vectors are read"
+        )
+    check_planning(planning, spaces_[1].shape[0], str(path))
+    if not all(type(n) in (int, float) and math.isfinite(n) for n in (repeat, scale)):
+        raise ControllerError(f"{path}: action_repeat {repeat!s:.50}, reward_scale {scale!s:.50}: finite numbers")
+    if type(repeat) is not int or not 1 <= repeat <= 10_000 or scale == 0:
+        raise ControllerError(
+            f"{path}: action_repeat {repeat}, reward_scale {scale}: a whole number above 0, and not 0"
+        )
+    (seen,), (decided,) = (space.shape for space in spaces_)
+    try:
+        with torch.no_grad():
+            for part in (controller.networks.online, controller.networks.target):
+                latent = part.encoder(torch.zeros(1, seen))
+                joint = torch.cat([latent, torch.zeros(1, decided)], 1)
+                found = [part.critic_0(joint), part.critic_1(joint)]
+                sizes = [(1, 1), (1, 1)]
+                if isinstance(part, WorldModel):
+                    found += [part.reward(joint), part.actor(latent), part.dynamics(joint)]
+                    sizes += [(1, 1), (1, decided), tuple(latent.shape)]
+                if [tuple(output.shape) for output in found] != sizes:
+                    raise ControllerError(f"{path}: its networks give outputs of other widths than they should")
+    except RuntimeError as error:
+        raise ControllerError(f"{path}: its networks do not fit each other ({str(error)[:120]})") from error
 
 
 def _network(state: Mapping[str, Tensor], prefix: str, layers: list[str], path: Path) -> nn.Sequential:

@@ -14,7 +14,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.controller import Batch, Component, Controller, Policy
+from agents.controller import Batch, Component, Controller, Held, Policy
+from agents.path import Rescale, flat
 from agents.tdmpc.dataflow import LatentFlow
 from agents.tdmpc.networks import COMPONENTS, SLOW, TDMPCNetworks
 from agents.tdmpc.planner import Noise, Planner, Planning
@@ -100,9 +101,18 @@ class TDMPCController(Controller):
         start = torch.zeros(self.planning.horizon, len(observations), self.planner.actions)
         return self.as_actions(self.planner(_tensor(observations), start, noise).action.numpy())
 
+    def deployed_path(self) -> nn.Sequential:
+        """The encoder and the policy, without planning."""
+        online = self.networks.online
+        return flat(online.encoder, online.actor, Rescale(self.action_space))
+
+    @property
+    def held_steps(self) -> int:
+        return self.action_repeat
+
     def policy(self, seeds: Sequence[int]) -> Policy:
         """Warm-started planning, every decision held for ``action_repeat`` steps; random numbers from the seeds."""
-        return _Episodes(self, seeds)
+        return Held(_Episodes(self, seeds), self.action_repeat, len(seeds))
 
     def with_networks(self, networks: nn.Module) -> Self:
         assert isinstance(networks, TDMPCNetworks)
@@ -124,27 +134,20 @@ class TDMPCController(Controller):
 
 
 class _Episodes:
-    """What drives a batch of episodes: each has its own generator, warm start and held action."""
+    """What decides in a batch of episodes: each has its own generator and warm start."""
 
     def __init__(self, controller: TDMPCController, seeds: Sequence[int]) -> None:
         self.controller, planner = controller, controller.planner
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         self.mean = torch.zeros(controller.planning.horizon, len(seeds), planner.actions)
-        self.held = np.zeros((len(seeds), planner.actions), dtype=np.float32)
-        self.steps = np.zeros(len(seeds), dtype=np.int64)
 
     def __call__(self, observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
-        due = self.steps[episodes] % self.controller.action_repeat == 0
-        deciding = episodes[due]
-        if len(deciding):
-            planner = self.controller.planner
-            generators = [self.generators[episode] for episode in deciding]
-            noise = Noise.draw(planner.planning, planner.actions, generators)
-            plan = planner(_tensor(observations[due]), self.mean[:, deciding], noise)
-            self.mean[:, deciding] = plan.shifted_mean()
-            self.held[deciding] = self.controller.as_actions(plan.action.numpy())
-        self.steps[episodes] += 1
-        return self.held[episodes]
+        planner = self.controller.planner
+        generators = [self.generators[episode] for episode in episodes]
+        noise = Noise.draw(planner.planning, planner.actions, generators)
+        plan = planner(_tensor(observations), self.mean[:, episodes], noise)
+        self.mean[:, episodes] = plan.shifted_mean()
+        return self.controller.as_actions(plan.action.numpy())
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

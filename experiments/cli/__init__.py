@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from experiments.cli import controllers, paper, stability, sweeps, tasks
+from experiments.cli import bench, controllers, deployment, films, paper, stability, sweeps, tasks
 
 app = typer.Typer(
     name="prunectl",
@@ -21,10 +21,13 @@ app.command("agents")(tasks.list_agents)
 app.command()(controllers.inspect)
 app.command()(controllers.prune)
 app.command()(controllers.evaluate)
+app.command()(films.watch)
 app.command()(sweeps.sweep)
 app.command()(sweeps.report)
 app.command()(paper.reproduce)
 app.command()(controllers.train)
+app.command()(bench.bench)
+app.command()(deployment.export)
 app.command()(stability.stability)
 
 
@@ -43,7 +46,7 @@ def run(arguments: list[str]) -> int:
     try:
         status = app(arguments, standalone_mode=False)
     except typer.TyperException as error:
-        print(f"prunectl: {error.format_message()}", file=sys.stderr)
+        print(f"prunectl: {printable(error.format_message())}", file=sys.stderr)
         return 2
     except typer.Abort:
         return 1
@@ -51,9 +54,14 @@ def run(arguments: list[str]) -> int:
         line = mistake(error)
         if line is None:
             raise
-        print(f"prunectl: {line}", file=sys.stderr)
+        print(f"prunectl: {printable(line)}", file=sys.stderr)
         return 2
     return status if isinstance(status, int) else 0
+
+
+def printable(line: str) -> str:
+    """The line with control characters as escapes: names of files can hold what a terminal obeys."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
 
 
 def mistake(error: Exception) -> str | None:

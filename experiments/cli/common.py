@@ -24,7 +24,7 @@ Checkpoint = Annotated[
 ]
 Task = Annotated[str | None, typer.Option("--task", metavar="ID", help="The task; default: what the checkpoint names.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Unpickle what the checkpoint holds: it can run any code.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Unpickle the checkpoint, run exported C: it can run any code.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N")]
 
 
@@ -58,8 +58,10 @@ def columns(rows: list[list[str]]) -> str:
     )
 
 
-def load(reference: str, task: str | None, trust: bool) -> tuple[Loaded, str | None]:
+def load(reference: str, task: str | None, trust: bool, needed: bool = False) -> tuple[Loaded, str | None]:
     """A checkpoint and the task that exists today for it, if either says one; remarks go to standard error.
+
+    A task that its files name and that is unknown here is an error only where one is ``needed``.
 
     Raises:
         ControllerError: no such checkpoint, or one that does not fit the task.
@@ -77,7 +79,13 @@ def load(reference: str, task: str | None, trust: bool) -> tuple[Loaded, str | N
     named = loaded.task_to_run(task, trust)
     if named is None:
         return loaded, None
-    today, remark = envs.resolve(named)
+    try:
+        today, remark = envs.resolve(named)
+    except envs.TaskError as error:
+        if needed or task is not None:
+            raise
+        say(f"{loaded.name}: {error}")
+        return loaded, None
     if remark:
         say(remark)
     with environments(today, 1, loaded.controller) as (env,):
@@ -94,7 +102,7 @@ def load_for_task(reference: str, task: str | None, trust: bool) -> tuple[Loaded
     """
     from agents import ControllerError
 
-    loaded, today = load(reference, task, trust)
+    loaded, today = load(reference, task, trust, needed=True)
     if today is None:
         raise ControllerError(f"{reference}: it does not name its task: add --task ID (`prunectl tasks` lists them)")
     return loaded, today

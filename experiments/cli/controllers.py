@@ -24,18 +24,35 @@ from experiments.cli.common import (
 from experiments.seeds import MOST_EPISODE_SEED
 
 if TYPE_CHECKING:
+    from agents import Loaded
+    from pruning.graph import ComponentGraph
     from pruning.recovery import Budget
 
 #: The word that stands for uniformly random actions where `evaluate` takes a checkpoint.
 RANDOM = "random"
 
 
-def inspect(checkpoint: Checkpoint, task: Task = None, as_json: Json = False, trust: Trust = False) -> None:
+def inspect(
+    checkpoint: Checkpoint,
+    task: Task = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", metavar="OUT", help="Draw them too: OUT.pdf and OUT.png, dense beside pruned."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+    as_json: Json = False,
+    trust: Trust = False,
+) -> None:
     """Show a controller's components, its flows, and the groups of units that must go together."""
     from pruning import trace
 
+    if figure is not None:
+        for ending in (".pdf", ".png"):
+            check_output(figure.with_name(figure.name + ending), force)
     loaded, today = load(checkpoint, task, trust)
     graph = trace(loaded.controller)
+    if figure is not None:
+        _draw(loaded, graph, figure)
     if not as_json:
         print(f"{loaded.name} ({today or 'task unknown'})\n{loaded.controller}\n\n{graph}")
         return
@@ -62,6 +79,18 @@ def inspect(checkpoint: Checkpoint, task: Task = None, as_json: Json = False, tr
             "plan": loaded.plan,
         }
     )
+
+
+def _draw(loaded: Loaded, graph: ComponentGraph, path: Path) -> None:
+    from experiments.figures import save
+    from experiments.figures.controller import controller_figure
+    from pruning import PruningPlan
+    from pruning.plan import uncut
+    from pruning.stock import stock_groups
+
+    plan = PruningPlan.from_json(loaded.plan) if loaded.plan else uncut(graph)
+    for written in save(controller_figure(loaded.name, graph, plan, stock_groups(loaded.controller, graph)), path):
+        say(str(written))
 
 
 def prune(
@@ -179,7 +208,9 @@ def prune(
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint, or 'random' for random actions.")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CKPT", help="A checkpoint, an exported .onnx or .c, or 'random'.")
+    ],
     task: Task = None,
     episodes: Annotated[int, typer.Option(min=1, metavar="N")] = 20,
     seed: Annotated[

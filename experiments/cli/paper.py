@@ -26,6 +26,10 @@ def reproduce(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Where results go; default: out/paper or out/paper-quick."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Compute a sample of the published cells anew and compare; nothing is drawn."),
+    ] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes; default: one a core.")
     ] = None,
@@ -41,6 +45,9 @@ def reproduce(
         print(columns([[entry.name, entry.summary] for entry in CATALOGUE]))
         return
     torch.set_num_threads(1)
+    if check:
+        _check(names, workers)
+        return
     folder = out or Path("out") / ("paper-quick" if quick else "paper")
     failed: list[Failure] = []
 
@@ -55,4 +62,33 @@ def reproduce(
         for path in make(entry, config_of(entry, quick), folder / entry.name, compute):
             print(path)
     if failed:
+        raise typer.Exit(1)
+
+
+def _check(names: list[str], workers: int | None) -> None:
+    """Print a row a cell of the sample.
+
+    Raises:
+        typer.Exit: with status 1, some are not what was published.
+    """
+    from experiments.check import compare, published, sample
+    from experiments.cli.sweeps import chosen_workers
+    from experiments.config import load_config
+    from experiments.paper.catalogue import chosen, config_of
+    from experiments.sweep import load_work
+
+    different = 0
+    for entry in chosen(names):
+        results = published(entry.name)
+        work = sample(load_work(load_config(config_of(entry, quick=False)), trust=False, remark=say), results)
+        say(f"{entry.name}: {len(work.cells)} of {len(results)} published cells")
+        with chosen_workers(workers) as client:
+            compared = compare(work, results, client)
+        rows = [[str(row["cell"]), f"{row['published']:.6g}", f"{row['found']:.6g}"] for row in compared]
+        print(columns([["cell", "published", "found"], *rows]))
+        same = sum(row["found"] == row["published"] for row in compared)
+        print(f"{same} of {len(compared)} equal what was published, to the last bit")
+        different += len(compared) - same
+    if different:
+        say("another processor or another version of a package rounds differently: provenance.json has what was used")
         raise typer.Exit(1)

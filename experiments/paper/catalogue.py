@@ -18,6 +18,7 @@ from experiments.paper.groups import write_groups
 from experiments.paper.isolated import write_isolated
 from experiments.paper.returns import write_returns
 from experiments.paper.unrefitted import write_unrefitted
+from experiments.report import draw_report
 from experiments.store import Store
 from experiments.tables import write_file
 
@@ -119,6 +120,13 @@ CATALOGUE = (
         "the critics' cost, and in TD-MPC the latent and the critics at the cost of reward and actor; the calibration "
         "error (`cuts`) is the lowest under `sensitivity`, which also sets the layers of a component apart.",
         _alone(write_cuts),
+    ),
+    Reproduction(
+        "reference",
+        "every bundled controller, stock and component-aware, with every recovery: hours",
+        "`report.html` has every curve, `aggregate` the means over all tasks with their intervals, `leaderboard` the "
+        "methods by s95. What it says is in results/README.md.",
+        _swept(lambda store, work, folder: draw_report(store, folder)[0]),
     ),
 )
 

@@ -13,6 +13,7 @@ from experiments import figures, statistics
 from experiments.curves import Panel, normalised_draws, panels, pooled
 from experiments.dispatch import Work
 from experiments.store import Store
+from experiments.style import LOOK
 from experiments.tables import write_table
 
 #: Seed of the bootstrap.
@@ -66,15 +67,14 @@ def sensitivities(together: list[Panel]) -> pd.DataFrame:
 
 def components_figure(together: list[Panel]) -> Figure:
     """A panel a component or flow, all of one task, over its own sparsity; one scale of returns for all."""
-    looks = figures.looks_of(together)
     generator = np.random.default_rng(SEED)
     columns = min(COLUMNS, len(together))
     rows = -(-len(together) // columns)
-    with rc_context(figures.LOOK):
+    with rc_context(LOOK):
         figure = Figure(figsize=(1.9 * columns + 0.5, 1.8 * rows + 0.8), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for number, (axes, panel) in enumerate(zip(grid, together, strict=False)):
-            figures.draw_returns(axes, panel, "asked", looks, generator)
+            figures.draw_returns(axes, panel, "asked", generator)
             axes.set_title(scope_title(str(panel.only)))
             lowest = number + columns >= len(together)
             axes.tick_params(labelbottom=lowest)
@@ -82,7 +82,7 @@ def components_figure(together: list[Panel]) -> Figure:
         for axes in grid[len(together) :]:
             axes.set_visible(False)
         figure.suptitle(f"{together[0].task}: one component pruned, the others dense", fontsize=9)
-        figures.legend(figure, looks, 4)
+        figures.legend(figure, figures.methods_of(together), 4)
     return figure
 
 

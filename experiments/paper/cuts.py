@@ -17,10 +17,10 @@ import agents
 import envs
 from experiments import figures
 from experiments.calibration import calibrate
-from experiments.figures import COLOURS, LOOK
 from experiments.provenance import command_line, versions
+from experiments.style import LOOK, look
 from experiments.tables import write_file, write_table
-from pruning import ALLOCATIONS, bench, make_plan, measure, score, trace
+from pruning import ALLOCATIONS, Method, bench, make_plan, measure, score, trace
 
 REMARK = (
     "`left`: share of the component's parameters that stays, of the latent's units for a flow. `error`: that of the "
@@ -98,7 +98,7 @@ def _draw(axes: Axes, table: pd.DataFrame, sparsity: float) -> None:
     for number, allocation in enumerate(allocations):
         own = table[table["allocation"] == allocation].set_index("component").loc[components]
         places = [place + (number + 0.5) * width - FILLED / 2 for place in range(len(components))]
-        axes.bar(places, own["left"], 0.92 * width, color=COLOURS[number], label=allocation)
+        axes.bar(places, own["left"], 0.92 * width, color=look(Method(allocation=allocation)).colour, label=allocation)
         for place, left, widths in zip(places, own["left"], own["widths"], strict=True):
             axes.text(
                 place, left + 0.015 * top, f"{widths}", rotation=90, fontsize=5.5, ha="center", va="bottom", bbox=PLATE

@@ -12,7 +12,7 @@ import yaml
 
 import agents
 from experiments import figures
-from experiments.paper.drawing import bars_figure, graph_figure, pools_of
+from experiments.figures.layers import bars_figure, graph_figure, pools_of
 from experiments.provenance import command_line, versions
 from experiments.tables import write_file, write_table
 from pruning import trace

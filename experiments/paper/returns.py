@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from experiments.dispatch import Work
 from experiments.paper.rates import CUT, planning_rates
 from experiments.report import as_markdown, summarise
 from experiments.store import Store
+from experiments.style import LOOK, REFERENCE, look
 from experiments.tables import write_file, write_table
 from pruning import Method
 
@@ -64,31 +65,31 @@ def normalised_table(results: pd.DataFrame) -> pd.DataFrame:
 
 def returns_figure(together: list[Panel], rates: pd.DataFrame) -> Figure:
     """A column a task: the return above, decisions a second below, against deployed sparsity."""
-    looks = figures.looks_of(together)
+    methods = figures.methods_of(together)
     generator = np.random.default_rng(SEED)
     columns = len(together)
-    with rc_context(figures.LOOK):
+    with rc_context(LOOK):
         figure = Figure(figsize=(3.7 * columns + 0.4, 5.6), layout="constrained")
         grid = figure.subplots(2, columns, squeeze=False, sharex=True, height_ratios=(3, 2))
         for (top, bottom), panel in zip(grid.T, together, strict=True):
-            figures.draw_returns(top, panel, "deployed", looks, generator)
-            _draw_rates(bottom, panel, rates, looks)
+            figures.draw_returns(top, panel, "deployed", generator)
+            _draw_rates(bottom, panel, rates, methods)
             bottom.set_xlabel("deployed sparsity")
         grid[0, 0].set_ylabel("return")
         grid[1, 0].set_ylabel("decisions a second, one core")
-        figures.legend(figure, looks, 2 * columns)
+        figures.legend(figure, methods, 2 * columns)
     return figure
 
 
-def _draw_rates(axes: Axes, panel: Panel, rates: pd.DataFrame, looks: dict[Method, dict[str, Any]]) -> None:
+def _draw_rates(axes: Axes, panel: Panel, rates: pd.DataFrame, methods: Sequence[Method]) -> None:
     """A line a cut, the mean over the trainings, from the dense controller on."""
     here = rates[rates["task"] == panel.task]
     dense = here.loc[here["grouping"].isna(), "decisions_per_second"].mean()
-    axes.axhline(dense, color="0.35", linewidth=0.8, zorder=1)
-    of_cut = {(method.grouping, method.importance, method.allocation): look for method, look in looks.items()}
-    for cut, look in of_cut.items():
+    axes.axhline(dense, color=REFERENCE, linewidth=0.8, zorder=1)
+    of_cut = {(method.grouping, method.importance, method.allocation): look(method) for method in methods}
+    for cut, own in of_cut.items():
         rows = here[(here[CUT] == list(cut)).all(axis=1)]
         means = rows.groupby("sparsity_asked")[["sparsity_deployed", "decisions_per_second"]].mean()
         x, y = [0.0, *means["sparsity_deployed"]], [dense, *means["decisions_per_second"]]
-        axes.plot(x, y, color=look["color"], marker=look["marker"])
+        axes.plot(x, y, color=own.colour, marker=own.marker)
     axes.set_ylim(bottom=0)

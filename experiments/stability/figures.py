@@ -14,14 +14,13 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from agents.files import replacing
-from experiments.figures import COLOURS, LOOK
+from experiments.figures import save
 from experiments.stability import attraction
 from experiments.stability.lyapunov import Lyapunov
 from experiments.stability.measure import Family, Stability
 from experiments.stability.safe import CONFIDENCE, TOLERATED
+from experiments.style import BLUE, GREEN, LOOK, REFERENCE, VERMILLION
 
-BLUE, VERMILLION, GREEN, *_ = COLOURS
 #: Of an initial state, in the order of 2 * dense + pruned.
 REGIONS = ("neither", "pruned only", "dense only (lost)", "both")
 REGION_COLOURS = ("#E8E8E8", GREEN, VERMILLION, "#9ECAE1")
@@ -37,16 +36,11 @@ def draw(family: Family, folder: Path) -> list[Path]:
         figures["attraction"] = attraction_figure
     if family.effort.robust:
         figures["robustness"] = robustness_figure
-    written = []
+    written: list[Path] = []
     for name, make in figures.items():
         with rc_context(LOOK):
             figure = make(family)
-            for ending in ("png", "pdf"):
-                target = folder / f"{name}.{ending}"
-                with replacing(target) as temporary:
-                    metadata = {"CreationDate": None} if ending == "pdf" else None
-                    figure.savefig(temporary, format=ending, dpi=150, metadata=metadata)
-                written.append(target)
+        written += save(figure, folder / name)
     return written
 
 
@@ -61,8 +55,8 @@ def decrease_figure(family: Family) -> Figure:
         time = np.arange(values.shape[1]) * family.plant.step
         colour = GREEN if member.decrease.rising.holds else VERMILLION
         axes.plot(time, values.T, color=colour, linewidth=0.4, alpha=0.35, rasterized=True)
-        axes.axhline(lyapunov.inner / lyapunov.level, color="0.35", linestyle="--", linewidth=0.9)
-        axes.axhline(1.0, color="0.35", linewidth=0.9)
+        axes.axhline(lyapunov.inner / lyapunov.level, color=REFERENCE, linestyle="--", linewidth=0.9)
+        axes.axhline(1.0, color=REFERENCE, linewidth=0.9)
         axes.set_yscale("log")
         axes.set_ylim(1e-6, 30)
         axes.set_title(f"{_label(member)}\nrising {member.decrease.rising}")
@@ -137,8 +131,8 @@ def safe_figure(family: Family) -> Figure:
     if family.lyapunov is not None:
         rising = [m.decrease.rising for m in family.members if m.decrease is not None]
         _bounds(above, x, rising, VERMILLION, "s", "V does not fall from starts within its level")
-    above.axhline(TOLERATED, color="0.35", linestyle="--")
-    above.text(0.01, TOLERATED, f"{TOLERATED:.0%}", fontsize=7, va="bottom", color="0.35")
+    above.axhline(TOLERATED, color=REFERENCE, linestyle="--")
+    above.text(0.01, TOLERATED, f"{TOLERATED:.0%}", fontsize=7, va="bottom", color=REFERENCE)
     above.set_yscale("symlog", linthresh=0.1, linscale=1.0)
     above.set_yticks([0, 0.05, 0.1, 0.3, 1.0], ["0", "0.05", "0.1", "0.3", "1"])
     above.set_ylim(-0.005, 1.15)
@@ -146,13 +140,13 @@ def safe_figure(family: Family) -> Figure:
     title = f"open: seen, filled: {CONFIDENCE:.0%} upper bound"
     figure.legend(loc="outside lower center", title=title, title_fontsize=7)
     below.plot(x, family.normalised, color="black", marker="D")
-    below.axhline(0.95, color="0.35", linestyle="--")
+    below.axhline(0.95, color=REFERENCE, linestyle="--")
     below.set_ylabel("normalised return")
     below.set_xlabel("deployed sparsity")
     for axes in (above, below):
         if family.safe is not None:
             axes.axvline(family.safe, color=GREEN, linewidth=1.2)
-        axes.axvline(family.s95, color="0.35", linestyle=":", linewidth=1.2)
+        axes.axvline(family.s95, color=REFERENCE, linestyle=":", linewidth=1.2)
     safe = "none" if family.safe is None else f"{family.safe:.3f}"
     above.set_title(f"{family.plant.task}: safe sparsity {safe} (green line), s95 {family.s95:.3f} (dotted)")
     return figure

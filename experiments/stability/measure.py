@@ -56,8 +56,11 @@ def smaller_than(dense: Subject, name: str, controller: Controller) -> Subject:
     """A pruned controller beside its dense one.
 
     Raises:
-        ControllerError: it has more parameters.
+        ControllerError: it has more parameters, or one of them does not say how many it has.
     """
+    for each, of in ((dense.controller, dense.name), (controller, name)):
+        if not each.parameters(True):
+            raise ControllerError(f"{of} does not say how large it is: compare the checkpoints that were exported")
     total, deployed = (
         1 - controller.parameters(only_deployed) / dense.controller.parameters(only_deployed)
         for only_deployed in (False, True)

@@ -16,15 +16,17 @@ def uniform(graph: ComponentGraph, knobs: Sequence[Knob], grouping: str, sparsit
     A layer's or a flow's parameters are shared with its neighbours', so those scopes keep the common width ratio
     instead. Components with no hidden layer of their own shrink with the flows alone, and the others make up for it.
     """
-    target = (1 - sparsity) * graph.parameters(graph.dense)
+    dense = graph.parameters(graph.dense)
+    target = (1 - sparsity) * dense
     own = {knob.scope: [k for k in knobs if k.scope == knob.scope] for knob in knobs} if grouping == "component" else {}
     own = {scope: members for scope, members in own.items() if scope not in graph.groups}
+    dense_of = {scope: scope_parameters(graph, graph.dense, scope) for scope in own}
 
     def at(ratio: float) -> Widths:
         widths = at_ratio(knobs, min_width, ratio)
-        share = graph.parameters(widths) / graph.parameters(graph.dense)
+        share = graph.parameters(widths) / dense
         for scope, members in own.items():
-            wanted = share * scope_parameters(graph, graph.dense, scope)
+            wanted = share * dense_of[scope]
             inside = bisect(
                 lambda r, m=members, w=widths: {**w, **at_ratio(m, min_width, r)},  # type: ignore[misc]
                 lambda w, s=scope: scope_parameters(graph, w, s),  # type: ignore[misc]

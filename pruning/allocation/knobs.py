@@ -78,13 +78,16 @@ def at_ratio(knobs: Sequence[Knob], min_width: int, ratio: float) -> Widths:
 def bracket(at: Callable[[float], Widths], count: Callable[[Widths], float], target: float) -> tuple[Widths, Widths]:
     """Two neighbours on the path ``at`` (rising in its argument, from 0 to 1) with the target between their counts."""
     low, high = 0.0, 1.0
+    below: Widths | None = None
+    above: Widths | None = None
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        if count(at(middle)) > target:
-            high = middle
+        widths = at(middle)
+        if count(widths) > target:
+            high, above = middle, widths
         else:
-            low = middle
-    return at(low), at(high)
+            low, below = middle, widths
+    return at(low) if below is None else below, at(high) if above is None else above
 
 
 def bisect(at: Callable[[float], Widths], count: Callable[[Widths], float], target: float) -> Widths:

@@ -36,23 +36,15 @@ class Evidence:
         with torch.no_grad():
             return read(self.dataflow, self.inputs)
 
-    def weight(self, layer: str) -> Array:
-        """A linear layer's weight ``(out, in)``."""
+    def linear(self, layer: str) -> nn.Linear:
+        """The linear layer of this name."""
         module = self.dataflow.get_submodule(layer)
         assert isinstance(module, nn.Linear)
-        return module.weight.detach().double().numpy()
+        return module
 
-    def incoming(self, group: Group) -> Array:
-        """``(units, inputs)``: everything that computes the units, over all producers, biases included."""
-        parts = []
-        for layer in group.producers:
-            module = self.dataflow.get_submodule(layer)
-            assert isinstance(module, nn.Linear)
-            rows = columns(self.graph.layer_axes[layer][1], group.name)
-            parts.append(self.weight(layer)[rows])
-            if module.bias is not None:
-                parts.append(module.bias.detach().double().numpy()[rows, None])
-        return np.concatenate(parts, axis=1)
+    def weight(self, layer: str) -> Array:
+        """A linear layer's weight ``(out, in)``."""
+        return self.linear(layer).weight.detach().double().numpy()
 
     def outgoing(self, group: Group, scaled: bool = False) -> Array:
         """``(units, outputs)``: the weights of everything that reads the units, over all consumers.
@@ -95,10 +87,9 @@ class Evidence:
 
     def parameters(self, layer: str) -> Array:
         """A linear layer's parameters ``(out, in + 1)``, the bias last, zeros where it has none."""
-        weight, module = self.weight(layer), self.dataflow.get_submodule(layer)
-        assert isinstance(module, nn.Linear)
+        weight = self.weight(layer)
         # Typed as always there, which it is not.
-        bias: torch.Tensor | None = module.bias
+        bias: torch.Tensor | None = self.linear(layer).bias
         column = np.zeros(len(weight)) if bias is None else bias.detach().double().numpy()
         return np.concatenate([weight, column[:, None]], axis=1)
 

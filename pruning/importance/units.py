@@ -14,8 +14,22 @@ from pruning.surgeon import eliminate
 
 def magnitude(evidence: Evidence, group: Group) -> Array:
     """L2 norm over all weights that leave with a unit, in and out (over a group: Fang et al. 2023, DepGraph)."""
-    weights = np.concatenate([evidence.incoming(group), evidence.outgoing(group)], axis=1)
-    return share(np.linalg.norm(weights, axis=1))
+    axes = evidence.graph.layer_axes
+    squares = np.zeros(group.units)
+    for layer in group.producers:
+        rows, linear = columns(axes[layer][1], group.name), evidence.linear(layer)
+        squares += _squares(linear.weight[rows], "ij,ij->i")
+        if linear.bias is not None:
+            squares += _squares(linear.bias[rows], "i,i->i")
+    for layer in group.consumers:
+        squares += _squares(evidence.linear(layer).weight[:, columns(axes[layer][0], group.name)], "ij,ij->j")
+    return share(np.sqrt(squares))
+
+
+def _squares(values: torch.Tensor, sums: str) -> Array:
+    """Sums of squares, in double precision without a copy in it: wide layers have millions of weights."""
+    numbers = values.detach().numpy()
+    return np.asarray(np.einsum(sums, numbers, numbers, dtype=np.float64))
 
 
 def random(evidence: Evidence, group: Group) -> Array:

@@ -152,7 +152,7 @@ def test_pickles_in_the_statistics_do_nothing(tmp_path: Path) -> None:
 
 
 def test_a_zip_bomb_is_refused(save_tiny: SaveTiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.sb3.archive.LARGEST_ENTRY", 1000)
+    monkeypatch.setattr("agents.sb3.archive.LARGEST_WEIGHTS", 1000)
     with pytest.raises(ControllerError, match="would unpack to over"):
         agents.load(save_tiny("sac", "Pendulum-v1"))
 
@@ -257,7 +257,8 @@ def test_a_run_folder_brings_its_task_and_its_statistics(tmp_path: Path, by: str
     assert isinstance(loaded.controller, SB3Controller)
     statistics = loaded.controller.normalisation
     assert statistics is not None
-    np.testing.assert_allclose(statistics(np.array([[2.0, 4, 300, 4]])), [[1, 1, 7, 0]], rtol=1e-6)
+    seen = statistics.module()(torch.tensor([[2.0, 4, 300, 4]], dtype=torch.float64))
+    np.testing.assert_allclose(seen, [[1, 1, 7, 0]], rtol=1e-6)
 
 
 def test_statistics_decide_the_digest(tmp_path: Path) -> None:

@@ -325,7 +325,9 @@ def test_a_sweep_joins_a_running_cluster(prunectl: Prunectl, balancer: Path, tmp
 
     config = tmp_path / "mine.yaml"
     config.write_text(f"controllers: [{balancer}]\nmethods: [{{}}]\nsparsities: [0.4]\nepisodes: 2\n")
-    with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as cluster:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
+    ) as cluster:
         status, _, err = prunectl("sweep", config, "--out", tmp_path / "out", "--scheduler", cluster.scheduler_address)
         assert status == 0, err
     with Store.reading(tmp_path / "out") as store:

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from experiments.curves import panels
-from experiments.leaderboard import Scores, readable, scores_of, standings, standings_figure
+from experiments.leaderboard import Scores, leading, readable, scores_of, standings, standings_figure
 from experiments.store import Store
-from pruning import Method
+from experiments.style import look
+from pruning import IMPORTANCES, Method
 from tests.experiments.fakes import record_curves
 
 STOCK = Method("stock-global", "magnitude", "uniform", "none")
@@ -49,15 +50,24 @@ def test_the_standings_are_worked_out_by_hand(ranked: tuple[Scores, pd.DataFrame
     assert best["seconds"] == 0.5  # planning; evaluation does not count
 
 
+def test_figures_of_lines_show_the_best_of_each_grouping_and_recovery_once_there_are_too_many() -> None:
+    every = [Method(importance=name, recovery=recovery) for name in IMPORTANCES for recovery in ("none", "distill")]
+    table = pd.DataFrame({"method": [method.label for method in reversed(every)]})
+    assert leading(table, every[:3]) == set(every[:3])
+    assert leading(None, every) == set(every)
+    assert leading(table, every) == {every[-1], every[-2]}
+
+
 def test_one_line_a_method_is_shown_and_drawn(ranked: tuple[Scores, pd.DataFrame]) -> None:
     scores, table = ranked
     shown = readable(table)
-    assert shown["s95, mean"][0].startswith("0.89 [")
+    assert shown["s95, mean"][0].startswith("≥ 0.89 [")
     assert list(shown["never fell"]) == ["1 of 2", "1 of 2"]
     figure = standings_figure(scores, table)
     left, right = figure.axes
     assert [label.get_text() for label in left.get_yticklabels()] == list(table["method"])
-    means = [line for line in left.lines if line.get_marker() == "D"]
+    means = [line for line in left.lines if line.get_markersize() == 4.5]
+    assert [line.get_color() for line in means] == [look(method).colour for method in (FULL, STOCK)]
     assert [line.get_xdata()[0] for line in means] == pytest.approx(list(table["s95"]))  # type: ignore[index]
     assert right.get_xscale() == "log"
     assert left.get_ylim()[0] > left.get_ylim()[1]  # the best on top

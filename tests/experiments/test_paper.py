@@ -26,12 +26,12 @@ from experiments.config import ConfigError, SweepConfig, load_config
 from experiments.curves import normalised_draws, panels, pooled
 from experiments.dispatch import Work
 from experiments.dispatch import run as run_sweep
+from experiments.figures.layers import lay_out, pools_of
 from experiments.paper import rates
 from experiments.paper.budget import planner_macs
 from experiments.paper.catalogue import CATALOGUE, chosen, config_of, reproduce
 from experiments.paper.components import sensitivities
 from experiments.paper.cuts import cuts_figure, write_cuts
-from experiments.paper.drawing import lay_out, pools_of
 from experiments.paper.groups import Seen, groups_table, overview
 from experiments.paper.rates import of_widths, widths_of
 from experiments.store import FILE, Store
@@ -39,9 +39,8 @@ from experiments.sweep import load_work, still_to_do
 from pruning import ALLOCATIONS, Method, make_plan, score, trace
 from pruning.graph import axis_width
 from pruning.stock import stock_groups
-from tests.agents.test_tdmpc_controller import controller as uneven_tdmpc
 from tests.agents.test_tdmpc_controller import observations
-from tests.conftest import untrained
+from tests.conftest import untrained, untrained_planner
 from tests.experiments.fakes import cell, episodes, outcome, subject
 
 LATENT = "encoder,dynamics->dynamics,reward,actor,critic.0,critic.1"
@@ -53,7 +52,7 @@ def tiny_tdmpc() -> TDMPCController:
     networks = build(3, 1, latent=6, encoder=8, hidden=12)
     for network in (networks.online.reward, networks.online.critic_0, networks.online.critic_1):
         torch.nn.init.normal_(network[-1].weight)  # zero in fresh networks
-    return replace(uneven_tdmpc(), networks=networks)
+    return replace(untrained_planner(), networks=networks)
 
 
 def test_one_latent_unit_of_tdmpc_touches_all_six_components() -> None:

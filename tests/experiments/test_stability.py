@@ -353,6 +353,9 @@ def test_the_dense_controller_comes_first() -> None:
     assert pruned.sparsity_total == pytest.approx(1 - small.parameters() / large.parameters())
     with pytest.raises(ControllerError, match="name the dense controller first"):
         smaller_than(Subject("small", small), "large", large)
+    exported = cast(Controller, SimpleNamespace(parameters=lambda deployed: 0))
+    with pytest.raises(ControllerError, match="exported does not say how large it is"):
+        smaller_than(Subject("large", large), "exported", exported)
 
 
 @pytest.mark.parametrize(("sparsity", "rests", "falls"), [(0.8, True, True), (0.85, True, False), (0.9, False, False)])

@@ -2,10 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from experiments.statistics import area, interval, normalised, resampled, s95
+from experiments.statistics import (
+    Array,
+    area,
+    interval,
+    iqm,
+    mean,
+    median,
+    normalised,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+    redrawn,
+    s95,
+)
+
+#: Runs of two methods ``(seeds, tasks)``, two runs of the first task the same, and what rliable 1.2.0 (with pandas
+#: 2.3.3, NumPy 2.4.6, SciPy 1.17.1) says of them: ``metrics.aggregate_*`` and ``library.create_performance_profile`` of
+#: OURS, ``metrics.probability_of_improvement`` of OURS and THEIRS, and ``library.get_interval_estimates`` with 50,000
+#: and 20,000 resamples.
+OURS = np.array(
+    [
+        [0.799, 0.639, 0.539, 0.763],
+        [0.971, 0.440, 1.050, 0.935],
+        [0.402, 0.704, 1.063, 0.396],
+        [0.375, 0.714, 0.720, 0.538],
+        [1.028, 0.318, 0.915, 0.986],
+    ]
+)
+THEIRS = np.array(
+    [
+        [0.799, 0.333, 0.483, 0.595],
+        [0.971, 0.957, 0.691, 0.669],
+        [0.495, 0.721, 0.088, 0.566],
+        [0.976, 0.839, 0.437, 0.688],
+        [0.514, 0.476, 0.674, 0.336],
+    ]
+)
+RLIABLE = {iqm: 0.7266, median: 0.7193, mean: 0.71475, optimality_gap: 0.2923}
+RLIABLE_INTERVALS = {
+    iqm: (0.5742, 0.8544),
+    median: (0.5866, 0.8481),
+    mean: (0.6173, 0.8106),
+    optimality_gap: (0.1995, 0.3869),
+}
+
+
+def by_task(values: Array) -> list[Array]:
+    """``(seeds, tasks)`` as a list of tasks at one sparsity."""
+    return [task[:, None] for task in values.T]
+
+
+def bootstrapped(values: Array, seed: int) -> list[Array]:
+    """Each task redrawn on its own."""
+    generator = np.random.default_rng(seed)
+    return [redrawn(task[..., None], generator, 20_000) for task in by_task(values)]
+
+
+@pytest.mark.parametrize("aggregate", RLIABLE)
+def test_aggregates_are_rliables(aggregate: Callable[[Sequence[Array]], Array]) -> None:
+    assert aggregate(by_task(OURS)) == pytest.approx([RLIABLE[aggregate]])
+    found = np.concatenate(interval(aggregate(bootstrapped(OURS, 0))))
+    assert found == pytest.approx(RLIABLE_INTERVALS[aggregate], abs=0.006)
+
+
+def test_the_quarters_left_out_are_rounded_down_as_rliable_does() -> None:
+    assert iqm(by_task(OURS[:, :3])) == pytest.approx([0.715666666])  # 15 runs: 3 and 3 go
+
+
+def test_the_probability_of_improvement_is_rliables() -> None:
+    ours, theirs = by_task(OURS), by_task(THEIRS)
+    assert probability_of_improvement(ours, theirs) == pytest.approx([0.58])
+    assert probability_of_improvement(theirs, ours) == pytest.approx([0.42])
+    # Its methods share nothing, so they are drawn apart; ours share trainings and episodes (see `runs_of`).
+    drawn = probability_of_improvement(bootstrapped(OURS, 1), bootstrapped(THEIRS, 2))
+    assert np.concatenate(interval(drawn)) == pytest.approx([0.415, 0.745], abs=0.011)
+
+
+def test_the_performance_profile_is_rliables() -> None:
+    thresholds = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+    np.testing.assert_allclose(performance_profile(by_task(OURS), thresholds), [[1.0, 1.0, 0.75, 0.45, 0.15]])
+
+
+def test_tasks_with_more_runs_weigh_more_in_the_iqm_alone() -> None:
+    many, one = np.array([[0.0], [0.0], [0.0], [0.4], [0.6]]), np.array([[1.0]])
+    assert iqm([many, one]) == pytest.approx([0.25])  # of six, the lowest and the highest go
+    assert mean([many, one]) == pytest.approx([0.6])
+    assert median([many, one]) == pytest.approx([0.6])
+    assert optimality_gap([many, one + 5]) == pytest.approx([0.4])  # what is above 1 makes up for nothing
+    np.testing.assert_allclose(performance_profile([many, one], np.array([0.5])), [[0.6]])
+    assert probability_of_improvement([many, one], [np.array([[0.0]]), one]) == pytest.approx([(0.7 + 0.5) / 2])
+
+
+@given(
+    arrays(np.float64, (3, 4, 2), elements=st.floats(-1, 2)),
+    arrays(np.float64, (2, 4, 2), elements=st.floats(-1, 2)),
+)
+def test_one_of_two_methods_is_better_whichever_is_asked_about(ours: Array, theirs: Array) -> None:
+    one, other = list(ours.swapaxes(0, 1)), list(theirs.swapaxes(0, 1))
+    forth, back = probability_of_improvement(one, other), probability_of_improvement(other, one)
+    np.testing.assert_allclose(forth + back, 1.0)
+    np.testing.assert_allclose(probability_of_improvement(one, one), 0.5)
+
+
+@given(arrays(np.float64, (5, 3, 2), elements=st.floats(-2, 2)))
+def test_the_area_under_a_profile_is_what_the_gap_leaves(values: Array) -> None:
+    tasks = [np.maximum(task, 0.0) for task in values.swapaxes(0, 1)]
+    thresholds = (np.arange(2_000) + 0.5) / 2_000
+    profile = performance_profile(tasks, thresholds)
+    np.testing.assert_allclose(profile.mean(axis=-1), 1 - optimality_gap(tasks), atol=1e-3)
 
 
 def test_normalised_return_runs_from_random_to_dense() -> None:
@@ -63,7 +176,7 @@ def test_area_is_the_mean_height_and_does_not_go_below_random() -> None:
 def test_resamples_keep_episodes_paired_across_sparsities() -> None:
     episodes = np.array([0.0, 10.0, 20.0])
     returns = np.stack([episodes, episodes + 1.0])[None]
-    draws = resampled(returns, np.random.default_rng(0), 500)
+    draws = redrawn(returns, np.random.default_rng(0), 500).mean(axis=1)
     np.testing.assert_allclose(draws[:, 1] - draws[:, 0], 1.0)
     assert draws.shape == (500, 2)
     assert set(np.round(draws[:, 0] * 3 / 10).astype(int)) == set(range(7))
@@ -71,8 +184,17 @@ def test_resamples_keep_episodes_paired_across_sparsities() -> None:
 
 def test_resamples_draw_seeds_as_a_whole() -> None:
     returns = np.array([[[0.0, 0.0]], [[1.0, 1.0]]])
-    draws = resampled(returns, np.random.default_rng(0), 500)
+    draws = redrawn(returns, np.random.default_rng(0), 500).mean(axis=1)
     assert set(draws.ravel()) == {0.0, 0.5, 1.0}
+
+
+def test_a_drawn_run_keeps_its_sparsities_together() -> None:
+    returns = np.array([[[0.0], [10.0]], [[1.0], [11.0]], [[2.0], [12.0]]])
+    draws = redrawn(returns, np.random.default_rng(0), 500)
+    assert draws.shape == (500, 3, 2)
+    np.testing.assert_allclose(draws[..., 1] - draws[..., 0], 10.0)
+    # All 10 ways of drawing three of three come up, whatever their order.
+    assert len({tuple(sorted(row)) for row in draws[..., 0].tolist()}) == 10
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
@@ -80,13 +202,13 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     hits = 0
     for _ in range(300):
         sample = generator.normal(5.0, 2.0, size=(1, 1, 40))
-        low, high = interval(resampled(sample, generator, 400))
+        low, high = interval(redrawn(sample, generator, 400).mean(axis=1))
         hits += bool(low[0] <= 5.0 <= high[0])
     assert 0.89 <= hits / 300 <= 0.98
 
 
 def test_the_generator_decides_the_draws() -> None:
     returns = np.random.default_rng(3).normal(size=(2, 3, 5))
-    one, same, other = (resampled(returns, np.random.default_rng(seed), 50) for seed in (0, 0, 1))
+    one, same, other = (redrawn(returns, np.random.default_rng(seed), 50) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)

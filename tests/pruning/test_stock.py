@@ -17,7 +17,7 @@ from agents.tdmpc.controller import TDMPCController
 from agents.tdmpc.networks import build
 from agents.tdmpc.planner import Planning
 from pruning import Method, PruningError, prune, trace
-from pruning.stock import _kept, stock_plan
+from pruning.stock import _kept, cut_in_place, stock_plan
 
 
 @pytest.mark.parametrize(("global_pruning", "isomorphic"), [(True, False), (False, False), (True, True)])
@@ -111,3 +111,12 @@ def test_method_names() -> None:
         Method(recovery="magic")
     with pytest.raises(PruningError, match="as it comes"):
         Method("stock-local", "surgeon")
+
+
+def test_the_library_cuts_what_it_is_given_and_spares_the_outputs() -> None:
+    dataflow = copy.deepcopy(untrained("sac", "Pendulum-v1", widths=(24, 18)).dataflow())
+    cut_in_place(
+        dataflow, trace(untrained("sac", "Pendulum-v1", widths=(24, 18))), (torch.zeros(2, 3), torch.zeros(2, 1)), 0.5
+    )
+    widths = [layer.out_features for layer in dataflow.modules() if isinstance(layer, nn.Linear)]
+    assert sorted(widths) == sorted([12, 9, 1, 1] + 2 * [12, 9, 1])

@@ -1,4 +1,4 @@
-"""Pictures of graphs: layers as nodes inside their components, flows as coloured edges, and bars of group sizes."""
+"""Pictures of graphs: layers as nodes inside their components, flows as coloured edges."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyBboxPatch, Patch
+from matplotlib.patches import FancyBboxPatch
 
-from experiments.figures import COLOURS, LOOK
+from experiments.figures.controller import draw_group_sizes, group_handles
+from experiments.style import FLOW, LOOK, component_colour
 from pruning.allocation import make_knobs
-from pruning.graph import ComponentGraph, Group, axis_width
+from pruning.graph import ComponentGraph, axis_width
 from pruning.stock import StockGroup
 
-#: Colour of flows, and of the group that touches most in the whole-controller graph; components have others.
-FLOW = "#D55E00"
-COMPONENT_COLOURS = tuple(colour for colour in COLOURS if colour != FLOW)
 GREY = "0.55"
 #: A layer's box, the step from layer to layer, the height of a component's row, in drawing units.
 WIDE, HIGH, STEP, ROW = 0.66, 0.36, 1.0, 1.25
@@ -58,39 +55,15 @@ def graph_figure(name: str, graph: ComponentGraph, stock: Sequence[StockGroup]) 
 
 
 def bars_figure(seen: Sequence[tuple[str, ComponentGraph, Sequence[StockGroup]]]) -> Figure:
-    """A row a controller, a bar a group: layers and parameters that leave with one unit.
-
-    Bars are the component graph's, in its colours; a ring is Torch-Pruning's count for the group of the same layers.
-    """
+    """A row a controller: the sizes of its groups."""
     heights = [len(graph.groups) for _, graph, _ in seen]
-    with rc_context(LOOK | {"axes.grid.axis": "x"}):
+    with rc_context(LOOK):
         figure = Figure(figsize=(7.4, 0.19 * sum(heights) + 0.75 * len(seen) + 0.5), layout="constrained")
         grid = figure.subplots(len(seen), 2, squeeze=False, height_ratios=heights, width_ratios=(2, 3))
         for (left, right), (name, graph, stock) in zip(grid, seen, strict=True):
-            groups = list(graph.groups.values())
-            colours = [_colour(graph, group) for group in groups]
-            matching = [next((s for s in stock if set(s.layers) <= set(group.layers)), None) for group in groups]
-            places = range(len(groups))
-            left.barh(places, [len(group.layers) for group in groups], color=colours)
-            right.barh(places, [graph.params_per_unit(group.name) for group in groups], color=colours)
-            for axes, values in (
-                (left, [None if group is None else len(group.layers) for group in matching]),
-                (right, [None if group is None else group.params_per_unit for group in matching]),
-            ):
-                known = [(value, place) for place, value in enumerate(values) if value is not None]
-                axes.plot(*zip(*known, strict=True), "o", color="black", markerfacecolor="none", clip_on=False)
-            left.set_yticks(places, [_short(group) for group in groups], fontsize=7)
-            right.set_yticks(places, [])
-            for axes in (left, right):
-                axes.invert_yaxis()
-            left.set_title(f"{name}\nlayers that one unit touches")
-            right.set_title("parameters that leave with one unit")
-        handles = [
-            Patch(color=FLOW, label="a flow: several components"),
-            Patch(color=COMPONENT_COLOURS[0], label="inside one component (a colour each)"),
-            Line2D([], [], color="black", marker="o", markerfacecolor="none", lw=0, label="Torch-Pruning's own count"),
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=7)
+            draw_group_sizes(left, right, graph, stock)
+            left.set_title(f"{name}\n{left.get_title()}")
+        figure.legend(handles=group_handles(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -160,8 +133,8 @@ def _draw_stock(axes: Axes, graph: ComponentGraph, layout: Layout, widest: Stock
 
 def _draw_clusters(axes: Axes, graph: ComponentGraph, layout: Layout) -> None:
     """A box a component in its colour, flows in theirs."""
-    for number, (name, layers) in enumerate(layout.members.items()):
-        colour = COMPONENT_COLOURS[number % len(COMPONENT_COLOURS)]
+    for name, layers in layout.members.items():
+        colour = component_colour(name)
         (x, y), last = layout.nodes[layers[0]], max(layout.nodes[layer][0] for layer in layers)
         axes.add_patch(_box(x - 0.45, y - 0.56, last - x + 0.9, 1.0, colour))
         role = "" if name in graph.deployed else " (training only)"
@@ -222,14 +195,3 @@ def _finish(axes: Axes, layout: Layout) -> None:
     width, height = layout.size
     axes.set(xlim=(-0.85, width - 0.3), ylim=(height - 0.35, -0.85))
     axes.set_axis_off()
-
-
-def _colour(graph: ComponentGraph, group: Group) -> str:
-    if group.kind == "inter":
-        return FLOW
-    return COMPONENT_COLOURS[graph.components.index(group.components[0]) % len(COMPONENT_COLOURS)]
-
-
-def _short(group: Group) -> str:
-    writers, arrow, readers = group.name.partition("->")
-    return f"{writers} \u2192 {readers.count(',') + 1} readers" if arrow else group.name

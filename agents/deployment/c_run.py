@@ -1,0 +1,91 @@
+"""C of ours as a controller: compiled into a library of its own and called from here. That is running its code."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from agents.controller import ControllerError
+from agents.deployment.exported import Exported
+from agents.deployment.metadata import KEY, Interface, read
+from agents.files import read_bounded
+
+#: What a user who has measured nothing would compile with; and what one who has would.
+PLAIN, FAST = ("-O2",), ("-O3", "-march=native", "-ffast-math")
+#: No controller's source is so large.
+LARGEST_FILE = 256 * 2**20
+
+
+class CController(Exported):
+    """``decide`` calls the compiled function row by row."""
+
+    def __init__(self, library: ctypes.CDLL, function: str, interface: Interface, where: str) -> None:
+        super().__init__(interface, where)
+        self.library = library
+        space = interface.action_space
+        discrete = isinstance(space, spaces.Discrete)
+        self.kind: type[Any] = np.int32 if discrete else np.float32
+        self.actions = 1 if isinstance(space, spaces.Discrete) else int(np.prod(space.shape))
+        self.function = library[function]
+        self.function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self.function.restype = None
+
+    def decide(self, observations: NDArray[np.float32]) -> NDArray[Any]:
+        actions = np.empty((len(observations), self.actions), self.kind)
+        reads, writes = observations.ctypes.data, actions.ctypes.data
+        for _ in range(len(observations)):
+            self.function(reads, writes)
+            reads, writes = reads + observations.strides[0], writes + actions.strides[0]
+        return actions[:, 0].astype(np.int64) if isinstance(self.action_space, spaces.Discrete) else actions
+
+
+def load_c(path: Path, trust: bool) -> tuple[CController, dict[str, Any]]:
+    """The controller in a file that `prunectl export` wrote, its header beside it, and what the file says of itself.
+
+    Raises:
+        ControllerError: not trusted, none of ours, or it does not compile.
+    """
+    text = read_bounded(path, LARGEST_FILE).decode(errors="replace")
+    said = re.search(rf"^/\* {KEY}: (.*) \*/$", text, re.MULTILINE)
+    name = re.search(r"^void (\w+)_act\(", text, re.MULTILINE)
+    if said is None or name is None:
+        raise ControllerError(f"{path}: it does not say its spaces: only C that `prunectl export` wrote does")
+    interface, data = read(said[1], str(path))
+    if not trust:
+        raise ControllerError(f"{path}: evaluating C means running it, whatever it does: --trust, on your word")
+    return CController(compiled([path]), f"{name[1]}_act", interface, str(path)), data
+
+
+def compiled(sources: Sequence[Path], flags: Sequence[str] = PLAIN) -> ctypes.CDLL:
+    """A shared library of C files, built in a temporary folder.
+
+    Raises:
+        ControllerError: there is no gcc, or it refuses.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder, "controller.so")
+        compile_c([*flags, "-shared", "-fPIC", *map(str, sources), "-o", str(library), "-lm"])
+        return ctypes.CDLL(str(library))  # it stays mapped when the file is gone
+
+
+def compile_c(arguments: Sequence[str]) -> None:
+    """Call gcc for C99.
+
+    Raises:
+        ControllerError: there is no gcc, or it refuses.
+    """
+    if shutil.which("gcc") is None:
+        raise ControllerError("there is no gcc here, which running C needs")
+    done = subprocess.run(["gcc", "-std=c99", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise ControllerError(f"gcc refuses: {' '.join(done.stderr.split())[:200]}")

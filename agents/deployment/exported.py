@@ -1,0 +1,81 @@
+"""Exported controllers as controllers: they act, and that is all that they can do."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import nn
+
+from agents.controller import Batch, Component, Controller, ControllerError, Held, Policy
+from agents.deployment.metadata import Interface
+
+
+class Exported(Controller):
+    """What every exported form has in common. Its networks are out of reach, so it cannot be pruned or saved."""
+
+    def __init__(self, interface: Interface, where: str) -> None:
+        self.interface, self.where = interface, where
+        self.algorithm = interface.algorithm
+        self.observation_space = spaces.Box(-np.inf, np.inf, (interface.observations,), np.float32)
+        self.action_space = interface.action_space
+        self.networks = nn.Module()
+
+    @abstractmethod
+    def decide(self, observations: NDArray[np.float32]) -> NDArray[Any]:
+        """Actions for rows ``(n, obs)``."""
+
+    def act(self, observations: Batch) -> NDArray[Any]:
+        rows = np.asarray(observations).reshape(len(observations), -1)
+        return self.decide(np.ascontiguousarray(rows, dtype=np.float32))
+
+    def policy(self, seeds: Sequence[int]) -> Policy:
+        decide = super().policy(seeds)
+        return decide if self.held_steps == 1 else Held(decide, self.held_steps, len(seeds))
+
+    @property
+    def held_steps(self) -> int:
+        return self.interface.held_steps
+
+    @property
+    def suffix(self) -> str:  # type: ignore[override]
+        self._refuse()
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        return {}
+
+    @property
+    def ties(self) -> Sequence[Sequence[str]]:
+        return ()
+
+    @property
+    def mirrors(self) -> Mapping[str, str]:
+        return {}
+
+    def dataflow(self) -> nn.Module:
+        self._refuse()
+
+    def inputs(self, observations: Batch, actions: NDArray[Any]) -> tuple[torch.Tensor, ...]:
+        self._refuse()
+
+    def deployed_path(self) -> nn.Sequential:
+        self._refuse()
+
+    def with_networks(self, networks: nn.Module) -> Self:
+        self._refuse()
+
+    def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise ControllerError(
+            f"{self.where}: an exported controller can be evaluated and nothing else: "
+            "prune the checkpoint that it was made from, and export the result"
+        )

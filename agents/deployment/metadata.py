@@ -1,0 +1,88 @@
+"""What an exported controller says of itself, as JSON inside its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from agents.controller import Controller, ControllerError
+
+FORMAT = "prunectl export 1"
+#: The property of an ONNX model, and the word before the JSON in a C file, that it is found by.
+KEY = "prunectl"
+#: No task has so many observations or actions.
+LARGEST_SPACE = 100_000
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How an exported controller meets a task: its spaces, and for how many environment steps a decision is held."""
+
+    algorithm: str
+    observations: int
+    action_space: spaces.Box | spaces.Discrete
+    held_steps: int
+
+    @classmethod
+    def of(cls, controller: Controller) -> Interface:
+        """What the controller's own would be."""
+        shape = controller.observation_space.shape
+        assert shape is not None
+        return cls(controller.algorithm, int(np.prod(shape)), controller.action_space, controller.held_steps)
+
+    def as_json(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
+        """Plain data that `read` understands, and the provenance beside it."""
+        space = self.action_space
+        if isinstance(space, spaces.Discrete):
+            actions: dict[str, Any] = {"n": int(space.n)}
+        else:
+            actions = {"low": space.low.tolist(), "high": space.high.tolist(), "dtype": str(space.dtype)}
+        return {
+            "format": FORMAT,
+            "algorithm": self.algorithm,
+            "observations": self.observations,
+            "actions": actions,
+            "held_steps": self.held_steps,
+            **provenance,
+        }
+
+
+def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
+    """What `Interface.as_json` wrote, and everything that stands there.
+
+    Raises:
+        ControllerError: no such data.
+    """
+    try:
+        data = json.loads(text)
+        if data["format"] != FORMAT:
+            raise ControllerError(f"{where}: its format is '{str(data['format'])[:40]}', this version reads '{FORMAT}'")
+        observations, held = data["observations"], data["held_steps"]
+        if not all(type(n) is int and n > 0 for n in (observations, held)) or observations > LARGEST_SPACE:
+            raise ValueError(f"observations {observations!s:.20}, held_steps {held!s:.20}")
+        space = _space(data["actions"])
+        return Interface(str(data["algorithm"])[:40], observations, space, held), data
+    except ControllerError:
+        raise
+    except (KeyError, TypeError, ValueError, AssertionError, RecursionError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise ControllerError(f"{where}: what it says of its spaces cannot be read ({reason})") from error
+
+
+def _space(said: Any) -> spaces.Box | spaces.Discrete:
+    if "n" in said:
+        if type(said["n"]) is not int or not 0 < said["n"] <= LARGEST_SPACE:
+            raise ValueError(f"{said['n']!s:.20} choices")
+        return spaces.Discrete(said["n"])
+    dtype = np.dtype(str(said["dtype"])[:20])
+    if dtype.kind != "f":
+        raise ValueError(f"actions of type {dtype}")
+    low, high = (np.asarray(said[side], dtype=dtype) for side in ("low", "high"))
+    if low.shape != high.shape or low.ndim != 1 or not 0 < len(low) <= LARGEST_SPACE:
+        raise ValueError(f"actions with bounds of shapes {low.shape} and {high.shape}")
+    return spaces.Box(low, high, dtype=dtype.type)

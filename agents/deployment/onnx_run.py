@@ -1,0 +1,96 @@
+"""An ONNX model of ours as a controller, run by ONNX Runtime on one thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from agents.controller import ControllerError
+from agents.deployment.exported import Exported
+from agents.deployment.metadata import KEY, Interface, read
+from agents.deployment.onnx_form import OPERATORS
+from agents.files import read_bounded
+
+#: No controller's model is so large.
+LARGEST_FILE = 256 * 2**20
+
+
+class ONNXController(Exported):
+    """``decide`` is one run of the session."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, interface: Interface, where: str) -> None:
+        super().__init__(interface, where)
+        self.session = session
+        self.input = session.get_inputs()[0].name
+
+    def decide(self, observations: NDArray[np.float32]) -> NDArray[Any]:
+        return np.asarray(self.session.run(None, {self.input: observations})[0])
+
+
+def load_onnx(path: Path) -> tuple[ONNXController, dict[str, Any]]:
+    """The controller in a file that `prunectl export` wrote, and what the file says of itself.
+
+    Raises:
+        ControllerError: damaged, none of ours, or with something in it that no exported controller has.
+    """
+    content, model = read_model(path)
+    said = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
+    if said is None:
+        raise ControllerError(f"{path}: it does not say its spaces: only models that `prunectl export` wrote do")
+    interface, data = read(said, str(path))
+    try:
+        controller = ONNXController(session(content), interface, str(path))
+        actions = controller.decide(np.zeros((2, interface.observations), np.float32))
+    except Exception as error:  # the runtime has errors of its own for each thing that may be wrong
+        reason = " ".join(str(error).split())[:160]
+        raise ControllerError(f"{path}: ONNX Runtime cannot run it ({reason})") from error
+    if actions.shape != (2, *(interface.action_space.shape or ())):
+        raise ControllerError(f"{path}: its actions have shape {actions.shape[1:]}, and it says otherwise")
+    return controller, data
+
+
+def session(content: bytes) -> onnxruntime.InferenceSession:
+    """A deterministic session on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 4  # what goes wrong is raised
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def read_model(path: Path) -> tuple[bytes, onnx.ModelProto]:
+    """A model that holds nothing but what we write: one network from one input to one output.
+
+    Raises:
+        ControllerError: damaged, or with anything else in it.
+        OSError: it cannot be read, or is too large.
+    """
+    content = read_bounded(path, LARGEST_FILE)
+    try:
+        model = onnx.load_model_from_string(content)
+        _check_ours(model, str(path))
+        onnx.checker.check_model(model)
+    except ControllerError:
+        raise
+    except Exception as error:  # a damaged file may fail in any way
+        reason = " ".join(str(error).split())[:160]
+        raise ControllerError(f"{path}: not a readable ONNX model ({reason})") from error
+    return content, model
+
+
+def _check_ours(model: onnx.ModelProto, where: str) -> None:
+    graph = model.graph
+    outside = [tensor.name for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise ControllerError(f"{where}: its '{outside[0][:40]}' lies in another file, which is not opened")
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
+            name = f"{node.domain}.{node.op_type}".lstrip(".")
+            raise ControllerError(f"{where}: it has an operator '{name[:40]}', which no exported controller needs")
+    if model.functions or graph.sparse_initializer or len(graph.input) != 1 or len(graph.output) != 1:
+        raise ControllerError(f"{where}: a controller's model has one input, one output and no functions of its own")

@@ -1,0 +1,244 @@
+"""The deployed path as a short list of steps over float32 arrays: what every form of export is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sb3_contrib.common.torch_layers import BatchRenorm1d
+from torch import nn
+
+from agents import path
+from agents.controller import ControllerError
+
+Floats = NDArray[np.float32]
+#: What a bound at infinity becomes.
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``x -> W x + b``; ``weight`` ``(out, in)``, ``bias`` ``(out,)``."""
+
+    weight: Floats
+    bias: Floats
+
+
+#: Whole numbers of eight bits run from -MOST to MOST.
+MOST = 127
+
+
+@dataclass(frozen=True)
+class QuantisedAffine:
+    """``W x + b`` with weights of eight bits, and x about ``centre + q / inverse_step``, q whole in [-most, most].
+
+    The input's steps are drawn into the weights before those are quantised, and the centre into the bias, so that
+    ``y = scale * (weight @ q) + bias`` with one ``scale`` an output. An input that never moved has ``inverse_step`` 0.
+
+    ``weight`` ``(out, in)`` int8; ``scale``, ``bias`` ``(out,)``; ``centre``, ``inverse_step`` ``(in,)``; ``most`` 127
+    for codes of eight bits, more for sixteen.
+    """
+
+    weight: NDArray[np.int8]
+    scale: Floats
+    bias: Floats
+    centre: Floats
+    inverse_step: Floats
+    most: int
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """``x -> (x - shift) * weight + bias``, all ``(n,)``: normalisation and rescaling."""
+
+    shift: Floats
+    weight: Floats
+    bias: Floats
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """``x -> (x - mean(x)) / sqrt(var(x) + epsilon) * weight + bias`` over the units."""
+
+    weight: Floats
+    bias: Floats
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Bound:
+    """``x -> min(max(x, low), high)``, both ``(n,)``."""
+
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Map:
+    """An activation of `FUNCTIONS`, unit by unit; ``alpha`` is its parameter where it has one."""
+
+    function: str
+    alpha: float = 0.0
+
+
+@dataclass(frozen=True)
+class Argmax:
+    """The index of the highest entry, the first of equals; only ever the last step."""
+
+
+Step = Affine | QuantisedAffine | Diagonal | LayerNorm | Bound | Map | Argmax
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a controller computes, from ``inputs`` numbers to ``outputs`` numbers (or one index)."""
+
+    inputs: int
+    steps: tuple[Step, ...]
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that come out; for `Argmax`, 1."""
+        return 1 if self.discrete else self.widths[-1]
+
+    @property
+    def discrete(self) -> bool:
+        """Whether an index comes out."""
+        return isinstance(self.steps[-1], Argmax)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers after each step, `Argmax` counted as one that changes nothing."""
+        width, widths = self.inputs, []
+        for step in self.steps:
+            width = len(step.weight) if isinstance(step, Affine | QuantisedAffine) else width
+            widths.append(width)
+        return tuple(widths)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one decision."""
+        return sum(step.weight.size for step in self.steps if isinstance(step, Affine | QuantisedAffine | Diagonal))
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Run it with NumPy, ``(n, inputs) -> (n, outputs)``, or ``(n,)`` indices."""
+        for step in self.steps:
+            values = run(step, values)
+        return values
+
+
+#: Activations, with NumPy: ``(values, alpha) -> values``.
+FUNCTIONS: dict[str, Callable[[Floats, float], NDArray[Any]]] = {
+    "relu": lambda x, _: np.maximum(x, 0),
+    "tanh": lambda x, _: np.tanh(x),
+    "sigmoid": lambda x, _: 1 / (1 + np.exp(-x)),
+    "silu": lambda x, _: x / (1 + np.exp(-x)),
+    "elu": lambda x, alpha: np.where(x > 0, x, np.float32(alpha) * np.expm1(np.minimum(x, 0))),
+    "leaky_relu": lambda x, alpha: np.where(x > 0, x, np.float32(alpha) * x),
+}
+
+
+def run(step: Step, values: NDArray[Any]) -> NDArray[Any]:
+    """One step over rows ``(n, in)``."""
+    return np.asarray(_run(step, np.asarray(values, dtype=np.float32)))
+
+
+def _run(step: Step, values: Floats) -> Any:
+    match step:
+        case Affine():
+            return values @ step.weight.T + step.bias
+        case QuantisedAffine():  # rounded as in C, halves away from zero
+            codes = np.clip((values - step.centre) * step.inverse_step, -step.most, step.most)
+            codes = np.trunc(codes + np.where(codes < 0, np.float32(-0.5), np.float32(0.5)))
+            sums = codes.astype(np.int32) @ step.weight.T.astype(np.int32)
+            return sums.astype(np.float32) * step.scale + step.bias
+        case Diagonal():
+            return (values - step.shift) * step.weight + step.bias
+        case LayerNorm():
+            centred = values - values.mean(1, keepdims=True)
+            spread = np.sqrt((centred**2).mean(1, keepdims=True) + np.float32(step.epsilon))
+            return centred / spread * step.weight + step.bias
+        case Bound():
+            return np.clip(values, step.low, step.high)
+        case Map():
+            return FUNCTIONS[step.function](values, step.alpha)
+        case Argmax():
+            return values.argmax(1)
+
+
+def program(layers: nn.Sequential, inputs: int) -> Program:
+    """The steps of a sequence of layers; batch normalisations are folded into the affine layers behind them.
+
+    Raises:
+        ControllerError: a layer that there is no step for.
+    """
+    width, steps = inputs, []
+    for layer in layers:
+        found = _steps(layer, width)
+        steps += found
+        width = next((len(step.weight) for step in reversed(found) if isinstance(step, Affine)), width)
+    return Program(inputs, tuple(_folded(steps)))
+
+
+def _steps(layer: nn.Module, width: int) -> list[Step]:
+    match layer:
+        case nn.Linear():
+            bias = np.zeros(layer.out_features) if layer.bias is None else _array(layer.bias)
+            return [Affine(_array(layer.weight), _float(bias))]
+        case nn.LayerNorm():
+            return [LayerNorm(_array(layer.weight), _array(layer.bias), layer.eps)]
+        case BatchRenorm1d():
+            deviation = np.sqrt(_array(layer.ra_var, np.float64) + layer.eps)
+            weight = _array(layer.scale) / deviation
+            return [Diagonal(_array(layer.ra_mean), _float(weight), _array(layer.bias))]
+        case path.Normalise():
+            mean, deviation = layer.mean.numpy(), layer.deviation.numpy()
+            clip = np.full(width, layer.clip)
+            return [Diagonal(_float(mean), _float(1 / deviation), _float(np.zeros(width))), _bound(-clip, clip)]
+        case path.Rescale():
+            low, half = layer.low.numpy(), 0.5 * layer.range.numpy()
+            return [Diagonal(_float(np.full(width, -1)), _float(half), _float(low))]
+        case path.Clip():
+            return [_bound(layer.low.numpy(), layer.high.numpy())]
+        case nn.Hardtanh():
+            return [_bound(np.full(width, layer.min_val), np.full(width, layer.max_val))]
+        case path.Argmax():
+            return [Argmax()]
+        case nn.ReLU() | nn.Tanh() | nn.Sigmoid() | nn.SiLU():
+            return [Map(type(layer).__name__.lower())]
+        case nn.ELU():
+            return [Map("elu", layer.alpha)]
+        case nn.LeakyReLU():
+            return [Map("leaky_relu", layer.negative_slope)]
+    known = "Linear, LayerNorm, BatchRenorm, ReLU, LeakyReLU, ELU, SiLU, Sigmoid, Tanh, Hardtanh"
+    raise ControllerError(f"a layer of type {type(layer).__name__} cannot be exported; these can: {known}")
+
+
+def _folded(steps: list[Step]) -> list[Step]:
+    """``W ((x - s) w + b) + c = (W w) x + (W (b - s w) + c)``, summed in float64."""
+    folded: list[Step] = []
+    for step in steps:
+        before = folded[-1] if folded else None
+        if isinstance(step, Affine) and isinstance(before, Diagonal):
+            wide, weight = step.weight.astype(np.float64), before.weight.astype(np.float64)
+            offset = before.bias - before.shift * weight
+            folded[-1] = Affine(_float(wide * weight), _float(wide @ offset + step.bias))
+        else:
+            folded.append(step)
+    return folded
+
+
+def _bound(low: NDArray[Any], high: NDArray[Any]) -> Bound:
+    return Bound(_float(np.maximum(low, -_LARGEST)), _float(np.minimum(high, _LARGEST)))
+
+
+def _array(tensor: torch.Tensor, dtype: type[Any] = np.float32) -> NDArray[Any]:
+    return tensor.detach().numpy().astype(dtype)
+
+
+def _float(values: NDArray[Any]) -> Floats:
+    return np.asarray(values, dtype=np.float32)

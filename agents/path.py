@@ -1,0 +1,61 @@
+"""What stands before and behind the networks on the way from an observation to an action, as modules.
+
+None of them has parameters, and what they hold is no part of any state dict.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """``(x - mean) / deviation``, clipped to +-clip, in float64; what comes out is float32."""
+
+    def __init__(self, mean: NDArray[np.float64], deviation: NDArray[np.float64], clip: float) -> None:
+        super().__init__()
+        self.mean, self.deviation, self.clip = torch.as_tensor(mean), torch.as_tensor(deviation), clip
+
+    def forward(self, observations: Tensor) -> Tensor:
+        scaled = (observations - self.mean) / self.deviation
+        return scaled.clamp(-self.clip, self.clip).float()
+
+
+class Clip(nn.Module):
+    """What PPO, A2C and TRPO do to their mean before it acts. Beyond the bounds an error costs nothing."""
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.low, self.high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+
+    def forward(self, mean: Tensor) -> Tensor:
+        return torch.clamp(mean, self.low, self.high)
+
+
+class Rescale(nn.Module):
+    """From [-1, 1] to the bounds of an action space."""
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.low, self.range = torch.as_tensor(space.low), torch.as_tensor(space.high - space.low)
+
+    def forward(self, squashed: Tensor) -> Tensor:
+        return (squashed + 1.0).mul_(0.5).mul_(self.range).add_(self.low)
+
+
+class Argmax(nn.Module):
+    """The index of the highest logit of each row, the first of equals."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits.argmax(1)
+
+
+def flat(*modules: nn.Module) -> nn.Sequential:
+    """The layers of these modules one after another, those inside sequences included; what does nothing is left out."""
+    layers: list[nn.Module] = []
+    for module in modules:
+        layers += flat(*module) if isinstance(module, nn.Sequential) else [module]
+    return nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity | nn.Flatten)))

@@ -1,0 +1,97 @@
+"""The benchmarks by name, and what they found as files."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from experiments.bench import cluster, evaluator, latency, memory, planner, surgery, sweeping
+from experiments.bench.timing import Section
+from experiments.config import ConfigError
+from experiments.provenance import versions
+from experiments.tables import markdown, write_file
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """``measure`` takes whether to be quick: fewer rounds and sizes, for trials."""
+
+    name: str
+    summary: str
+    measure: Callable[[bool], list[Section]]
+
+
+CATALOGUE = (
+    Benchmark("evaluator", "environment steps against bare stepping and SB3's evaluate_policy", evaluator.measure),
+    Benchmark("surgery", "plan and surgery against Torch-Pruning, and as controllers grow wider", surgery.measure),
+    Benchmark("planner", "TD-MPC's decisions, dense and pruned", planner.measure),
+    Benchmark("latency", "a decision in PyTorch, ONNX Runtime and C, dense and pruned", latency.measure),
+    Benchmark("sweep", "cells on 1 and on 2 workers, overhead a cell, work that cells share", sweeping.measure),
+    Benchmark("memory", "peak memory of a sweep as its cells grow in number", memory.measure),
+    Benchmark("cluster", "how a sweep grows to thousands of workers, simulated from measured costs", cluster.measure),
+)
+
+
+def chosen(names: Sequence[str]) -> list[Benchmark]:
+    """The benchmarks of these names, in the catalogue's order; no name means all of them. What follows the name
+    ``latency`` in front are checkpoints to measure instead of the bundled ones.
+
+    Raises:
+        ConfigError: there is no such benchmark.
+    """
+    known = [entry.name for entry in CATALOGUE]
+    if names[:1] == ["latency"] and names[1:]:
+        entry = next(entry for entry in CATALOGUE if entry.name == "latency")
+        return [replace(entry, measure=partial(latency.of, names[1:]))]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            offer = f"did you mean '{near[0]}'? " if near else ""
+            raise ConfigError(f"unknown benchmark '{name}': {offer}there are {', '.join(known)}")
+    return [entry for entry in CATALOGUE if entry.name in names or not names]
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on: processor, cores, system, and the versions of what results depend on."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    system = f"{platform.system()} {platform.release()}"
+    return {"processor": model, "cores": os.cpu_count(), "system": system, "versions": versions()}
+
+
+def write_results(path: Path, found: Mapping[str, Sequence[Section]], quick: bool) -> None:
+    """Write what benchmarks found as JSON to ``path``, and as a page of tables beside it (``.md``)."""
+    benchmarks = {
+        name: [
+            {
+                "title": section.title,
+                "rows": json.loads(section.table.to_json(orient="records", double_precision=15)),
+                "remark": section.remark,
+            }
+            for section in sections
+        ]
+        for name, sections in found.items()
+    }
+    text = json.dumps({"machine": machine(), "quick": quick, "benchmarks": benchmarks}, indent=1) + "\n"
+    write_file(path, lambda target: target.write_text(text, encoding="utf-8"))
+    write_file(path.with_suffix(".md"), lambda target: target.write_text(_page(found), encoding="utf-8"))
+
+
+def _page(found: Mapping[str, Sequence[Section]]) -> str:
+    on = machine()
+    made_with = ", ".join(f"{name} {version}" for name, version in on["versions"].items())
+    parts = [f"{on['processor']}, {on['cores']} cores, {on['system']}; {made_with}.\n"]
+    for sections in found.values():
+        for section in sections:
+            parts.append(f"## {section.title}\n\n{markdown(section.table, section.formats)}\n{section.remark}\n")
+    return "\n".join(parts)

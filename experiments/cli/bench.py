@@ -1,0 +1,55 @@
+"""``bench``: the speed table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.cli.common import check_output, columns, say
+
+if TYPE_CHECKING:
+    from experiments.bench.timing import Section
+
+
+def bench(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="evaluator, surgery, planner, latency, sweep, memory, cluster; without a name all of them. "
+            "latency CKPT...: of these checkpoints, each against the first.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="Also write JSON there, and a page of tables (.md) beside it."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace them if they are there.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds and sizes, for a trial.")] = False,
+) -> None:
+    """Measure speed and memory against rivals, side by side, and print the ratios and whether targets are held."""
+    import torch
+
+    from experiments.bench.catalogue import chosen, write_results
+    from experiments.config import ConfigError
+    from experiments.tables import texts
+
+    entries = chosen(names or [])
+    if out is not None:
+        if out.suffix == ".md":
+            raise ConfigError(f"{out}: that is the name of the page: name the JSON file, as bench.json")
+        for path in (out, out.with_suffix(".md")):
+            check_output(path, force)
+    torch.set_num_threads(1)
+    found: dict[str, list[Section]] = {}
+    for entry in entries:
+        say(f"{entry.name}: {entry.summary}")
+        found[entry.name] = entry.measure(quick)
+        for section in found[entry.name]:
+            print(f"{section.title}\n{columns(texts(section.table, section.formats))}\n{section.remark}\n", flush=True)
+        if out is not None:  # after each, so that one that fails takes nothing with it
+            write_results(out, found, quick)

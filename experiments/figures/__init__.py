@@ -1,0 +1,19 @@
+"""Figures: small functions from data and axes to what is drawn, and the figures that they make up."""
+
+from experiments.figures.cuts import cuts_figure
+from experiments.figures.overall import improvement_figure, overall_figure, pareto_figure, profile_figure
+from experiments.figures.returns import draw_returns, methods_of, return_figure
+from experiments.figures.shared import legend, save
+
+__all__ = [
+    "cuts_figure",
+    "draw_returns",
+    "improvement_figure",
+    "legend",
+    "methods_of",
+    "overall_figure",
+    "pareto_figure",
+    "profile_figure",
+    "return_figure",
+    "save",
+]
