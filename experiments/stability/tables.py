@@ -6,7 +6,9 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from experiments.stability.measure import Family, Stability
 from experiments.stability.safe import CONFIDENCE, TOLERATED, Count
@@ -134,7 +136,7 @@ def as_json(family: Family) -> dict[str, Any]:
         "controllers": [
             {
                 **{name: _plain(value) for name, value in _row(family, member).items()},
-                "attraction": None if member.attraction is None else member.attraction.astype(int).tolist(),
+                "attraction": None if member.attraction is None else _digits(member.attraction),
                 "robustness": [
                     {
                         "condition": str(borne.condition),
@@ -149,6 +151,11 @@ def as_json(family: Family) -> dict[str, Any]:
         ],
         "effort": asdict(family.effort),
     }
+
+
+def _digits(region: NDArray[np.bool_]) -> list[str]:
+    """A text for each value of the first axis, a digit for each of the second: 1 where it is stabilised."""
+    return ["".join("1" if state else "0" for state in row) for row in region]
 
 
 def _count(count: Count) -> dict[str, Any]:

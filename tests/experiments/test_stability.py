@@ -232,6 +232,7 @@ def test_a_family_stops_at_the_first_that_fails() -> None:
     assert found.kept(found.members[1]) == 1.0
     data = json.loads(json.dumps(as_json(found), allow_nan=False))
     assert [row["holds"] for row in data["controllers"]] == [True, True, False]
+    assert [row["attraction"] for row in data["controllers"]] == [["001", "010", "100"]] * 2 + [["000", "010", "000"]]
     assert len(data["controllers"][0]["robustness"]) == len(conditions(PLANT)) == 8
     assert verdict(found).startswith("Safe sparsity: 0.500. ")
 
