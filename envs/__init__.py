@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 
+from envs.linear import SYSTEMS
 from envs.make import Env, make
 from envs.pictures import picture
 from envs.tasks import TASKS, Task, TaskError, lookup, resolve
@@ -14,3 +15,5 @@ gym.register(
     vector_entry_point="envs.cartpole_swingup:CartPoleSwingUpVector",
     max_episode_steps=500,
 )
+for _name, _system in SYSTEMS.items():
+    gym.register(_name, entry_point="envs.linear:Linear", kwargs={"system": _system}, max_episode_steps=200)

@@ -18,6 +18,8 @@ order of operations: both agree to the last bit.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -37,9 +39,28 @@ MAX_SPEED, MAX_TURN = 20.0, 50.0
 #: Episodes start hanging, with x, x', theta - pi and theta' each uniform within this.
 START = 0.1
 
-_TOTAL = CART_MASS + POLE_MASS
-_LEVER = POLE_MASS * HALF_LENGTH
-_INERTIA = 4.0 / 3.0 * POLE_MASS * HALF_LENGTH * HALF_LENGTH
+
+@dataclass(frozen=True)
+class Pole:
+    """The rod: its mass m in kg, half its length l in m, and what follows from them."""
+
+    mass: float = POLE_MASS
+    half_length: float = HALF_LENGTH
+
+    @cached_property
+    def total(self) -> float:
+        return CART_MASS + self.mass
+
+    @cached_property
+    def lever(self) -> float:
+        return self.mass * self.half_length
+
+    @cached_property
+    def inertia(self) -> float:
+        return 4.0 / 3.0 * self.mass * self.half_length * self.half_length
+
+
+POLE = Pole()
 
 #: A float, or an array with one entry an environment.
 Number = Any
@@ -47,13 +68,15 @@ Number = Any
 State = tuple[Number, Number, Number, Number]
 
 
-def _slope(state: State, force: Number) -> State:
+def _slope(state: State, force: Number, pole: Pole = POLE) -> State:
     """Time derivative of the state."""
     _, x_dot, theta, theta_dot = state
     sine, cosine = np.sin(theta), np.cos(theta)
-    push = (force + _LEVER * theta_dot * theta_dot * sine) / _TOTAL
-    turn = (GRAVITY * sine - cosine * push) / (HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * cosine * cosine / _TOTAL))
-    return x_dot, push - _LEVER * turn * cosine / _TOTAL, theta_dot, turn
+    push = (force + pole.lever * theta_dot * theta_dot * sine) / pole.total
+    turn = (GRAVITY * sine - cosine * push) / (
+        pole.half_length * (4.0 / 3.0 - pole.mass * cosine * cosine / pole.total)
+    )
+    return x_dot, push - pole.lever * turn * cosine / pole.total, theta_dot, turn
 
 
 def _along(state: State, slope: State, time: float) -> State:
@@ -61,18 +84,18 @@ def _along(state: State, slope: State, time: float) -> State:
     return x + time * slope[0], x_dot + time * slope[1], theta + time * slope[2], theta_dot + time * slope[3]
 
 
-def advance(state: State, force: Number) -> State:
+def advance(state: State, force: Number, pole: Pole = POLE) -> State:
     """The state 0.02 s later under a constant force in newtons: one RK4 step, then the ends of the rail."""
-    first = _slope(state, force)
-    second = _slope(_along(state, first, 0.5 * STEP), force)
-    third = _slope(_along(state, second, 0.5 * STEP), force)
-    fourth = _slope(_along(state, third, STEP), force)
+    first = _slope(state, force, pole)
+    second = _slope(_along(state, first, 0.5 * STEP), force, pole)
+    third = _slope(_along(state, second, 0.5 * STEP), force, pole)
+    fourth = _slope(_along(state, third, STEP), force, pole)
     x, x_dot, theta, theta_dot = (
         s + STEP / 6.0 * (a + 2.0 * b + 2.0 * c + d)
         for s, a, b, c, d in zip(state, first, second, third, fourth, strict=True)
     )
     hit = np.abs(x) > RAIL
-    theta_dot = np.where(hit, theta_dot + _LEVER * np.cos(theta) * x_dot / _INERTIA, theta_dot)[()]
+    theta_dot = np.where(hit, theta_dot + pole.lever * np.cos(theta) * x_dot / pole.inertia, theta_dot)[()]
     x_dot = np.where(hit, 0.0, x_dot)[()]
     x = _limit(x, RAIL)
     theta = theta - 2.0 * np.pi * np.floor((theta + np.pi) / (2.0 * np.pi))
@@ -123,6 +146,7 @@ class CartPoleSwingUp(gym.Env[NDArray[Any], NDArray[Any]]):
         self.observation_space = _observation_space()
         self.action_space = _action_space()
         self.state: State | None = None
+        self.pole = POLE
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -136,7 +160,7 @@ class CartPoleSwingUp(gym.Env[NDArray[Any], NDArray[Any]]):
         if self.state is None:
             raise gym.error.ResetNeeded("CartPoleSwingUp: call reset before step")
         share = min(max(float(action[0]), -1.0), 1.0)
-        self.state = advance(self.state, FORCE * share)
+        self.state = advance(self.state, FORCE * share, self.pole)
         return observe(self.state), float(reward(self.state, share)), False, False, {}
 
     def render(self) -> NDArray[np.uint8] | None:

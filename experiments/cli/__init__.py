@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from experiments.cli import bench, controllers, deployment, films, paper, sweeps, tasks
+from experiments.cli import bench, controllers, deployment, films, paper, stability, sweeps, tasks
 
 app = typer.Typer(
     name="prunectl",
@@ -28,6 +28,7 @@ app.command()(paper.reproduce)
 app.command()(controllers.train)
 app.command()(bench.bench)
 app.command()(deployment.export)
+app.command()(stability.stability)
 
 
 def main() -> None:

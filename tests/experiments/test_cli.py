@@ -50,7 +50,7 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("tasks", "agents", "inspect", "prune", "evaluate", "sweep", "report", "train"):
+    for command in ("tasks", "agents", "inspect", "prune", "evaluate", "sweep", "report", "train", "stability"):
         assert command in done.stdout
 
 

@@ -1,0 +1,139 @@
+"""``stability``: how far one may prune before the loop is no longer stable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.cli.common import Json, Seed, Task, Trust, columns, emit, load_for_task, progress, say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.stability.measure import Family, Subject
+
+
+def stability(
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="CKPT...", help="The dense controller, then pruned ones of it.")
+    ],
+    task: Task = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="A new folder for tables and figures.")
+    ] = None,
+    sparsities: Annotated[
+        str | None, typer.Option(metavar="S,S,...", help="Prune the one CKPT to these sparsities here and now.")
+    ] = None,
+    grouping: Annotated[str, typer.Option(help="As in prune; so are the next three.")] = "component",
+    importance: Annotated[str | None, typer.Option()] = None,
+    allocation: Annotated[str, typer.Option()] = "uniform",
+    recovery: Annotated[str | None, typer.Option()] = None,
+    starts: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Independent starts of each check.  (100; planners: 60)")
+    ] = None,
+    grid: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Initial states an axis, 0 for no picture.  (21; planners: 7)"),
+    ] = None,
+    robust: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Episodes of each disturbance, 0 for none.  (60; planners: 10)"),
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    trust: Trust = False,
+) -> None:
+    """Measure whether a loop stays stable as its controller is pruned, and how far that is safe.
+
+    Measured, never proven: failures are counted over independent starts and bounded at 95% confidence.
+    """
+    import errno
+    from dataclasses import replace
+
+    from envs import plants
+    from experiments.stability import tables
+    from experiments.stability.measure import Effort, Subject, family, smaller_than
+
+    if sparsities is not None and len(checkpoints) > 1:
+        raise typer.BadParameter("--sparsities prunes one controller: give one CKPT, the dense one")
+    asked = [] if sparsities is None else _sparsities(sparsities)
+    if out is not None and out.exists():
+        raise FileExistsError(errno.EEXIST, "it is there already: choose another name", str(out))
+    loaded, today = load_for_task(checkpoints[0], task, trust)
+    plant = plants.plant(today)
+    given = {"starts": starts, "grid": grid, "robust": robust}
+    effort = replace(Effort.of(loaded.controller), **{key: n for key, n in given.items() if n is not None})
+    dense = Subject(loaded.name, loaded.controller)
+    smaller = [load_for_task(reference, today, trust)[0] for reference in checkpoints[1:]]
+    subjects = [dense, *(smaller_than(dense, each.name, each.controller) for each in smaller)]
+    if asked:
+        subjects += _pruned(dense, today, asked, (grouping, importance, allocation, recovery), seed)
+    with progress("stability") as told:
+        found = family(plant, subjects, effort, seed, told)
+    if out is not None:
+        _write(found, out)
+    if as_json:
+        emit(tables.as_json(found))
+        return
+    print(_text(tables.readable(found)))
+    if effort.robust:
+        print(f"\nreturn (share of {effort.robust} episodes stabilised)\n{_text(tables.readable_robustness(found))}")
+    print(f"\n{tables.verdict(found)}")
+
+
+def _sparsities(text: str) -> list[float]:
+    from pruning import check_sparsity
+
+    try:
+        asked = sorted({float(part) for part in text.split(",")})
+    except ValueError as error:
+        raise typer.BadParameter(f"--sparsities {text}: write them as 0.5,0.8,0.9") from error
+    for sparsity in asked:
+        check_sparsity(sparsity)
+    return asked
+
+
+def _pruned(
+    dense: Subject, task: str, sparsities: list[float], names: tuple[str, str | None, str, str | None], seed: int
+) -> list[Subject]:
+    """The dense controller pruned to each sparsity, by one method, on one calibration."""
+    from experiments.calibration import calibrate
+    from experiments.loop import TaskLoop
+    from experiments.stability.measure import smaller_than
+    from pruning import Method, prune
+
+    method = Method.of(*names)
+    calibration = calibrate(dense.controller, task, seed)
+    found = []
+    with progress(method.label) as told:
+        for done, sparsity in enumerate(sparsities):
+            loop = TaskLoop(task, seed)
+            pruned = prune(dense.controller, method, sparsity, calibration, seed=seed, loop=loop)
+            found.append(smaller_than(dense, f"pruned {sparsity:g}", pruned.controller))
+            told((done + 1) / len(sparsities))
+    return found
+
+
+def _write(found: Family, out: Path) -> None:
+    """Tables, figures, and a record of everything with the command that made it."""
+    import json
+
+    from experiments.provenance import command_line, versions
+    from experiments.stability import figures, tables
+    from experiments.tables import write_file, write_table
+
+    out.mkdir(parents=True)
+    verdict = tables.verdict(found)
+    write_table(tables.overview(found), out / "stability", remark=verdict, shown=tables.readable(found))
+    if found.effort.robust:
+        write_table(tables.robustness(found), out / "robustness", shown=tables.readable_robustness(found))
+    record = {"command": command_line(), "versions": versions(), **tables.as_json(found)}
+    write_file(out / "stability.json", lambda target: target.write_text(json.dumps(record, indent=1) + "\n"))
+    figures.draw(found, out)
+    say(f"tables and figures are in {out}")
+
+
+def _text(table: pd.DataFrame) -> str:
+    return columns([list(table.columns), *table.to_numpy().tolist()])
