@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = 2
 #: How many cells ahead shared work is begun, a worker thread: while one worker calibrates a controller, the others find
 #: cells of the next.
-LOOKAHEAD = 16
+LOOKAHEAD = 64
 #: Seconds after which the workers are counted anew; clusters grow and shrink.
 RECOUNT = 2.0
 
