@@ -67,14 +67,18 @@ def load_c(path: Path, trust: bool) -> tuple[CController, dict[str, Any]]:
 
 
 def compiled(sources: Sequence[Path], flags: Sequence[str] = PLAIN) -> ctypes.CDLL:
-    """A shared library of C files, built in a temporary folder.
+    """A shared library of C files, built in a temporary folder. The flags are for compiling alone: linked with
+    -ffast-math, gcc's libraries switch the whole process that loads them to numbers without subnormals.
 
     Raises:
         ControllerError: there is no gcc, or it refuses.
     """
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder, "controller.so")
-        compile_c([*flags, "-shared", "-fPIC", *map(str, sources), "-o", str(library), "-lm"])
+        library, objects = Path(folder, "controller.so"), []
+        for source in sources:
+            objects.append(str(Path(folder, f"{source.stem}.o")))
+            compile_c([*flags, "-fPIC", "-c", str(source), "-o", objects[-1]])
+        compile_c(["-shared", *objects, "-o", str(library), "-lm"])
         return ctypes.CDLL(str(library))  # it stays mapped when the file is gone
 
 

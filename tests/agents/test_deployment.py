@@ -20,6 +20,7 @@ import agents
 from agents.controller import Controller, ControllerError
 from agents.deployment import onnx_form, onnx_run
 from agents.deployment.c_form import c_source, identifier
+from agents.deployment.c_run import FAST, compiled
 from agents.deployment.int8 import quantised
 from agents.deployment.metadata import Interface
 from agents.deployment.onnx_form import onnx_bytes
@@ -464,3 +465,14 @@ def test_the_policy_of_a_world_model_holds_its_decisions(tmp_path: Path) -> None
     np.testing.assert_array_equal(drive(seen[2:4], both), exported.act(seen[:2]))  # held
     np.testing.assert_array_equal(drive(seen[4:5], second), exported.act(seen[4:5]))
     np.testing.assert_array_equal(drive(seen[5:6], second), exported.act(seen[4:5]))
+
+
+@needs_gcc
+def test_fast_arithmetic_stays_in_the_library(tmp_path: Path) -> None:
+    """gcc's -ffast-math, given to the linker too, makes a library flush subnormals in whatever process loads it."""
+    source = tmp_path / "half.c"
+    source.write_text("double half(double x) { return 0.5 * x; }\n")
+    compiled([source], FAST)
+    smallest = np.finfo(np.float64).tiny
+    assert smallest * 0.5 > 0
+    assert (torch.tensor([smallest], dtype=torch.float64) * 0.5).item() > 0

@@ -212,7 +212,7 @@ def test_policy_repeats_itself_by_seed_and_warm_starts() -> None:
 
     cold = agent.policy((5, 6))
     cold(seen[0], episodes)
-    cold.mean.zero_()  # type: ignore[attr-defined]
+    cold.policy.mean.zero_()  # type: ignore[attr-defined]
     assert (cold(seen[1], episodes) != first[1]).any()
 
 
