@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -138,6 +138,7 @@ class _Dispatch:
         self._in_flight: dict[str, Cell] = {}
         self._looked_at = 0
         self._handlers: dict[str, Callable[[Any], None]] = {}
+        self._stay: set[str] = set()  # keys of shared work, whose results stay with the workers
         self._ended: SimpleQueue[Future] = SimpleQueue()
         self._slots, self._counted = 1, -RECOUNT
         self._known: set[str] = set()
@@ -150,8 +151,8 @@ class _Dispatch:
         self._fill()
         while self._handlers:
             ended = self._next()
-            for future, result in _results(self._client, ended, self._shared).items():
-                self._handlers.pop(future)(result)
+            for key, result in _results(self._client, ended, self._stay).items():
+                self._handlers.pop(key)(result)
             self._fill()
 
     def _fill(self) -> None:
@@ -166,7 +167,9 @@ class _Dispatch:
         self._looked_at += 1
         for piece in pieces(cell):
             if piece not in self._shared.futures:
-                self._watch(self._shared.begin(piece), partial(self._shared_ended, piece))
+                future = self._shared.begin(piece)
+                self._stay.add(future.key)
+                self._watch(future, partial(self._shared_ended, piece))
         if piece not in self._shared.ended:
             self._waiting[piece].append(cell)
         elif (error := self._shared.ended[piece]) is not None:
@@ -275,16 +278,16 @@ def pieces(cell: Cell) -> list[Piece]:
     A piece is its kind (``controller``, ``calibration``, ``scores`` or ``damage``), the controller's digest, and what
     else decides it."""
     subject, method = cell.subject, cell.method
-    pieces: list[Piece] = [("controller", subject.digest)]
+    needed: list[Piece] = [("controller", subject.digest)]
     if method is None:
-        return pieces
+        return needed
     data = (subject.digest, subject.task, cell.seed)
-    pieces.append(("calibration", *data))
+    needed.append(("calibration", *data))
     if not method.stock:
-        pieces.append(("scores", *data, method.importance))
+        needed.append(("scores", *data, method.importance))
     if cell.measures:
-        pieces.append(("damage", *data, method.importance))
-    return pieces
+        needed.append(("damage", *data, method.importance))
+    return needed
 
 
 def _references(to_do: ToDo, store: Store, client: Client, broken: list[str]) -> dict[Future, Callable[[Any], None]]:
@@ -300,10 +303,8 @@ def _references(to_do: ToDo, store: Store, client: Client, broken: list[str]) ->
     return {client.submit(run_random, *entry, pure=False): kept(entry[0]) for entry in to_do.references}
 
 
-def _results(client: Client, ended: Sequence[Future], shared: _Shared) -> dict[str, Any]:
-    """What these futures came to, by key: a result or an error; of shared work, whose results stay with the workers,
-    None or an error."""
-    stay = {future.key for future in shared.futures.values()}
+def _results(client: Client, ended: Sequence[Future], stay: Container[str]) -> dict[str, Any]:
+    """What these futures came to, by key: a result or an error; None for a result that is to stay with the workers."""
     results: dict[str, Any] = {}
     wanted: list[Future] = []
     for future in ended:

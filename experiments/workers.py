@@ -110,13 +110,15 @@ def check_workers(client: Client, threads: Mapping[str, int]) -> None:
             "start it as `dask worker ADDRESS --nthreads 1 --nworkers N`"
         )
     ours = versions()
-    try:
-        found = client.run(versions, workers=list(threads), on_error="ignore") if threads else {}
-    except Exception as error:  # whatever a foreign process may answer
-        raise ConfigError(
-            f"the workers cannot import prunectl, install it there as it is here ({type(error).__name__}: {error})"
-        ) from error
+    found = client.run(versions, workers=list(threads), on_error="return") if threads else {}
     for address, theirs in found.items():
+        if isinstance(theirs, OSError):  # it died; what comes in its place is checked then
+            continue
+        if isinstance(theirs, Exception):
+            raise ConfigError(
+                f"worker {address} cannot import prunectl, install it there as it is here "
+                f"({type(theirs).__name__}: {theirs})"
+            )
         for package, version in ours.items():
             if theirs.get(package) != version:
                 raise ConfigError(

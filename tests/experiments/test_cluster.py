@@ -291,6 +291,16 @@ def test_workers_that_would_give_other_numbers_are_refused(tmp_path: Path, monke
         monkeypatch.setattr("experiments.workers.versions", lambda: {"torch": f"of process {os.getpid()}"})
         with pytest.raises(ConfigError, match="this process"), remote_workers(there.address):
             pass
+        here = os.getpid()
+
+        def elsewhere_not_installed() -> dict[str, str]:
+            if os.getpid() != here:
+                raise ModuleNotFoundError("No module named 'experiments'")
+            return {}
+
+        monkeypatch.setattr("experiments.workers.versions", elsewhere_not_installed)
+        with pytest.raises(ConfigError, match="cannot import prunectl"), remote_workers(there.address):
+            pass
 
 
 SBATCH = """#!/bin/sh
