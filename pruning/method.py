@@ -19,8 +19,10 @@ IMPORTANCES = tuple(_IMPORTANCES)
 ALLOCATIONS = ("uniform", "ranked", *MEASURED)
 RECOVERIES = ("none", "reconstruct", "distill", "scratch", "finetune")
 
-#: Goes up whenever the same names begin to mean another computation; part of a cell's identity.
+#: Go up whenever the same names begin to mean another computation; part of a cell's identity. Some recoveries have a
+#: version of their own, so that what they do not touch keeps its cells.
 VERSION = "2"
+RECOVERY_VERSIONS = {"distill": "3", "scratch": "3"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Method:
     @property
     def version(self) -> str:
         """Version of the code behind the names."""
-        return VERSION
+        return RECOVERY_VERSIONS.get(self.recovery, VERSION)
 
 
 def _check(kind: str, name: str, known: Sequence[str]) -> None:

@@ -29,10 +29,12 @@ C = TypeVar("C", bound=Controller)
 
 #: Batches a round.
 BATCHES = 2_000
-#: Batches where no budget is given, for a student of up to so many deployed parameters. Beyond, a batch costs more and
-#: fewer do, since a wider student starts nearer to its teacher: they go down with the root of the parameters.
+#: Batches where no budget is given, for one component that acts and a student of up to so many deployed parameters.
+#: Beyond, a batch costs more and fewer do, since a wider student starts nearer to its teacher: they go down with the
+#: root of the parameters, and with that of the components (a world model's six learn side by side).
 MOST_BATCHES, SMALL = 24_000, 10_000
-#: No more rounds once a student's error where it has just been, as a share of the variance, is below this.
+#: A component is taught no further while its error where the student has just been, as a share of the variance, is
+#: below this; there are no more rounds once that holds of all.
 ENOUGH = 5e-4
 #: Batches for components that do not act, once the others are done.
 OFF_STAGE_BATCHES = 3_000
@@ -59,11 +61,11 @@ def distill(
     """A copy of the smaller controller, trained on the dense one's answers where the smaller one goes.
 
     DAgger (Ross, Gordon & Bagnell 2011, alg. 3.1) over the deployed components: each round lets the student drive, adds
-    where it went with the dense controller's answers, and trains on all data so far, until the budget is spent or it
-    answers nearly as the dense one does wherever it goes. The students that returned most and the controller given
-    meet on the validation episodes, and the best is kept: it is never worse there than what was given. Components that
-    do not act are trained next, on the same observations with visited, perturbed and random actions; layers that shape
-    no output (exploration heads) are refitted last.
+    where it went with the dense controller's answers, and trains the components that answered otherwise there on all
+    data so far, until the budget is spent or all answer nearly as the dense ones do wherever the student goes. The
+    students that returned most and the controller given meet on the validation episodes, and the best is kept: it is
+    never worse there than what was given. Components that do not act are trained next, on the same observations with
+    visited, perturbed and random actions; layers that shape no output (exploration heads) are refitted last.
 
     Args:
         small: what surgery, and perhaps reconstruction, gave.
@@ -74,7 +76,8 @@ def distill(
         actions: the actions taken there ``(n, ...)``.
         loop: the task.
         seed: for batches and perturbations.
-        budget: ``steps`` are batches for the deployed components. Without a budget 24,000, fewer for wide students.
+        budget: ``steps`` are batches for the deployed components. Without a budget 24,000, fewer for wide students and
+            for several components.
         told: told after every round which share of the budget is spent.
 
     Returns:
@@ -95,7 +98,7 @@ def distill(
     pupil = Pupil(student, acting, seed, choices)
     given, driven, seen = pupil.state(), list[tuple[float, list[Tensor]]](), [(observations, actions)]
     known = labelled(observations, actions, acting)
-    clock = _Clock(budget or Budget(steps=_batches(small.parameters(deployed=True))))
+    clock = _Clock(budget or Budget(steps=_batches(small.parameters(deployed=True), len(acting))))
     while True:
         try:
             visit = loop.visit(student, clock.rounds)
@@ -105,10 +108,11 @@ def distill(
         new = labelled(visit.observations, visit.actions, acting)
         if clock.rounds:
             driven = sorted([*driven, (visit.mean_return, pupil.state())], key=lambda entry: -entry[0])[:FINALISTS]
-        if (clock.rounds and clock.spent >= 1) or pupil.error(new) < ENOUGH:
+        behind = [name for name, error in pupil.errors(new).items() if not error < ENOUGH]
+        if (clock.rounds and clock.spent >= 1) or not behind:
             break
         known = known + new
-        pupil.learn(known, clock.batches)
+        pupil.learn(known, clock.batches, _with_sources(behind, student, graph))
         clock.tick()
         told(clock.spent)
     told(1.0)
@@ -124,7 +128,8 @@ def distill(
     silent = set(graph.layer_axes) - linears_of(outputs_of(student.dataflow(), graph.components))
     if off_stage := [name for name in graph.components if name not in graph.deployed]:
         asked = _asked(done, teacher.action_space, np.random.default_rng([seed, 0xA5CED]))
-        Pupil(student, off_stage, seed, choices).learn(labelled(everywhere, asked, off_stage), OFF_STAGE_BATCHES)
+        lessons = labelled(everywhere, asked, off_stage)
+        Pupil(student, off_stage, seed, choices).learn(lessons, OFF_STAGE_BATCHES, off_stage)
     if silent:
         rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))
         student = reconstruct(student, teacher, graph, plan, teacher.inputs(everywhere[rows], done[rows]), silent)
@@ -156,9 +161,15 @@ class _Clock:
         self.rounds += 1
 
 
-def _batches(parameters: int) -> int:
-    """How many to take for a student of so many deployed parameters, in whole rounds."""
-    rounds = MOST_BATCHES * math.sqrt(min(1.0, SMALL / parameters)) / BATCHES
+def _with_sources(names: Collection[str], student: Controller, graph: ComponentGraph) -> list[str]:
+    """These components and those that they read from, which change with them, in the graph's order."""
+    asked = {graph.layer_component[path] for path in linears_of(outputs_of(student.dataflow(), names))}
+    return [name for name in graph.components if name in asked]
+
+
+def _batches(parameters: int, components: int) -> int:
+    """How many to take for a student of so many deployed parameters and components, in whole rounds."""
+    rounds = MOST_BATCHES * math.sqrt(min(1.0, SMALL / parameters) / components) / BATCHES
     return BATCHES * max(round(rounds), 1)
 
 

@@ -63,7 +63,7 @@ class Pupil:
     """
 
     def __init__(self, controller: Controller, names: Collection[str], seed: int, chances: Collection[str]) -> None:
-        self.flow, self.chances = outputs_of(controller.dataflow(), names), chances
+        self.dataflow, self.chances = controller.dataflow(), chances
         modules = (controller.components[name].module for name in names)
         self.parameters = list(dict.fromkeys(p for module in modules for p in module.parameters()))
         controller.networks.requires_grad_(False)  # what others learn has no gradient here
@@ -72,15 +72,16 @@ class Pupil:
         self.optimiser = torch.optim.Adam(self.parameters, lr=STEP, fused=True)
         self.generator = torch.Generator().manual_seed(seed)
 
-    def learn(self, lesson: Lesson, batches: int) -> None:
-        """Descend the loss over batches drawn from the lesson, the step size along half a cosine."""
-        scales = {name: answer.var(dim=0).mean().clamp_min(1e-8) for name, answer in lesson.answers.items()}
+    def learn(self, lesson: Lesson, batches: int, names: Collection[str]) -> None:
+        """Descend these components' loss over batches drawn from the lesson, the step size along half a cosine."""
+        flow = outputs_of(self.dataflow, names)
+        scales = {name: lesson.answers[name].var(dim=0).mean().clamp_min(1e-8) for name in names}
         rows = len(lesson.inputs[0])
         for batch in range(batches):
             share = 0.5 * (1 + math.cos(math.pi * batch / batches))
             self.optimiser.param_groups[0]["lr"] = STEP * (LAST + (1 - LAST) * share)
             drawn = torch.randint(rows, (ROWS,), generator=self.generator)
-            results = self.flow(*(tensor[drawn] for tensor in lesson.inputs))
+            results = flow(*(tensor[drawn] for tensor in lesson.inputs))
             total = torch.zeros(())
             for name, (before, after) in results.items():
                 wanted = lesson.answers[name][drawn]
@@ -91,18 +92,18 @@ class Pupil:
             total.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
 
-    def error(self, lesson: Lesson) -> float:
-        """The greatest mean squared error of a component's output, as a share of the answers' variance. Choices are
-        compared by their probabilities."""
+    def errors(self, lesson: Lesson) -> dict[str, float]:
+        """The mean squared error of each component's output, as a share of the answers' variance. Choices are compared
+        by their probabilities."""
         with torch.no_grad():
-            results = self.flow(*lesson.inputs)
-        shares = []
+            results = outputs_of(self.dataflow, lesson.answers)(*lesson.inputs)
+        shares = {}
         for name, (_, after) in results.items():
             wanted = lesson.answers[name]
             if name in self.chances:
                 after, wanted = after.softmax(dim=1), wanted.softmax(dim=1)
-            shares.append(float((after - wanted).square().mean() / wanted.var(dim=0).mean().clamp_min(1e-8)))
-        return max(shares)
+            shares[name] = float((after - wanted).square().mean() / wanted.var(dim=0).mean().clamp_min(1e-8))
+        return shares
 
     def state(self) -> list[Tensor]:
         """A copy of the parameters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,9 +19,9 @@ from agents.controller import Controller, ControllerError
 from agents.sb3.controller import SB3Controller
 from pruning import Method, Pruned, PruningError, apply, prune, trace
 from pruning.fidelity import fidelities
-from pruning.plan import describe
+from pruning.plan import describe, uncut
 from pruning.recovery import Budget, Progress, Recovered, Visit, distill, redrawn
-from pruning.recovery.pupil import Pupil, choice_loss, lesson, linears_of, loss, outputs_of
+from pruning.recovery.pupil import Lesson, Pupil, choice_loss, lesson, linears_of, loss, outputs_of
 
 C = TypeVar("C", bound=Controller)
 
@@ -135,6 +136,25 @@ def test_a_student_answers_as_its_teacher_does_in_every_component(algorithm: str
     assert trainable == [parameter.requires_grad for parameter in given.controller.networks.parameters()]
 
 
+def test_only_components_that_answer_otherwise_are_taught_and_what_they_read_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    teacher = Fake(WorldModel())
+    graph, data = trace(teacher), calibration(teacher, 300)
+    small = apply(uncut(graph), teacher, graph)
+    with torch.no_grad():
+        small.components["actor"].module[2].weight.mul_(0.5)
+        small.components["reward"].module[3].weight.mul_(0.999)  # not as it was, and nearly enough
+    given = {name: value.clone() for name, value in small.networks.state_dict().items()}
+    monkeypatch.setattr(module, "ENOUGH", 1e-3)
+    monkeypatch.setattr(module, "BATCHES", 200)
+    seen = data.observations, data.actions
+    taught = distill(small, teacher, graph, uncut(graph), *seen, FakeLoop(), 0, Budget(200)).controller
+    changed = {name.split(".")[0] for name, v in taught.networks.state_dict().items() if not v.equal(given[name])}
+    assert changed == {"encoder", "actor"}
+
+
 def test_a_choice_is_learned_from_the_dense_controllers_chances() -> None:
     controller = untrained("ppo", "CartPole-v1", widths=(24, 24))
     data = calibration(controller, 400)
@@ -180,7 +200,12 @@ def test_the_same_seed_gives_the_same_student_and_the_budget_is_kept(monkeypatch
     monkeypatch.setattr(module, "BATCHES", 40)
     batches: list[int] = []
     learn = Pupil.learn
-    monkeypatch.setattr(Pupil, "learn", lambda self, taught, count: (batches.append(count), learn(self, taught, count)))
+
+    def counted(self: Pupil, taught: Lesson, count: int, names: Collection[str]) -> None:
+        batches.append(count)
+        learn(self, taught, count, names)
+
+    monkeypatch.setattr(Pupil, "learn", counted)
 
     def student(seed: int, budget: Budget) -> tuple[np.ndarray, FakeLoop]:
         loop = FakeLoop()
@@ -280,9 +305,14 @@ def test_a_budget_has_an_end(limits: dict[str, Any]) -> None:
         Budget(**limits)
 
 
-@pytest.mark.parametrize(("parameters", "batches"), [(500, 24_000), (10_000, 24_000), (40_000, 12_000), (10**9, 2_000)])
-def test_wide_students_are_taught_for_less(parameters: int, batches: int) -> None:
-    assert module._batches(parameters) == batches
+@pytest.mark.parametrize(
+    ("parameters", "components", "batches"),
+    [(500, 1, 24_000), (10_000, 1, 24_000), (40_000, 1, 12_000), (40_000, 4, 6_000), (10**9, 1, 2_000)],
+)
+def test_students_that_are_wide_or_of_many_components_are_taught_for_less(
+    parameters: int, components: int, batches: int
+) -> None:
+    assert module._batches(parameters, components) == batches
 
 
 def test_a_recovery_that_looks_at_the_task_needs_one() -> None:
