@@ -1,11 +1,18 @@
 """Figures: small functions from data and axes to what is drawn, and the figures that they make up."""
 
 from experiments.figures.cuts import cuts_figure
-from experiments.figures.overall import improvement_figure, overall_figure, pareto_figure, profile_figure
+from experiments.figures.overall import (
+    algorithms_figure,
+    improvement_figure,
+    overall_figure,
+    pareto_figure,
+    profile_figure,
+)
 from experiments.figures.returns import draw_returns, methods_of, return_figure
 from experiments.figures.shared import legend, save
 
 __all__ = [
+    "algorithms_figure",
     "cuts_figure",
     "draw_returns",
     "improvement_figure",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments import statistics
 from experiments.aggregates import Runs
-from experiments.figures.shared import COLUMN, draw_curve, legend
+from experiments.figures.shared import COLUMN, PAGE, draw_curve, legend
 from experiments.style import LOOK, REFERENCE, look
 from pruning import Method
 
@@ -30,6 +31,29 @@ def overall_figure(table: pd.DataFrame, axis: str) -> Figure:
         draw_overall(bottom, table, "mean")
         top.set(title=_scope(table), ylabel="normalised return, IQM")
         bottom.set(xlabel=f"{axis} sparsity", ylabel="normalised return, mean")
+    return figure
+
+
+def algorithms_figure(tables: Mapping[str, pd.DataFrame], axis: str) -> Figure:
+    """The mean normalised return against sparsity, a panel an algorithm, from an `aggregate_table` of its tasks each:
+    how far one may prune depends on how the networks of a controller hang together."""
+    with rc_context(LOOK):
+        rows = math.ceil(len(tables) / 2)
+        methods = list(dict.fromkeys(method for table in tables.values() for method in table["method"]))
+        lines = math.ceil((len(methods) + 2) / 3)
+        figure = Figure(figsize=(PAGE, 0.35 + 1.95 * rows + 0.16 * lines), layout="constrained")
+        grid = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
+        for panel, (algorithm, table) in zip(grid.ravel(), tables.items(), strict=False):
+            draw_overall(panel, table, "mean")
+            panel.set_title(f"{algorithm.upper()}: {_scope(table)}")
+        for panel in grid.ravel()[len(tables) :]:
+            panel.set_visible(False)
+        for column in range(2):
+            grid[(len(tables) - 1 - column) // 2, column].set_xlabel(f"{axis} sparsity")
+            grid[(len(tables) - 1 - column) // 2, column].tick_params(labelbottom=True)
+        for row in grid:
+            row[0].set_ylabel("normalised return, mean")
+        legend(figure, methods, 3)
     return figure
 
 
@@ -125,4 +149,4 @@ def _by_method(table: pd.DataFrame) -> list[tuple[Method, pd.DataFrame]]:
 
 def _scope(table: pd.DataFrame) -> str:
     tasks, runs = int(table["tasks"].iloc[0]), int(table["runs"].iloc[0])
-    return f"{runs} runs on {tasks} task{'s' * (tasks > 1)}"
+    return f"{runs} run{'s' * (runs > 1)} on {tasks} task{'s' * (tasks > 1)}"

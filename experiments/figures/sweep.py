@@ -14,7 +14,13 @@ from experiments import statistics
 from experiments.aggregates import Runs, aggregate_table, improvements, kept_parameters, priced, runs_of
 from experiments.curves import AXES, Panel
 from experiments.figures.cuts import cuts_figure
-from experiments.figures.overall import improvement_figure, overall_figure, pareto_figure, profile_figure
+from experiments.figures.overall import (
+    algorithms_figure,
+    improvement_figure,
+    overall_figure,
+    pareto_figure,
+    profile_figure,
+)
 from experiments.figures.returns import return_figure
 from pruning import Method
 
@@ -37,6 +43,7 @@ def sweep_figures(
     drawn: dict[str, Figure] = {}
     if len(whole) > 1:
         drawn |= {f"overall_{axis}": overall_figure(aggregate_table(few[axis]), axis) for axis in AXES if few[axis]}
+        drawn |= _algorithms(whole, shown, seed)
         drawn |= _comparisons(runs[AXES[0]], shown)
         if few["asked"]:
             drawn["pareto"] = pareto_figure(priced(few["asked"], results, "params_deployed"), "deployed parameters")
@@ -49,6 +56,21 @@ def sweep_figures(
     parts = [aggregate_table(runs[axis]).assign(axis=axis) for axis in AXES if runs[axis]]
     aggregates = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["method"])
     return drawn, aggregates.assign(method=[method.label for method in aggregates["method"]])
+
+
+def _algorithms(whole: Sequence[Panel], shown: Collection[Method], seed: int) -> dict[str, Figure]:
+    """The same a panel an algorithm, on each axis on which several have something to show."""
+    drawn = {}
+    for axis in AXES:
+        tables = {}
+        for algorithm in dict.fromkeys(panel.algorithm for panel in whole):
+            own = [panel for panel in whole if panel.algorithm == algorithm]
+            runs = runs_of(own, axis, np.random.default_rng(seed))
+            if few := {method: found for method, found in runs.items() if method in shown}:
+                tables[algorithm] = aggregate_table(few)
+        if len(tables) > 1:
+            drawn[f"algorithms_{axis}"] = algorithms_figure(tables, axis)
+    return drawn
 
 
 def _comparisons(runs: Mapping[Method, Runs], shown: Collection[Method]) -> dict[str, Figure]:

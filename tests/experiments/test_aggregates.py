@@ -181,6 +181,27 @@ def test_figures_say_what_the_tables_say(store: Path) -> None:
     assert forest.lines[1].get_xdata()[0] == pytest.approx(0.75)  # type: ignore[index]
 
 
+def test_each_algorithm_has_a_panel_of_its_own_tasks_and_methods(tmp_path: Path) -> None:
+    with Store.writing(tmp_path) as opened:
+        cells = []
+        for algorithm, methods in {"ppo": {FULL: 90, STOCK: 50}, "sac": {FULL: 70}, "td3": {LESS: 60}}.items():
+            of = replace(subject(algorithm), algorithm=algorithm)
+            cells.append(cell(of))
+            opened.record(cells[-1], outcome([100.0, 100.0]))
+            for method, mean in methods.items():
+                cells.append(cell(of, method, 0.5))
+                opened.record(cells[-1], outcome([mean, mean], 0.5, 0.5))
+        opened.plan(cells)
+        opened.record_random(episodes([0.0, 0.0]))
+        found, results = panels(opened), opened.results()
+        figure = sweep_figures(found, results, [FULL, STOCK, LESS], 0)[0]["algorithms_deployed"]
+        assert "algorithms_total" not in sweep_figures(found[:1], results, [FULL], 0)[0]
+    shown = {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
+    assert list(shown) == ["PPO: 1 run on 1 task", "SAC: 1 run on 1 task", "TD3: 1 run on 1 task"]
+    heights = {title[:3]: [line.get_ydata()[-1] for line in axes.lines[:-2:2]] for title, axes in shown.items()}  # type: ignore[index]
+    assert heights == {"PPO": pytest.approx([0.9, 0.5]), "SAC": pytest.approx([0.7]), "TD3": pytest.approx([0.6])}
+
+
 def test_the_best_for_every_cost_is_a_staircase() -> None:
     rows = {"cost": [0.1, 0.2, 0.3, 0.4], "iqm": [0.5, 0.9, 0.7, 1.0], "tasks": 1, "runs": 1, "method": FULL}
     table = pd.DataFrame(rows).assign(iqm_low=0.0, iqm_high=1.0)
