@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ _PICTURES = {
     "intervals. The dashed line marks even chances.",
     "pareto": "What a controller costs and what it returns: the inter-quartile mean with its 95% interval at each "
     "sparsity, and behind it in grey the best for every cost.",
+    "stability": "Normalised return and stability: a line is broad up to the safe sparsity, the highest up to which "
+    "every loop was shown to settle and its V to fall.",
     "cuts": "Where the cuts went: the share of the dense controller's parameters that each component keeps.",
 }
 
@@ -109,6 +112,9 @@ def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
         remark = _STANDINGS + (_SAFE if stable else "")
         written += write_table(ranked, folder / "leaderboard", shown=readable(ranked), remark=remark)
         tables.append(Table("leaderboard", "Leaderboard", ranked, remark))
+    shown = [replace(panel, curves=tuple(c for c in panel.curves if c.method in few)) for panel in found]
+    if (figure := figures.stability_figure(shown, stable, _generator())) is not None:
+        drawn["stability"] = figure
     for name, figure in drawn.items():
         written += figures.save(figure, folder / name)
     if len(aggregates):

@@ -4,6 +4,7 @@ from experiments.figures.cuts import cuts_figure
 from experiments.figures.overall import improvement_figure, overall_figure, pareto_figure, profile_figure
 from experiments.figures.returns import draw_returns, methods_of, return_figure
 from experiments.figures.shared import legend, save
+from experiments.figures.stability import stability_figure
 
 __all__ = [
     "cuts_figure",
@@ -16,4 +17,5 @@ __all__ = [
     "profile_figure",
     "return_figure",
     "save",
+    "stability_figure",
 ]

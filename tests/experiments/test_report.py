@@ -11,9 +11,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from experiments.curves import normalised_draws, panels
-from experiments.figures import return_figure
+from experiments.figures import return_figure, stability_figure
 from experiments.report import as_markdown, as_text, summarise, write_report
-from experiments.stability.recorded import walks
+from experiments.stability.recorded import Walk, walks
 from experiments.stability.safe import Checks, Count
 from experiments.store import FILE, Store, StoreError
 from experiments.style import look
@@ -119,9 +119,27 @@ def test_the_safe_sparsity_stands_beside_s95_where_stability_was_recorded(tmp_pa
     rows = [line.split("|") for line in as_markdown(table).splitlines()]
     place = [text.strip() for text in rows[0]].index("safe deployed")
     assert [row[place].strip() for row in rows[2:]] == ["0.25", "≥ 0.75", "none", "-", "≥ 0.33"]
-    write_report(tmp_path)
+    files, _ = write_report(tmp_path)
+    assert "stability.png" in {path.name for path in files}
     assert "Safe is the highest deployed sparsity" in (tmp_path / "summary.md").read_text()
     assert "safe, mean" not in (tmp_path / "summary.md").read_text()
+
+
+def test_a_line_is_broad_up_to_the_safe_sparsity(folder: Path) -> None:
+    lost = Walk(100, (0.0, 0.45, 0.7, 0.95), (True,) * 4, (True, True, False, True))
+    never = Walk(100, (0.0, 0.45), (True, True), (False, True))
+    with Store.reading(folder) as store:
+        found = panels(store)
+    stable = {("two", "CartPole-v1", None, BARE): lost, ("two", "CartPole-v1", None, FULL): never}
+    assert stability_figure(found, {}, np.random.default_rng(0)) is None
+    figure = stability_figure(found, stable, np.random.default_rng(0))
+    assert figure is not None
+    (axes,) = figure.axes
+    assert axes.get_title() == "two"
+    lines = {line.get_linewidth(): line for line in axes.get_lines() if line.get_xdata()[0] == 0.0}  # type: ignore[index]
+    np.testing.assert_allclose(lines[5].get_xdata(), [0, 0.45])
+    np.testing.assert_allclose(lines[5].get_ydata(), [1, 1])
+    assert sum(line.get_linewidth() == 5 for line in axes.get_lines()) == 1
 
 
 def test_components_pruned_alone_are_told_apart(tmp_path: Path) -> None:
