@@ -52,6 +52,10 @@ class Plant:
     observe: Callable[[Any], NDArray[Any]]
     changes: Mapping[str, tuple[Callable[[Any, float], None], tuple[float, ...]]] = field(default_factory=dict)
 
+    def __reduce__(self) -> tuple[Callable[[str], Plant], tuple[str]]:
+        """To another process it goes by the name of its task: its functions have none."""
+        return plant, (self.task,)
+
     def state_of(self, env: Env) -> Array:
         """The state ``(n,)`` of an environment."""
         state = np.array(self.read(env.unwrapped), dtype=np.float64)

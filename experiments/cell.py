@@ -6,22 +6,31 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 
 from agents.controller import Controller
+from envs.plants import plant
 from experiments.calibration import calibrate
 from experiments.evaluator import Episodes, evaluate, evaluate_random
 from experiments.loop import TaskLoop
 from experiments.seeds import reported_seeds
+from experiments.stability import measure as stability
+from experiments.stability.lyapunov import Lyapunov, LyapunovError
+from experiments.stability.safe import Checks
 from pruning import Calibration, Damage, Method, PruningPlan, Scores, bench, measure, prune, score, trace
 from pruning.plan import uncut
 
-#: Part of every cell's key. Raise it when calibration or evaluation change, so that old cells are computed anew.
+#: Part of every cell's key. Raise it when calibration or evaluation change, so that old cells are computed anew
+#: (`stability.VERSION` is that of stability).
 VERSION = 1
+
+#: A piece of shared work, see `pieces`.
+Piece = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,8 @@ class Cell:
     """A controller, a method, a sparsity and a seed. The dense controller is the cell without a method.
 
     ``seed`` drives the pruning, ``episode_seed`` is the first of ``episodes`` environment seeds. With ``only``, one
-    component or flow is pruned, and ``sparsity`` is its own.
+    component or flow is pruned, and ``sparsity`` is its own. ``stability`` are the independent starts of each check of
+    the loop's stability, None where that is not recorded; ``seed`` then decides the function that must fall as well.
     """
 
     subject: Subject
@@ -51,6 +61,7 @@ class Cell:
     episode_seed: int
     min_width: int
     only: str | None = None
+    stability: int | None = None
 
     @property
     def measures(self) -> bool:
@@ -74,6 +85,8 @@ class Cell:
         }
         if self.only is not None:  # left out otherwise: cells of whole controllers keep the keys they always had
             decisive["only"] = self.only
+        if self.stability is not None:  # likewise
+            decisive["stability"] = [self.stability, stability.VERSION]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
 
     def __str__(self) -> str:
@@ -86,12 +99,32 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell gives. ``seconds`` has the time of each stage."""
+    """What a cell gives. ``seconds`` has the time of each stage, ``checks`` the stability where it is recorded."""
 
     plan: PruningPlan
     integrity: float
     episodes: Episodes
     seconds: Mapping[str, float]
+    checks: Checks | None = None
+
+
+def pieces(cell: Cell) -> list[Piece]:
+    """The shared work that a cell needs, each piece after those that it needs itself.
+
+    A piece is its kind (``controller``, ``calibration``, ``scores``, ``damage`` or ``lyapunov``), the controller's
+    digest, and what else decides it."""
+    subject, method = cell.subject, cell.method
+    needed: list[Piece] = [("controller", subject.digest)]
+    data = (subject.digest, subject.task, cell.seed)
+    if method is not None:
+        needed.append(("calibration", *data))
+        if not method.stock:
+            needed.append(("scores", *data, method.importance))
+        if cell.measures:
+            needed.append(("damage", *data, method.importance))
+    if cell.stability is not None:
+        needed.append(("lyapunov", *data))
+    return needed
 
 
 def run_calibration(controller: Controller, task: str, seed: int) -> Calibration:
@@ -100,14 +133,24 @@ def run_calibration(controller: Controller, task: str, seed: int) -> Calibration
     return calibrate(controller, task, seed)
 
 
-def run_dense(controller: Controller, cell: Cell) -> Outcome:
+def run_lyapunov(controller: Controller, task: str, seed: int) -> Lyapunov | None:
+    """The function that must fall along the loops of all cells of one controller and seed, on one thread; None where
+    the dense loop has none."""
+    torch.set_num_threads(1)
+    try:
+        return stability.fitted(controller, plant(task), seed)
+    except LyapunovError:
+        return None
+
+
+def run_dense(controller: Controller, cell: Cell, lyapunov: Lyapunov | None = None) -> Outcome:
     """Measure the dense controller, on one thread.
 
     Raises:
         ControllerError: it does not fit the task, or its actions are not numbers.
     """
     torch.set_num_threads(1)
-    return _measured(controller, uncut(trace(controller)), 1.0, {}, cell)
+    return _measured(controller, uncut(trace(controller)), 1.0, {}, cell, lyapunov)
 
 
 def run_scores(controller: Controller, calibration: Calibration, importance: str, seed: int) -> Scores:
@@ -127,7 +170,12 @@ def run_damage(controller: Controller, calibration: Calibration, scores: Scores,
 
 
 def run_pruned(
-    controller: Controller, calibration: Calibration, scores: Scores | None, cell: Cell, damage: Damage | None = None
+    controller: Controller,
+    calibration: Calibration,
+    scores: Scores | None,
+    cell: Cell,
+    damage: Damage | None = None,
+    lyapunov: Lyapunov | None = None,
 ) -> Outcome:
     """Prune and measure, on one thread. Stock methods take no scores, and only `Method.measures` asks for damage.
 
@@ -150,7 +198,7 @@ def run_pruned(
         loop=TaskLoop(cell.subject.task, cell.seed),
         damage=damage,
     )
-    return _measured(pruned.controller, pruned.plan, pruned.integrity, pruned.seconds, cell)
+    return _measured(pruned.controller, pruned.plan, pruned.integrity, pruned.seconds, cell, lyapunov)
 
 
 def run_random(task: str, episodes: int, episode_seed: int) -> Episodes:
@@ -159,11 +207,31 @@ def run_random(task: str, episodes: int, episode_seed: int) -> Episodes:
 
 
 def _measured(
-    controller: Controller, plan: PruningPlan, integrity: float, seconds: Mapping[str, float], cell: Cell
+    controller: Controller,
+    plan: PruningPlan,
+    integrity: float,
+    seconds: Mapping[str, float],
+    cell: Cell,
+    lyapunov: Lyapunov | None,
 ) -> Outcome:
     started = time.perf_counter()
     episodes = evaluate(controller, cell.subject.task, reported_seeds(cell.episodes, cell.episode_seed))
-    return Outcome(plan, integrity, episodes, {**seconds, "evaluate": time.perf_counter() - started})
+    seconds = {**seconds, "evaluate": time.perf_counter() - started}
+    if cell.stability is None:
+        return Outcome(plan, integrity, episodes, seconds)
+    started = time.perf_counter()
+    checks = _checks(controller, cell, cell.stability, lyapunov)
+    return Outcome(plan, integrity, episodes, {**seconds, "stability": time.perf_counter() - started}, checks)
+
+
+def _checks(controller: Controller, cell: Cell, starts: int, lyapunov: Lyapunov | None) -> Checks:
+    """Both checks of `prunectl stability` from the cell's own reported seeds on; without a function, settling alone."""
+    if lyapunov is not None:  # as in `_aligned`, and of one layout
+        a, rest, p = (np.array(x, order="C") for x in (lyapunov.model.a, lyapunov.model.rest, lyapunov.p))
+        lyapunov = replace(lyapunov, model=replace(lyapunov.model, a=a, rest=rest), p=p)
+    subject = stability.Subject(cell.subject.controller, controller)
+    effort = stability.Effort(starts, grid=0, robust=0)
+    return stability.measure(subject, plant(cell.subject.task), lyapunov, effort, cell.episode_seed).checks
 
 
 def _aligned(calibration: Calibration) -> Calibration:

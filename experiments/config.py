@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from agents.files import read_bounded
 from experiments.seeds import MOST_EPISODE_SEED, MOST_SEED
+from experiments.stability.safe import CONFIDENCE, FEWEST, TOLERATED
 from pruning import Method
 
 #: A config of thousands of controllers takes so much; PyYAML reads some 100 KiB a second.
@@ -26,6 +27,8 @@ LARGEST_CONFIG = 2**18
 LONGEST_SCALAR = 3000
 #: Cells that one sweep may ask for.
 MOST_CELLS = 10_000_000
+#: Starts of a check of stability: their episodes run side by side.
+MOST_STARTS = 10_000
 #: An environment variable in a reference.
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -109,7 +112,8 @@ class SweepConfig(_Frozen):
     always measured. ``seeds`` drive random importance and the calibration episodes. ``episodes`` are evaluated a cell,
     on the environment seeds ``episode_seed``, ``episode_seed + 1``, ... No group of units falls below ``min_width``.
     ``only`` names components and flows to prune one at a time while everything else stays dense; sparsities are then
-    asked of that component or flow. Empty: the whole controller is pruned.
+    asked of that component or flow. Empty: the whole controller is pruned. ``stability`` are the independent starts of
+    each check of the loops' stability, on the tasks that have a goal to come to rest at; None: it is not recorded.
     """
 
     controllers: Annotated[
@@ -126,6 +130,7 @@ class SweepConfig(_Frozen):
     episode_seed: Annotated[int, Field(ge=0, le=MOST_EPISODE_SEED)] = 0
     min_width: Annotated[int, Field(ge=1)] = 1
     only: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    stability: Annotated[int, Field(ge=1, le=MOST_STARTS)] | None = None
 
     @field_validator("controllers")
     @classmethod
@@ -134,6 +139,16 @@ class SweepConfig(_Frozen):
         if not there:
             raise ValueError("every controller is optional, and the environment variables of none are set")
         return there
+
+    @field_validator("stability")
+    @classmethod
+    def _can_show_something(cls, starts: int | None) -> int | None:
+        if starts is not None and starts < FEWEST:
+            raise ValueError(
+                f"of {starts} starts not even none that fails shows fewer than {TOLERATED:.0%} at {CONFIDENCE:.0%} "
+                f"confidence: ask for {FEWEST} or more, or leave it out"
+            )
+        return starts
 
     @model_validator(mode="after")
     def _stock_prunes_everything(self) -> Self:

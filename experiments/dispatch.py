@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import envs
 from agents.controller import Controller, ControllerError
-from experiments.cell import Cell, run_calibration, run_damage, run_dense, run_pruned, run_random, run_scores
+from experiments.cell import (
+    Cell,
+    Piece,
+    pieces,
+    run_calibration,
+    run_damage,
+    run_dense,
+    run_lyapunov,
+    run_pruned,
+    run_random,
+    run_scores,
+)
 from experiments.store import Store
 from experiments.workers import check_workers
 from pruning import PruningError
@@ -28,9 +39,6 @@ IN_FLIGHT = 2
 LOOKAHEAD = 64
 #: Seconds after which the workers are counted anew; clusters grow and shrink.
 RECOUNT = 2.0
-
-#: A piece of shared work, see `pieces`.
-Piece = tuple[Any, ...]
 
 
 class ClusterError(RuntimeError):
@@ -163,35 +171,40 @@ class _Dispatch:
             self._start(self._ready.popleft())
 
     def _look_at(self, cell: Cell) -> None:
-        """Begin the shared work that a cell needs. It waits for the last piece, which needs the others."""
+        """Begin the shared work that a cell needs."""
         self._looked_at += 1
         for piece in pieces(cell):
             if piece not in self._shared.futures:
                 future = self._shared.begin(piece)
                 self._stay.add(future.key)
                 self._watch(future, partial(self._shared_ended, piece))
-        if piece not in self._shared.ended:
-            self._waiting[piece].append(cell)
-        elif (error := self._shared.ended[piece]) is not None:
-            self._end(cell, error)
-        else:
-            self._ready.append(cell)
+        self._wait(cell)
+
+    def _wait(self, cell: Cell) -> None:
+        """A cell waits for one piece after the other; it is ready when all have ended, and ends itself with an error
+        of one."""
+        for piece in pieces(cell):
+            if piece not in self._shared.ended:
+                self._waiting[piece].append(cell)
+                return
+            if (error := self._shared.ended[piece]) is not None:
+                self._end(cell, error)
+                return
+        self._ready.append(cell)
 
     def _shared_ended(self, piece: Piece, error: BaseException | None) -> None:
         self._shared.ended[piece] = error
         for cell in self._waiting.pop(piece, ()):
-            if error is None:
-                self._ready.append(cell)
-            else:
-                self._end(cell, error)
+            self._wait(cell)
 
     def _start(self, cell: Cell) -> None:
-        needed = [self._shared.futures[piece] for piece in pieces(cell)]
+        found = {piece[0]: self._shared.futures[piece] for piece in pieces(cell)}
+        controller, lyapunov = found["controller"], found.get("lyapunov")
         if cell.method is None:
-            future = self._submit(cell.subject.digest, run_dense, *needed, cell)
+            future = self._submit(cell.subject.digest, run_dense, controller, cell, lyapunov)
         else:
-            controller, calibration, scores, damage = [*needed, None, None][:4]
-            future = self._submit(cell.subject.digest, run_pruned, controller, calibration, scores, cell, damage)
+            data = found["calibration"], found.get("scores"), cell, found.get("damage")
+            future = self._submit(cell.subject.digest, run_pruned, controller, *data, lyapunov)
         self._in_flight[future.key] = cell
         self._watch(future, lambda result: self._end(self._in_flight.pop(future.key), result))
 
@@ -253,6 +266,8 @@ class _Shared:
                 future = self._submit(digest, _same, self._work.controllers[digest])
             case ["calibration", task, seed]:
                 future = self._submit(digest, run_calibration, controller, task, seed)
+            case ["lyapunov", task, seed]:
+                future = self._submit(digest, run_lyapunov, controller, task, seed)
             case [_, task, seed, importance]:
                 calibration = self.futures["calibration", digest, task, seed]
                 if kind == "scores":
@@ -270,24 +285,6 @@ class _Shared:
             if not self._cells[piece]:
                 del self._cells[piece], self.futures[piece]
                 self.ended.pop(piece, None)
-
-
-def pieces(cell: Cell) -> list[Piece]:
-    """The shared work that a cell needs, each piece after those that it needs itself.
-
-    A piece is its kind (``controller``, ``calibration``, ``scores`` or ``damage``), the controller's digest, and what
-    else decides it."""
-    subject, method = cell.subject, cell.method
-    needed: list[Piece] = [("controller", subject.digest)]
-    if method is None:
-        return needed
-    data = (subject.digest, subject.task, cell.seed)
-    needed.append(("calibration", *data))
-    if not method.stock:
-        needed.append(("scores", *data, method.importance))
-    if cell.measures:
-        needed.append(("damage", *data, method.importance))
-    return needed
 
 
 def _references(to_do: ToDo, store: Store, client: Client, broken: list[str]) -> dict[Future, Callable[[Any], None]]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments import statistics
 from experiments.curves import METHOD, Panel, Score, normalised_draws, score_on
+from experiments.stability.recorded import NO_WALKS, Key, Walk, mean_of
 from experiments.style import LOOK, look
 from pruning import Method
 
@@ -46,14 +47,16 @@ def scores_of(found: Sequence[Panel], seed: int) -> Scores:
     return scores
 
 
-def standings(scores: Scores, results: pd.DataFrame) -> pd.DataFrame:
+def standings(scores: Scores, results: pd.DataFrame, stable: Mapping[Key, Walk] = NO_WALKS) -> pd.DataFrame:
     """A row a method, the highest mean s95 first.
 
     Columns: rank, method, controllers, then ``s95`` (mean over the controllers), ``s95_median`` and ``area``, each with
     the ends of its 95% bootstrap interval (``_low``, ``_high``), ``worst`` (the lowest s95 of any controller),
     ``never_fell`` (controllers whose curve stays above 0.95 to the last sparsity: s95 is a lower bound), ``cells``
     (that could be computed) and ``seconds`` (median time of plan, surgery and recovery over the pruned cells).
-    Intervals are over episodes and pruning seeds; the controllers are taken as given.
+    Intervals are over episodes and pruning seeds; the controllers are taken as given. Where stability was recorded,
+    ``stable``, also ``safe``, the mean safe sparsity over the ``recorded`` controllers that have one (``_open``: one of
+    them is a lower bound; a dense loop not shown to hold counts as 0), and ``safe_worst``, the lowest of any.
     """
     seconds = _seconds(results)
     rows = []
@@ -70,10 +73,20 @@ def standings(scores: Scores, results: pd.DataFrame) -> pd.DataFrame:
             row |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
         never = sum(score.open for score in own)
         cells = sum(score.points for score in own)
-        rows.append({**row, "worst": s95.min(), "never_fell": never, "cells": cells, "seconds": seconds[method]})
+        row |= {"worst": s95.min(), "never_fell": never}
+        if stable:
+            row |= _safe([walk for key, walk in stable.items() if key[2:] == (None, method)])
+        rows.append({**row, "cells": cells, "seconds": seconds[method]})
     table = pd.DataFrame(rows).sort_values(["s95", "area"], ascending=False, ignore_index=True)
     table.insert(0, "rank", range(1, len(table) + 1))
     return table
+
+
+def _safe(own: Sequence[Walk]) -> dict[str, object]:
+    safe = [walk.safe for walk in own]
+    worst = min((sparsity or 0.0 for sparsity in safe), default=float("nan"))
+    bounds = any(all(walk.holds) for walk in own)
+    return {"safe": mean_of(safe), "safe_open": bounds, "safe_worst": worst, "recorded": len(own)}
 
 
 def leading(table: pd.DataFrame | None, methods: Iterable[Method]) -> set[Method]:
@@ -96,7 +109,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
         return [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
 
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "rank": table["rank"],
             "method": table["method"],
@@ -111,6 +124,16 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "seconds": [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in table["seconds"]],
         }
     )
+    if "safe" in table:
+        worst = [f"{value:.2f}" for value in table["safe_worst"]]
+        shown.insert(3, "worst safe", ["-" if text == "nan" else text for text in worst])
+        shown.insert(3, "safe, mean", [_mean_safe(*row) for row in table[["safe", "safe_open", "recorded"]].to_numpy()])
+    return shown
+
+
+def _mean_safe(value: float, bound: bool, of: int) -> str:
+    mark = "\u2265 " if bound else ""
+    return f"{mark}{value:.2f} of {of}" if of else "-"
 
 
 def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:

@@ -8,9 +8,11 @@ from typing import Any
 from experiments.cell import Cell, Outcome
 
 #: Marks the file as ours; the second number goes up with the form of the tables.
-APPLICATION_ID, FORM = 0x7072756E, 2
+APPLICATION_ID, FORM = 0x7072756E, 3
 
 #: Columns of a cell's row, in the order of the exports. ``normalised_return`` is worked out when results are read.
+#: ``stability_starts`` are the starts asked for, empty where stability is not recorded; of so many, ``unstable``
+#: episodes did not settle, and along ``rising`` trajectories V did not fall (empty: there is no V).
 COLUMNS = {
     "controller": "TEXT",
     "algorithm": "TEXT",
@@ -33,6 +35,9 @@ COLUMNS = {
     "episodes": "INTEGER",
     "mean_return": "REAL",
     "std_return": "REAL",
+    "stability_starts": "INTEGER",
+    "unstable": "INTEGER",
+    "rising": "INTEGER",
     "status": "TEXT",
     "error": "TEXT",
     "components": "TEXT",
@@ -42,6 +47,7 @@ COLUMNS = {
     "surgery_seconds": "REAL",
     "recovery_seconds": "REAL",
     "evaluate_seconds": "REAL",
+    "stability_seconds": "REAL",
 }
 
 TABLES = f"""
@@ -66,7 +72,15 @@ OR EXISTS (SELECT * FROM pragma_table_xinfo(sqlite_master.name) WHERE hidden > 0
 """
 
 #: What turns a store of an older form into one of the next.
-UPGRADES = {1: "ALTER TABLE cell ADD COLUMN only TEXT"}
+UPGRADES = {
+    1: "ALTER TABLE cell ADD COLUMN only TEXT",
+    2: """
+        ALTER TABLE cell ADD COLUMN stability_starts INTEGER;
+        ALTER TABLE cell ADD COLUMN unstable INTEGER;
+        ALTER TABLE cell ADD COLUMN rising INTEGER;
+        ALTER TABLE cell ADD COLUMN stability_seconds REAL
+    """,
+}
 
 
 def row_of(cell: Cell) -> dict[str, Any]:
@@ -89,12 +103,13 @@ def row_of(cell: Cell) -> dict[str, Any]:
         "episodes": cell.episodes,
         "digest": subject.digest,
         "min_width": cell.min_width,
+        "stability_starts": cell.stability,
     }
 
 
 def columns_of(outcome: Outcome) -> dict[str, Any]:
     """The columns that a computed cell fills besides."""
-    plan, episodes = outcome.plan, outcome.episodes
+    plan, episodes, checks = outcome.plan, outcome.episodes, outcome.checks
     return {
         "status": "done",
         "sparsity_total": plan.sparsity_total,
@@ -105,6 +120,8 @@ def columns_of(outcome: Outcome) -> dict[str, Any]:
         "integrity": outcome.integrity,
         "mean_return": episodes.mean_return,
         "std_return": episodes.std_return,
+        "unstable": None if checks is None else checks.unstable.failures,
+        "rising": None if checks is None or checks.rising is None else checks.rising.failures,
         "components": json.dumps({name: vars(part) for name, part in plan.components.items()}),
         **{f"{stage}_seconds": seconds for stage, seconds in outcome.seconds.items()},
     }

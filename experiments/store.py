@@ -242,7 +242,8 @@ class Store:
         with self._transaction() as connection:
             (form,) = connection.execute("PRAGMA user_version").fetchone()  # another process may have been quicker
             for older in range(form, FORM):
-                connection.execute(UPGRADES[older])
+                for statement in UPGRADES[older].split(";"):
+                    connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {FORM}")
 
     @contextmanager

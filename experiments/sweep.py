@@ -15,12 +15,14 @@ import agents
 import envs
 from agents.controller import Controller, ControllerError
 from agents.files import replacing
+from envs.plants import PLANTS
 from experiments.cell import Cell, Subject
 from experiments.config import ConfigError, ControllerEntry, SweepConfig
 from experiments.dispatch import ToDo, Work
 from experiments.evaluator import environments
 from experiments.provenance import command_line, versions
 from experiments.seeds import reported_seeds
+from experiments.stability.lyapunov import STEPS
 from experiments.store import Store
 from pruning import trace
 
@@ -39,7 +41,7 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
 
     Raises:
         ConfigError: a controller without a task, without a component to prune alone, or two that are the same or have
-            one name.
+            one name; none on a task whose stability can be recorded, where that is asked for.
         ControllerError: a checkpoint that cannot be loaded or does not fit its task.
         TaskError: a task that does not exist.
         OSError: a checkpoint that is not there.
@@ -59,6 +61,8 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
         if entry.resources:
             resources[subject.digest] = entry.resources
         subjects.append(subject)
+    if config.stability is not None:
+        _check_plants([subject.task for subject in subjects], remark)
     cells = tuple(cell for subject in subjects for cell in _cells(config, subject))
     return Work(controllers, cells, resources)
 
@@ -78,7 +82,8 @@ def estimate(cells: Sequence[Cell], measured: Mapping[str, float], workers: int)
     """Seconds that these cells should take. ``measured`` has the mean seconds of a cell by task, where it is known."""
     total = 0.0
     for cell in cells:
-        steps = cell.episodes * envs.lookup(cell.subject.task).horizon
+        horizon = envs.lookup(cell.subject.task).horizon
+        steps = cell.episodes * horizon + (cell.stability or 0) * (horizon + STEPS)
         total += measured.get(cell.subject.task, PRUNE_SECONDS + steps / STEPS_PER_SECOND)
     return total / workers
 
@@ -113,13 +118,27 @@ def _check_scopes(only: Sequence[str], controller: Controller, subject: Subject)
             raise ConfigError(f"only: {subject.controller} has no '{name}'; it has {', '.join(scopes)}")
 
 
+def _check_plants(tasks: Sequence[str], remark: Callable[[str], None]) -> None:
+    without = [task for task in dict.fromkeys(tasks) if task not in PLANTS]
+    if len(without) == len(set(tasks)):
+        raise ConfigError(
+            "stability: no controller is on a task that has a goal to come to rest at; those that have: "
+            + ", ".join(PLANTS)
+        )
+    if without:
+        remark(f"stability is not recorded on {', '.join(without)}: there is no goal to come to rest at")
+
+
 def _cells(config: SweepConfig, subject: Subject) -> Iterator[Cell]:
-    """The dense controller first: everything is held against it."""
-    yield Cell(subject, None, 0.0, 0, config.episodes, config.episode_seed, 1)
+    """The dense controller first: everything is held against it. Its stability is that of the first seed's function."""
+    starts = config.stability if subject.task in PLANTS else None
+    first = 0 if starts is None else config.seeds[0]
+    yield Cell(subject, None, 0.0, first, config.episodes, config.episode_seed, 1, stability=starts)
     alone = tuple(dict.fromkeys(config.only)) or (None,)
     seeds = dict.fromkeys(config.seeds)
+    shared = (config.episodes, config.episode_seed, config.min_width)
     for only, method, sparsity, seed in product(alone, config.expanded_methods, config.pruned_sparsities, seeds):
-        yield Cell(subject, method, sparsity, seed, config.episodes, config.episode_seed, config.min_width, only)
+        yield Cell(subject, method, sparsity, seed, *shared, only, starts)
 
 
 def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:
@@ -133,7 +152,7 @@ def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:
             for entry, subject in entries
         ],
         "methods": [asdict(method) for method in config.expanded_methods],
-        **config.model_dump(mode="json", exclude={"controllers", "methods"}),
+        **config.model_dump(mode="json", exclude={"controllers", "methods"}, exclude_none=True),
     }
 
 

@@ -73,7 +73,7 @@ def made_up_outcome(cell: Cell) -> Outcome:
 
 
 def _made_up(
-    seconds: float, controller: Controller, calibration: Calibration, scores: Any, cell: Cell, damage: Any
+    seconds: float, controller: Controller, calibration: Calibration, scores: Any, cell: Cell, *others: Any
 ) -> Outcome:
     time.sleep(seconds)
     return made_up_outcome(cell)

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from experiments.bench.timing import Section, compared, comparison, undisturbed
-from experiments.cell import Cell
+from experiments.cell import Cell, pieces
 from experiments.config import SweepConfig
-from experiments.dispatch import Work, pieces, run
+from experiments.dispatch import Work, run
 from experiments.store import Store
 from experiments.sweep import load_work, still_to_do
 from experiments.workers import local_workers

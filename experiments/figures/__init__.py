@@ -10,6 +10,7 @@ from experiments.figures.overall import (
 )
 from experiments.figures.returns import draw_returns, methods_of, return_figure
 from experiments.figures.shared import legend, save
+from experiments.figures.stability import stability_figure
 
 __all__ = [
     "algorithms_figure",
@@ -23,4 +24,5 @@ __all__ = [
     "profile_figure",
     "return_figure",
     "save",
+    "stability_figure",
 ]

@@ -1,6 +1,9 @@
 // Cells in words and numbers: the one that is pointed at, and the tables of many.
 
 const STAGES = ["plan", "surgery", "recovery", "evaluate"];
+/** The checks of stability by their column, in a sweep that recorded it. */
+const CHECKS = CELLS.stability_starts ? { unstable: "does not settle", rising: "V does not fall" } : {};
+if (CELLS.stability_starts) STAGES.push("stability");
 
 function listed(pairs) {
   return element("dl", {}, ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
@@ -20,6 +23,7 @@ function cellDetails(cell) {
     ["return, mean", fixed(get("mean_return"), 2)],
     ["return, std", fixed(get("std_return"), 2)],
     ["integrity", score(get("integrity"))],
+    ...Object.entries(CHECKS).map(([name, label]) => [label, failures(name, cell)]),
     ["parameters left", whole(get("params_total"))],
     ["deployed ones left", whole(get("params_deployed"))],
     ...(get("seed") === null ? [] : [["pruning seed", whole(get("seed"))]]),
@@ -33,6 +37,12 @@ function cellDetails(cell) {
     element("h4", {}, "Seconds"),
     listed(STAGES.map((stage) => [stage, brief(get(`${stage}_seconds`))])),
   ];
+}
+
+/** Failures of a check and how often it may fail at most, at 95% confidence. */
+function failures(name, cell) {
+  const [count, of, bound] = [name, "stability_starts", `${name}_bound`].map((column) => CELLS[column][cell]);
+  return count === null ? "–" : `${whole(count)} of ${whole(of)} (< ${fixed(100 * bound, 1)}%)`;
 }
 
 function widthsTable(components, pruned) {
@@ -90,6 +100,11 @@ function cellColumns() {
     shown("std_return", "std", (value) => fixed(value, 1)),
     silent("episodes", CELLS.returns.map((returns) => returns.length)),
     shown("integrity", "integrity", score),
+    ...Object.entries(CHECKS).flatMap(([name, label]) => [
+      { name, label, values: CELLS[name], text: (cell) => failures(name, cell) },
+      silent(`${name}_bound`, CELLS[`${name}_bound`]),
+    ]),
+    ...(CELLS.stability_starts ? [silent("stability_starts", CELLS.stability_starts)] : []),
     shown("params_deployed", "deployed parameters", whole),
     silent("params_total", CELLS.params_total),
     silent("macs_deployed", CELLS.macs_deployed),
@@ -146,11 +161,12 @@ function rowsOf(columns, rows, view, methods) {
   const values = (name) => columns.find((column) => column.name === name).values;
   const [controllers, tasks, labels] = ["controller", "task", "method"].map(values);
   const wanted = new Set([...methods].map((method) => METHODS[method].label));
-  const owner = (name, task) => `${name} ${task}`;
-  const found = view.panels.map((panel) => CONTROLLERS[panel.controller]);
-  const owners = new Set(found.map(({ name, task }) => owner(name, task)));
+  const alone = columns.find((column) => column.name === "only")?.values;
+  const owner = (name, task, only) => `${name} ${task} ${only ?? ""}`;
+  const found = view.panels.map((panel) => [CONTROLLERS[panel.controller], panel.only]);
+  const owners = new Set(found.map(([{ name, task }, only]) => owner(name, task, only)));
   const inside = (row) =>
-    tasks[row] === null ? view.mean?.task === null : owners.has(owner(controllers[row], tasks[row]));
+    tasks[row] === null ? view.mean?.task === null : owners.has(owner(controllers[row], tasks[row], alone?.[row]));
   return rows.filter((row) => wanted.has(labels[row]) && inside(row));
 }
 

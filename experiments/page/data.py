@@ -17,6 +17,7 @@ import yaml
 from experiments import statistics
 from experiments.aggregates import Runs, aggregate_table, runs_of
 from experiments.curves import AXES, METHOD, Array, Curve, Panel, normalised_draws
+from experiments.stability.safe import clopper_pearson
 from experiments.style import look
 from pruning import Method
 
@@ -193,7 +194,21 @@ def _cells(
     columns["widths"] = [
         None if pd.isna(text) else widths.setdefault(_pruned(str(text)), len(widths)) for text in results["components"]
     ]
+    if results["stability_starts"].notna().any():
+        columns |= _stability(results)
     columns["returns"] = [_numbers(returns[key]) if key in returns else [] for key in results["key"]]
+    return columns
+
+
+def _stability(results: pd.DataFrame) -> dict[str, list[Any]]:
+    """Failures of both checks, with the upper bounds on their probabilities at 95% confidence."""
+    columns: dict[str, list[Any]] = {
+        name: _numbers(results[name]) for name in ("stability_starts", "unstable", "rising")
+    }
+    columns["stability_seconds"] = _numbers(results["stability_seconds"], 3)
+    for name in ("unstable", "rising"):
+        counts = zip(columns[name], columns["stability_starts"], strict=True)
+        columns[f"{name}_bound"] = [None if n is None else _number(clopper_pearson(n, of)) for n, of in counts]
     return columns
 
 

@@ -156,7 +156,9 @@ function readable(columns) {
     const integral = values.every((value) => value === null || Number.isInteger(value));
     const plain = name.includes("seconds") ? brief : integral ? whole : (value) => score(value, 2);
     const [low, high, open] = ["low", "high", "open"].map((end) => named.get(`${name}_${end}`)?.values);
+    const checked = /^(safe|settling)_/.test(name) ? named.get("stability_starts")?.values : null;
     const text = (row) => {
+      if (values[row] === null && checked && checked[row] !== null) return "none"; // not even the dense loop
       const shown = `${open?.[row] ? "≥ " : ""}${plain(values[row])}`;
       return low && low[row] !== null ? `${shown} [${plain(low[row])}, ${plain(high[row])}]` : shown;
     };

@@ -18,10 +18,12 @@ from experiments.stability.attraction import attraction, kept
 from experiments.stability.lyapunov import STEPS, Lyapunov, LyapunovError, fit
 from experiments.stability.robustness import Borne, bear, conditions
 from experiments.stability.rollout import trajectories
-from experiments.stability.safe import Count, safe_sparsity
+from experiments.stability.safe import FEWEST, Checks, Count, safe_sparsity
 
 Array = NDArray[np.float64]
 
+#: Part of the key of every cell of a sweep that records stability. Raise it when a fit, a check or a plant changes.
+VERSION = 1
 #: Calibration trajectories of each batch of a fit.
 FITTED = 150
 #: The same for a controller that plans.
@@ -38,8 +40,8 @@ class Effort:
 
     @classmethod
     def of(cls, controller: Controller) -> Effort:
-        """The default; less for a controller that plans, 59 being the fewest starts that can show 5% at 95%."""
-        return cls(60, 7, 10) if plans(controller) else cls()
+        """The default; less for a controller that plans, which gets about the fewest starts that can show anything."""
+        return cls(FEWEST + 1, 7, 10) if plans(controller) else cls()
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,14 @@ class Stability:
     borne: tuple[Borne, ...]
 
     @property
+    def checks(self) -> Checks:
+        """Both checks, as counts."""
+        return Checks(self.unstable, None if self.decrease is None else self.decrease.rising)
+
+    @property
     def holds(self) -> bool:
         """Whether it was shown to settle *and* its V to fall."""
-        return self.unstable.holds and self.decrease is not None and self.decrease.rising.holds
+        return self.checks.holds
 
 
 @dataclass(frozen=True)
@@ -165,8 +172,7 @@ def family(
     ordered = [dense, *sorted(rest, key=lambda subject: subject.sparsity_deployed)]
     lyapunov, why_not = None, None
     try:
-        fitted = PLANNED_FITTED if plans(dense.controller) else FITTED
-        lyapunov = fit(dense.controller, plant, fitted, seed)
+        lyapunov = fitted(dense.controller, plant, seed)
     except LyapunovError as error:
         why_not = str(error)
     members = []
@@ -179,6 +185,15 @@ def family(
     assert random is not None  # measured for every plant
     normalised = statistics.normalised(returns, returns[0], random)
     return Family(plant, lyapunov, why_not, tuple(members), normalised, effort)
+
+
+def fitted(controller: Controller, plant: Plant, seed: int = 0) -> Lyapunov:
+    """The function of a dense controller, from as many trajectories as one of its kind can afford; see `fit`.
+
+    Raises:
+        LyapunovError: there is no such function.
+    """
+    return fit(controller, plant, PLANNED_FITTED if plans(controller) else FITTED, seed)
 
 
 def measure(subject: Subject, plant: Plant, lyapunov: Lyapunov | None, effort: Effort, seed: int = 0) -> Stability:

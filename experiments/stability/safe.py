@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,8 @@ from scipy.stats import beta
 #: A loop *holds* if, with this confidence, it fails from less than this share of the starts.
 CONFIDENCE = 0.95
 TOLERATED = 0.05
+#: The fewest starts that can show it, when none of them fails.
+FEWEST = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - TOLERATED))
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,20 @@ class Count:
 
     def __str__(self) -> str:
         return f"{self.failures}/{self.trials} (<{self.bound:.1%})"
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What was counted of one loop: episodes that did not settle, and trajectories along which V failed to fall (None:
+    there is no function)."""
+
+    unstable: Count
+    rising: Count | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the loop was shown to settle *and* its V to fall."""
+        return self.unstable.holds and self.rising is not None and self.rising.holds
 
 
 def clopper_pearson(failures: int, trials: int, confidence: float = CONFIDENCE) -> float:

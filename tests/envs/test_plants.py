@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,8 @@ def test_angles_are_wrapped() -> None:
 def test_a_task_without_a_goal_is_a_mistake() -> None:
     with pytest.raises(envs.TaskError, match="no goal to come to rest at"):
         plant("HalfCheetah-v5")
+
+
+@pytest.mark.parametrize("task", PLANTS)
+def test_a_plant_travels_by_its_name(task: str) -> None:
+    assert pickle.loads(pickle.dumps(PLANTS[task])) is PLANTS[task]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from experiments.cell import Cell, Outcome, Subject
 from experiments.evaluator import Episodes
+from experiments.stability.safe import Checks
 from experiments.store import Store
 from pruning import Method, PruningPlan
 from pruning.plan import ComponentPlan
@@ -18,9 +20,15 @@ def subject(name: str = "mine", task: str = "CartPole-v1", digest: str | None = 
 
 
 def cell(
-    of: Subject | None = None, method: Method | None = None, sparsity: float = 0.0, seed: int = 0, episodes: int = 2
+    of: Subject | None = None,
+    method: Method | None = None,
+    sparsity: float = 0.0,
+    seed: int = 0,
+    episodes: int = 2,
+    only: str | None = None,
+    stability: int | None = None,
 ) -> Cell:
-    return Cell(of or subject(), method, sparsity, seed, episodes, episode_seed=0, min_width=1)
+    return Cell(of or subject(), method, sparsity, seed, episodes, 0, 1, only, stability)
 
 
 def episodes(returns: Sequence[float], task: str = "CartPole-v1") -> Episodes:
@@ -49,12 +57,19 @@ def record_curves(
     store.record_random(episodes([-10.0, 10.0]))
 
 
+def drop_columns(connection: sqlite3.Connection, *names: str) -> None:
+    """Make a store one of an older form."""
+    for name in names:
+        connection.execute(f"ALTER TABLE cell DROP COLUMN {name}")
+
+
 def outcome(
     returns: Sequence[float],
     deployed: float = 0.0,
     total: float = 0.0,
     integrity: float = 1.0,
     task: str = "CartPole-v1",
+    checks: Checks | None = None,
 ) -> Outcome:
     """An actor of 1,000 parameters (deployed) and a value network of 1,000, pruned to these sparsities."""
     actor = round(1000 * (1 - deployed))
@@ -70,4 +85,4 @@ def outcome(
         },
         macs_deployed=actor,
     )
-    return Outcome(plan, integrity, episodes(returns, task), {"plan": 0.5, "evaluate": 1.5})
+    return Outcome(plan, integrity, episodes(returns, task), {"plan": 0.5, "evaluate": 1.5}, checks)

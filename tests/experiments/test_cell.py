@@ -12,10 +12,21 @@ import pytest
 import agents
 from experiments import cell as cells
 from experiments.calibration import calibrate
-from experiments.cell import Cell, Subject, run_calibration, run_damage, run_dense, run_pruned, run_random, run_scores
+from experiments.cell import (
+    Cell,
+    Subject,
+    run_calibration,
+    run_damage,
+    run_dense,
+    run_lyapunov,
+    run_pruned,
+    run_random,
+    run_scores,
+)
 from experiments.evaluator import evaluate, evaluate_random
 from experiments.seeds import reported_seeds
 from pruning import Method, prune
+from tests.conftest import SaveTiny
 
 SUBJECT = Subject("mine", "digest", "ppo", "CartPole-v1", 3)
 CELL = Cell(SUBJECT, Method(recovery="reconstruct"), 0.5, seed=0, episodes=4, episode_seed=0, min_width=1)
@@ -36,6 +47,7 @@ CELL = Cell(SUBJECT, Method(recovery="reconstruct"), 0.5, seed=0, episodes=4, ep
         {"episodes": 5},
         {"episode_seed": 1},
         {"min_width": 2},
+        {"stability": 59},
     ],
 )
 def test_everything_that_decides_the_outcome_decides_the_key(change: dict[str, Any]) -> None:
@@ -53,6 +65,11 @@ def test_code_versions_decide_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert after != before
     monkeypatch.setattr(cells, "VERSION", cells.VERSION + 1)
     assert replace(CELL).key not in (before, after)
+    without, recording = replace(CELL).key, replace(CELL, stability=59).key
+    assert recording not in (without, replace(CELL, stability=60).key)
+    monkeypatch.setattr(cells.stability, "VERSION", cells.stability.VERSION + 1)
+    assert replace(CELL).key == without
+    assert replace(CELL, stability=59).key != recording
 
 
 def test_a_dense_cell_is_the_plain_evaluation(balancer: Path) -> None:
@@ -89,6 +106,20 @@ def test_a_pruned_cell_is_calibrate_prune_evaluate(balancer: Path, method: Metho
     assert outcome.integrity == by_hand.integrity
     np.testing.assert_array_equal(outcome.episodes.returns, episodes.returns)
     assert {"plan", "surgery", "recovery", "evaluate"} <= outcome.seconds.keys()
+
+
+def test_a_loop_without_a_function_records_settling_alone(save_tiny: SaveTiny) -> None:
+    controller = agents.load(save_tiny("ppo", "Pendulum-v1")).controller
+    assert run_lyapunov(controller, "Pendulum-v1", 0) is None
+    subject = replace(SUBJECT, task="Pendulum-v1")
+    dense = replace(CELL, subject=subject, method=None, sparsity=0.0, episodes=1)
+    assert run_dense(controller, dense).checks is None
+    outcome = run_dense(controller, replace(dense, stability=59), None)
+    assert outcome.checks is not None
+    assert outcome.checks.unstable.trials == 59
+    assert outcome.checks.rising is None
+    assert not outcome.checks.holds
+    assert outcome.seconds["stability"] > 0
 
 
 def test_where_an_array_lies_in_memory_does_not_show(balancer: Path) -> None:

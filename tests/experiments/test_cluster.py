@@ -8,6 +8,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,17 @@ FAMILIES = ("sac", "td3", "ddpg", "tqc", "crossq", "ppo", "a2c", "trpo")
 
 @pytest.fixture
 def families(save_tiny: SaveTiny, tmp_path: Path) -> Work:
-    """A cell of every family of controllers, TD-MPC and discrete actions among them."""
+    """A cell of every family of controllers, TD-MPC and discrete actions among them; of one also its stability."""
     paths = [save_tiny(name, "Pendulum-v1", name=name) for name in FAMILIES]
     paths += [save_tiny("ppo", "CartPole-v1", name="discrete"), save_tiny("sac", "Pendulum-v1", "shared", encoder=(8,))]
     paths.append(tmp_path / "planner.pt")
     untrained_planner().save(paths[-1], {"task": "Pendulum-v1", "training_seed": 1})
     methods = [{"grouping": "component", "importance": "taylor", "recovery": "reconstruct"}]
-    return load_work(config(*paths, methods=methods, sparsities=[0.4]), trust=False, remark=silent)
+    work = load_work(config(*paths, methods=methods, sparsities=[0.4]), trust=False, remark=silent)
+    settings = config(Path("lqr-linear-pendulum-1"), methods=methods, sparsities=[0.9], stability=59)
+    stable = load_work(settings, trust=False, remark=silent)
+    few = tuple(replace(cell, stability=8) for cell in stable.cells)
+    return Work({**work.controllers, **stable.controllers}, work.cells + few, {})
 
 
 def table_of(work: Work, folder: Path, client: Client) -> pd.DataFrame:
@@ -56,7 +61,8 @@ def test_every_family_gives_the_same_bits_on_one_worker_here_and_on_two_of_a_joi
         one = table_of(families, tmp_path / "one", client)
     with cluster(tmp_path, 2) as there, remote_workers(there.address) as client:
         joined = table_of(families, tmp_path / "joined", client)
-    assert len(one) == 2 * (len(FAMILIES) + 3)
+    assert len(one) == 2 * (len(FAMILIES) + 4)
+    assert one["rising"].notna().sum() == 2
     assert one["mean_return"].notna().all()
     pd.testing.assert_frame_equal(one, joined, check_exact=True)
 
@@ -177,7 +183,7 @@ def test_few_cells_are_in_flight_however_large_the_sweep(tmp_path: Path, monkeyp
     owner = subject()
     cells = tuple(cell(owner, seed=number) for number in range(300))
     work = Work({owner.digest: untrained_planner()}, cells, {})
-    monkeypatch.setattr(module, "run_dense", lambda controller, cell: outcome([1.0, 2.0]))
+    monkeypatch.setattr(module, "run_dense", lambda controller, cell, lyapunov: outcome([1.0, 2.0]))
     in_flight: list[int] = []
     with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
 
@@ -196,7 +202,7 @@ def test_a_worker_that_dies_with_results_nobody_has_fetched_costs_only_time(
 ) -> None:
     told, processes = [0], str(tmp_path / "processes")
 
-    def tell(controller: Any, cell: Cell) -> Outcome:
+    def tell(controller: Any, cell: Cell, lyapunov: Any) -> Outcome:
         with open(processes, "a") as stream:
             stream.write(f"{os.getpid()}\n")
         return outcome([1.0, 2.0])
@@ -235,7 +241,7 @@ def test_a_reference_that_cannot_be_measured_is_told_when_all_else_is_done(
 
 
 def test_a_crowded_worker_that_joins_later_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(controller: Any, cell: Cell) -> Outcome:
+    def slow(controller: Any, cell: Cell, lyapunov: Any) -> Outcome:
         time.sleep(0.5)
         return outcome([1.0, 2.0])
 
@@ -256,7 +262,7 @@ def test_a_crowded_worker_that_joins_later_is_refused(tmp_path: Path, monkeypatc
 def test_cells_go_only_where_their_resources_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = str(tmp_path / "processes")
 
-    def tell(controller: Any, cell: Cell) -> Outcome:
+    def tell(controller: Any, cell: Cell, lyapunov: Any) -> Outcome:
         with open(told, "a") as stream:
             stream.write(f"{os.getpid()}\n")
         return outcome([1.0, 2.0])

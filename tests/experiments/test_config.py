@@ -60,6 +60,10 @@ def test_lists_make_a_full_factorial_in_order_without_duplicates(tmp_path: Path)
         ("controllers: [a]\nmethods: [{}]\nsparsities: [much]", ["sparsities[0]", "number", "'much'"]),
         ("controllers: [a]\nmethods: []\nsparsities: [0.5]", ["methods", "at least 1"]),
         ("controllers: [{path: a}]\nmethods: [{}]\nsparsities: [0.5]", ["controllers[0]"]),
+        (GOOD + "stability: 58", ["stability", "58 starts", "5%", "95%", "59 or more"]),
+        (GOOD + "stability: -3", ["stability", "greater than or equal to 1", "-3"]),
+        (GOOD + "stability: 1000000", ["stability", "less than or equal to 10000"]),
+        (GOOD + "stability: often", ["stability", "integer", "'often'"]),
         (GOOD + "episodes: 0", ["episodes", "greater than or equal to 1", "0"]),
         (GOOD + "seeds: [0, -1]", ["seeds[1]", "-1"]),
         ("- just\n- a list", ["controllers", "methods", "sparsities"]),
@@ -106,6 +110,7 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
         ("methods-tdmpc.yaml", 2, Method()),
         ("headline.yaml", 7, Method()),
         ("inherit.yaml", 2, Method()),
+        ("stability.yaml", 12, Method()),
     ],
 )
 def test_the_committed_sweeps_are_valid(
@@ -136,6 +141,21 @@ def test_the_demo_needs_nothing_but_what_is_bundled() -> None:
     names = {entry["name"] for entry in agents.bundled()}
     config = load_config(CONFIGS / "demo.yaml")
     assert {entry.controller for entry in config.controllers} <= names
+
+
+def test_stability_is_recorded_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, GOOD)).stability is None
+    assert load_config(written(tmp_path, GOOD + "stability: 59")).stability == 59
+
+
+def test_the_stability_sweep_has_every_bundled_controller_with_a_plant_that_does_not_plan() -> None:
+    import agents
+    from envs.plants import PLANTS
+
+    config = load_config(CONFIGS / "stability.yaml")
+    names = {e["name"] for e in agents.bundled() if e["task"] in PLANTS and e["algorithm"] != "tdmpc"}
+    assert {entry.controller for entry in config.controllers} == names
+    assert config.stability == 100
 
 
 def test_optional_controllers_take_part_where_their_variables_are_set(

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.curves import panels
 from experiments.leaderboard import Scores, leading, readable, scores_of, standings, standings_figure
+from experiments.stability.recorded import Walk
 from experiments.store import Store
 from experiments.style import look
 from pruning import IMPORTANCES, Method
@@ -48,6 +49,23 @@ def test_the_standings_are_worked_out_by_hand(ranked: tuple[Scores, pd.DataFrame
     # Two episodes that differ by the same amount everywhere: resampling them moves nothing but the scale.
     assert stock["s95_low"] <= stock["s95"] <= stock["s95_high"]
     assert best["seconds"] == 0.5  # planning; evaluation does not count
+
+
+def test_the_standings_have_the_safe_sparsity_where_stability_was_recorded(tmp_path: Path) -> None:
+    with Store.writing(tmp_path) as store:
+        record_curves(store, {name: {FULL: CURVES[FULL], STOCK: CURVES[STOCK]} for name in ("one", "two", "three")})
+        scores, results = scores_of(panels(store), 0), store.results()
+    held, lost = Walk(59, (0.0, 0.7), (True, True), (True, True)), Walk(59, (0.0, 0.7), (True, True), (True, False))
+    never = Walk(59, (0.0, 0.7), (False, True), (False, True))
+    keys = {name: (name, "CartPole-v1", None) for name in ("one", "two")}
+    stable = {(*keys["one"], FULL): held, (*keys["two"], FULL): lost, (*keys["one"], STOCK): never}
+    table = standings(scores, results, stable).set_index("method")
+    assert table.loc[FULL.label, ["safe", "safe_open", "safe_worst", "recorded"]].tolist() == [0.35, True, 0.0, 2]
+    assert table.loc[STOCK.label, ["safe", "safe_open", "safe_worst", "recorded"]].tolist() == [0.0, False, 0.0, 1]
+    shown = readable(table.reset_index())
+    assert shown["safe, mean"].tolist() == ["≥ 0.35 of 2", "0.00 of 1"]
+    assert "safe" not in standings(scores, results)
+    assert not [name for name in readable(standings(scores, results)) if "safe" in name]
 
 
 def test_figures_of_lines_show_the_best_of_each_grouping_and_recovery_once_there_are_too_many() -> None:

@@ -20,6 +20,7 @@ from experiments.curves import panels
 from experiments.page import assemble
 from experiments.page.data import page_data
 from experiments.report import write_report
+from experiments.stability.safe import Checks, Count
 from experiments.store import Store
 from experiments.style import look
 from pruning import Method
@@ -100,6 +101,21 @@ def test_the_data_are_what_the_store_holds(folder: Path) -> None:
     own = look(METHODS[2])
     assert data["methods"][0]["label"] == METHODS[2].label
     assert (data["methods"][0]["colour"], data["methods"][0]["symbol"]) == (own.colour, own.symbol)
+
+
+def test_the_checks_of_stability_are_among_the_cells_where_they_were_recorded(folder: Path) -> None:
+    assert not [name for name in data_of(folder)["cells"] if "stability" in name or "rising" in name]
+    with Store.writing(folder) as store:
+        dense, pruned = (cell(subject(NASTY), of, s, stability=100) for of, s in ((None, 0.0), (METHODS[2], 0.5)))
+        store.record(dense, outcome([1.0, 2.0], checks=Checks(Count(0, 100), None)))
+        store.record(pruned, outcome([1.0, 2.0], checks=Checks(Count(1, 100), Count(100, 100))))
+        store.plan([dense, pruned, cell(subject("other"))])
+        store.record(cell(subject("other")), outcome([1.0, 2.0]))
+    cells = data_of(folder)["cells"]
+    assert cells["stability_starts"] == [100, 100, None]
+    assert cells["unstable"] == [0, 1, None]
+    assert cells["unstable_bound"] == pytest.approx([1 - 0.05 ** (1 / 100), 0.0466, None], abs=1e-4)
+    assert (cells["rising"], cells["rising_bound"]) == ([None, 100, None], [None, 1, None])
 
 
 def test_names_and_errors_cannot_become_markup(folder: Path) -> None:

@@ -23,6 +23,8 @@ from experiments.curves import panels
 from experiments.page import Picture, assemble
 from experiments.page.data import Table, page_data
 from experiments.report import summarise
+from experiments.stability.recorded import walks
+from experiments.stability.safe import Checks, Count
 from experiments.store import Store
 from pruning import Method
 from tests.experiments.fakes import cell, episodes, outcome, subject
@@ -41,29 +43,33 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of three controllers on two tasks, two pruning seeds; one cell failed, one was not computed."""
+    """A sweep of three controllers on two tasks, two pruning seeds; one cell failed, one was not computed.
+
+    Of the controller on the second task stability was recorded; V rises at 0.9.
+    """
     folder = tmp_path_factory.mktemp("page")
     subjects = [subject("one"), subject(NASTY), subject("swinger", "Pendulum-v1")]
     with Store.writing(folder) as store:
         cells = []
         for number, of in enumerate(subjects):
-            cells.append(cell(of))
-            store.record(cells[-1], outcome([90.0, 110.0], task=of.task))
+            starts = 100 if of.task == "Pendulum-v1" else None
+            held, rising = (Checks(Count(1, 100), Count(n, 100)) if starts else None for n in (0, 100))
+            cells.append(cell(of, stability=starts))
+            store.record(cells[-1], outcome([90.0, 110.0], task=of.task, checks=held))
             for method, curve in CURVES.items():
                 for sparsity, mean in curve.items():
                     for seed in (0, 1):
-                        cells.append(cell(of, method, sparsity, seed))
+                        cells.append(cell(of, method, sparsity, seed, stability=starts))
+                        found_so = held if sparsity < 0.9 else rising
                         returns = [mean - 10 - number, mean + 10 - number]
-                        store.record(
-                            cells[-1], outcome(returns, sparsity + 0.05, sparsity, integrity=0.5, task=of.task)
-                        )
+                        store.record(cells[-1], outcome(returns, sparsity + 0.05, sparsity, 0.5, of.task, found_so))
         failed = cell(subjects[1], FULL, 0.99)
         store.plan([*cells, failed, cell(subjects[0], FULL, 0.99)])
         store.record_failure(failed, "<b>no</b>")
         for task in ("CartPole-v1", "Pendulum-v1"):
             store.record_random(episodes([-10.0, 10.0], task))
         found, results, returns_of = panels(store), store.results(), store.episode_returns()
-        tables = [Table("summary", "Summary", summarise(found), "A remark.", chosen=True)]
+        tables = [Table("summary", "Summary", summarise(found, walks(results)), "A remark.", chosen=True)]
         data = page_data(results, returns_of, store.planned(), found, tables, folder, 0)
     path = folder / "report.html"
     path.write_text(assemble("sweep", data, [Picture("figure", b"", "A figure.")]), encoding="utf-8")
@@ -166,6 +172,18 @@ def test_the_mouse_shows_a_cell(shown: webdriver.Chrome) -> None:
     ):
         assert fact in lines
     assert FULL.label in at(shown, ".hoverlayer").text
+
+
+def test_stability_is_shown_of_the_cell_and_in_the_summary(shown: webdriver.Chrome) -> None:
+    choose(shown, "swinger")
+    at(shown, "#chart").send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    lines = at(shown, "#cell").text.replace("\n", " ")
+    assert "does not settle 1 of 100 (< 4.7%) V does not fall 100 of 100 (< 100.0%)" in lines
+    heads = [head.text for head in shown.find_elements(By.CSS_SELECTOR, "#summary thead button")]
+    assert column(shown, "#summary", heads.index("safe deployed") + 1) == ["0.55"] * 3
+    assert column(shown, "#summary", heads.index("settling deployed") + 1) == ["≥ 0.95"] * 3
+    choose(shown, "one")
+    assert column(shown, "#summary", heads.index("safe deployed") + 1) == ["–"] * 3
 
 
 def test_the_arrow_keys_walk_over_the_cells(shown: webdriver.Chrome) -> None:

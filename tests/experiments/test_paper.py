@@ -41,7 +41,7 @@ from pruning.graph import axis_width
 from pruning.stock import stock_groups
 from tests.agents.test_tdmpc_controller import observations
 from tests.conftest import untrained, untrained_planner
-from tests.experiments.fakes import cell, episodes, outcome, subject
+from tests.experiments.fakes import cell, drop_columns, episodes, outcome, subject
 
 LATENT = "encoder,dynamics->dynamics,reward,actor,critic.0,critic.1"
 
@@ -129,7 +129,8 @@ def test_a_store_of_the_form_before_gets_the_new_column(tmp_path: Path) -> None:
         store.plan([cell()])
         store.record(cell(), outcome([1.0, 2.0]))
     with sqlite3.connect(tmp_path / FILE) as connection:
-        connection.executescript("ALTER TABLE cell DROP COLUMN only; PRAGMA user_version = 1;")
+        drop_columns(connection, "only", "stability_starts", "unstable", "rising", "stability_seconds")
+        connection.execute("PRAGMA user_version = 1")
     with Store.writing(tmp_path) as store:
         alone = replace(cell(method=Method(recovery="reconstruct"), sparsity=0.5), only="actor")
         store.plan([cell(), alone])

@@ -11,8 +11,10 @@ import pytest
 from matplotlib.colors import to_hex
 
 from experiments.curves import normalised_draws, panels
-from experiments.figures import return_figure
+from experiments.figures import return_figure, stability_figure
 from experiments.report import as_markdown, as_text, summarise, write_report
+from experiments.stability.recorded import Walk, walks
+from experiments.stability.safe import Checks, Count
 from experiments.store import FILE, Store, StoreError
 from experiments.style import look
 from pruning import Method
@@ -84,6 +86,83 @@ def test_the_summary_is_what_the_curves_say(folder: Path) -> None:
     means = table[table["controller"] == "mean of 2"].set_index("method")
     assert means.loc["stock-global", "s95_total"] == pytest.approx(0.275)
     assert means["s95_total_open"].tolist() == [False, False, True]  # the mean of lower bounds is one
+
+
+def test_the_safe_sparsity_stands_beside_s95_where_stability_was_recorded(tmp_path: Path) -> None:
+    held, rising, falls = (Checks(Count(0, 100), Count(n, 100)) for n in (0, 50, 0))
+    wobbly = Checks(Count(50, 100), Count(0, 100))
+    with Store.writing(tmp_path) as store:
+        cells = {
+            "one": (held, {0.25: held, 0.5: rising, 0.75: falls}),
+            "two": (held, {0.25: held, 0.5: held, 0.75: held}),
+            "three": (wobbly, {0.25: held, 0.5: held, 0.75: held}),
+            "elsewhere": (None, {0.25: None, 0.5: None, 0.75: None}),
+        }
+        planned = []
+        for name, (dense, pruned) in cells.items():
+            starts = None if dense is None else 100
+            planned.append(cell(subject(name), stability=starts))
+            store.record(planned[-1], outcome([90.0, 110.0], checks=dense))
+            for sparsity, found in pruned.items():
+                planned.append(cell(subject(name), FULL, sparsity, stability=starts))
+                store.record(planned[-1], outcome([90.0, 110.0], sparsity, sparsity, checks=found))
+        store.plan(planned)
+        store.record_random(episodes([-10.0, 10.0]))
+        table = summarise(panels(store), walks(store.results()))
+    columns = table.columns.tolist()
+    assert columns.index("s95_deployed_open") < columns.index("safe_deployed") < columns.index("s95_total")
+    own = table.set_index("controller")
+    assert own.loc["one", ["safe_deployed", "settling_deployed"]].tolist() == [0.25, 0.75]
+    assert own["safe_deployed_open"].tolist() == [False, True, False, False, True]
+    assert own["stability_starts"].tolist() == [100, 100, 100, pd.NA, pd.NA]
+    assert own.loc["mean of 4", "safe_deployed"] == pytest.approx((0.25 + 0.75 + 0) / 3)
+    rows = [line.split("|") for line in as_markdown(table).splitlines()]
+    place = [text.strip() for text in rows[0]].index("safe deployed")
+    assert [row[place].strip() for row in rows[2:]] == ["0.25", "≥ 0.75", "none", "-", "≥ 0.33"]
+    files, _ = write_report(tmp_path)
+    assert "stability.png" in {path.name for path in files}
+    assert "Safe is the highest deployed sparsity" in (tmp_path / "summary.md").read_text()
+    assert "safe, mean" not in (tmp_path / "summary.md").read_text()
+
+
+def test_a_line_is_broad_up_to_the_safe_sparsity(folder: Path) -> None:
+    lost = Walk(100, (0.0, 0.45, 0.7, 0.95), (True,) * 4, (True, True, False, True))
+    never = Walk(100, (0.0, 0.45), (True, True), (False, True))
+    with Store.reading(folder) as store:
+        found = panels(store)
+    stable = {("two", "CartPole-v1", None, BARE): lost, ("two", "CartPole-v1", None, FULL): never}
+    assert stability_figure(found, {}, np.random.default_rng(0)) is None
+    figure = stability_figure(found, stable, np.random.default_rng(0))
+    assert figure is not None
+    (axes,) = figure.axes
+    assert axes.get_title() == "two"
+    lines = {line.get_linewidth(): line for line in axes.get_lines() if line.get_xdata()[0] == 0.0}  # type: ignore[index]
+    np.testing.assert_allclose(lines[5].get_xdata(), [0, 0.45])
+    np.testing.assert_allclose(lines[5].get_ydata(), [1, 1])
+    assert sum(line.get_linewidth() == 5 for line in axes.get_lines()) == 1
+
+
+def test_components_pruned_alone_are_told_apart(tmp_path: Path) -> None:
+    with Store.writing(tmp_path) as store:
+        planned = [cell(subject(name)) for name in ("one", "two")]
+        for dense in planned[:2]:
+            store.record(dense, outcome([90.0, 110.0]))
+        for name in ("one", "two"):
+            for only, returns in (("actor", [40.0, 60.0]), ("value", [90.0, 110.0])):
+                planned.append(cell(subject(name), FULL, 0.5, only=only))
+                store.record(planned[-1], outcome(returns, 0.5, 0.5))
+        store.plan(planned)
+        store.record_random(episodes([-10.0, 10.0]))
+        found = panels(store)
+    table = summarise(found)
+    assert table["only"].tolist() == ["actor", "value"] * 3
+    assert table["controller"].tolist()[-2:] == ["mean of 2", "mean of 2"]
+    assert table["s95_total_open"].tolist() == [False, True] * 3
+    assert as_markdown(table).splitlines()[:2] == [
+        "| controller | only | method | s95 deployed | area deployed | s95 total | area total | integrity at 0.5 |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    assert len(summarise([panel for panel in found if panel.controller == "one"])) == 2  # no mean over components
 
 
 def test_uncertainty_comes_from_episodes_that_disagree(tmp_path: Path) -> None:

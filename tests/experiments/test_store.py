@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.stability.safe import Checks, Count
 from experiments.store import FILE, Store, StoreError
 from pruning import Method
-from tests.experiments.fakes import cell, episodes, outcome, subject
+from tests.experiments.fakes import cell, drop_columns, episodes, outcome, subject
 
 DENSE = cell()
 PRUNED = cell(method=Method(recovery="reconstruct"), sparsity=0.5)
@@ -212,6 +213,40 @@ def test_a_store_of_another_form_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreError, match="another version"), Store.reading(tmp_path):
         pass
+
+
+def test_stability_is_kept_as_failures_of_the_starts_asked_for(tmp_path: Path) -> None:
+    both = cell(method=Method(), sparsity=0.5, stability=100)
+    settling, failed = replace(both, sparsity=0.8), replace(both, sparsity=0.9)
+    with Store.writing(tmp_path) as store:
+        store.plan([DENSE, both, settling, failed])
+        store.record(DENSE, outcome([1.0, 2.0]))
+        store.record(both, outcome([1.0, 2.0], checks=Checks(Count(3, 100), Count(7, 100))))
+        store.record(settling, outcome([1.0, 2.0], checks=Checks(Count(0, 100), None)))
+        store.record_failure(failed, "why")
+        table = store.results()
+    assert table["stability_starts"].tolist() == [pd.NA, 100, 100, 100]
+    assert table["unstable"].tolist() == [pd.NA, 3, 0, pd.NA]
+    assert table["rising"].tolist() == [pd.NA, 7, pd.NA, pd.NA]
+
+
+def test_a_store_from_before_stability_was_recorded_opens(tmp_path: Path) -> None:
+    with Store.writing(tmp_path) as store:
+        store.plan([DENSE])
+        store.record(DENSE, outcome([1.0, 2.0]))
+        names = store.results().columns.tolist()
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        drop_columns(connection, "stability_starts", "unstable", "rising", "stability_seconds")
+        connection.execute("PRAGMA user_version = 2")
+    recording = cell(stability=59)
+    with Store.writing(tmp_path) as store:
+        assert store.done() == {DENSE.key}
+        store.plan([DENSE, recording])
+        store.record(recording, outcome([1.0, 2.0], checks=Checks(Count(0, 59), Count(1, 59))))
+        table = store.results()
+    assert table.columns.tolist() == names
+    assert table["mean_return"].tolist() == [1.5, 1.5]
+    assert table["rising"].tolist() == [pd.NA, 1]
 
 
 def test_a_store_damaged_in_the_middle_is_a_clear_error(tmp_path: Path) -> None:

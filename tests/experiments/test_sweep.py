@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,20 @@ import yaml
 from distributed import Client
 
 import agents
+from envs.plants import PLANTS
 from experiments import dispatch as module
-from experiments.cell import Cell
+from experiments.calibration import calibrate
+from experiments.cell import Cell, pieces
 from experiments.config import ConfigError, SweepConfig, load_config
 from experiments.dispatch import Failure, ToDo, Work, run
 from experiments.evaluator import evaluate, evaluate_random
 from experiments.seeds import reported_seeds
+from experiments.stability import measure
+from experiments.stability.measure import Effort, Subject, family, smaller_than
 from experiments.store import FILE, Store
 from experiments.sweep import estimate, load_work, resolved, still_to_do
 from experiments.workers import local_workers
+from pruning import Method, prune
 from tests.conftest import SaveTiny
 
 
@@ -124,6 +130,78 @@ def test_what_allocations_look_at_is_measured_once(
     assert submitted.count("run_damage") == submitted.count("run_scores") == 1
 
 
+STOCK = {"grouping": "stock-global", "importance": "magnitude", "recovery": "none"}
+REGULATOR = Path("lqr-linear-pendulum-1")
+
+
+def test_a_sweep_records_what_the_stability_command_measures(
+    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted: list[str] = []
+    submit = client.submit
+
+    def recorded(function: Callable[..., object], *arguments: object, **settings: object) -> object:
+        submitted.append(function.__name__)
+        return submit(function, *arguments, **settings)
+
+    monkeypatch.setattr(client, "submit", recorded)
+    monkeypatch.setattr(measure, "FITTED", 40)  # quicker, as are the few starts
+    sparsities, starts = [0.5, 0.85, 0.9], 8
+    settings = config(REGULATOR, methods=[STOCK], sparsities=sparsities, stability=59)
+    work = load_work(settings, trust=False, remark=silent)
+    work = replace(work, cells=tuple(replace(cell, stability=starts) for cell in work.cells))
+    with Store.writing(tmp_path) as store:
+        _, failures = computed(work, store, client)
+        table = store.results()
+    assert failures == []
+    assert submitted.count("run_lyapunov") == 1
+
+    plant = PLANTS["prunectl/LinearPendulum-v0"]
+    controller = agents.load(str(REGULATOR)).controller
+    calibration = calibrate(controller, plant.task)
+    dense = Subject("dense", controller)
+    method = Method("stock-global", "magnitude", "uniform", "none")
+    small = (prune(controller, method, sparsity, calibration).controller for sparsity in sparsities)
+    subjects = [dense, *(smaller_than(dense, "small", each) for each in small)]
+    by_hand = [member.checks for member in family(plant, subjects, Effort(starts, 0, 0)).members]
+    assert table["stability_starts"].tolist() == [starts] * 4
+    assert table["unstable"].tolist() == [checks.unstable.failures for checks in by_hand] == [0, 0, 0, starts]
+    rising = table["rising"].tolist()
+    assert rising == [checks.rising.failures for checks in by_hand if checks.rising]
+    # At 0.85 the loop is stable, but not by the dense loop's function: see results/stability.
+    assert rising[:2] == [0, 0]
+    assert 0 < rising[2] <= starts
+    assert (table["stability_seconds"] > 0).all()
+
+
+def test_every_pruning_seed_has_its_own_function_and_the_dense_controller_that_of_the_first() -> None:
+    settings = config(REGULATOR, methods=[STOCK], sparsities=[0.5], seeds=[2, 1], stability=59)
+    work = load_work(settings, trust=False, remark=silent)
+    assert [cell.stability for cell in work.cells] == [59] * 3
+    functions = [piece[2:] for cell in work.cells for piece in pieces(cell) if piece[0] == "lyapunov"]
+    assert functions == [("prunectl/LinearPendulum-v0", seed) for seed in (2, 2, 1)]
+    without = load_work(settings.model_copy(update={"stability": None}), trust=False, remark=silent)
+    assert [cell.seed for cell in without.cells] == [0, 2, 1]
+    assert not {cell.key for cell in without.cells} & {cell.key for cell in work.cells}
+    assert estimate(work.cells, {}, 1) > estimate(without.cells, {}, 1)
+
+
+def test_stability_is_recorded_where_there_is_a_goal_to_come_to_rest_at(balancer: Path) -> None:
+    remarks: list[str] = []
+    work = load_work(config(REGULATOR, balancer, stability=59), trust=False, remark=remarks.append)
+    assert remarks == ["stability is not recorded on CartPole-v1: there is no goal to come to rest at"]
+    assert {(cell.subject.task, cell.stability) for cell in work.cells} == {
+        ("prunectl/LinearPendulum-v0", 59),
+        ("CartPole-v1", None),
+    }
+    before = load_work(config(balancer), trust=False, remark=silent)
+    assert work.cells[7:] == before.cells  # nothing is computed anew
+    with pytest.raises(
+        ConfigError, match=r"no controller is on a task that has a goal.*: prunectl/DoubleIntegrator-v0, "
+    ):
+        load_work(config(balancer, stability=59), trust=False, remark=silent)
+
+
 def test_a_failed_cell_is_told_kept_and_tried_again_while_the_others_go_on(
     balancer: Path, tmp_path: Path, client: Client
 ) -> None:
@@ -190,7 +268,7 @@ def test_the_resolved_config_is_a_config_that_means_the_same(
     balancer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HERE", str(balancer.parent))
-    settings = config(controllers=["${HERE}/balancer.zip"])
+    settings = config(controllers=["${HERE}/balancer.zip", str(REGULATOR)], stability=59)
     work = load_work(settings, trust=False, remark=silent)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(resolved(settings, work)))
