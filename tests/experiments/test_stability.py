@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import eigh
@@ -336,6 +338,28 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert run(["stability", "lqr-linear-pendulum", "lqr-linear-pendulum", "--sparsities", "0.5"]) == 2
     assert run(["stability", "lqr-linear-pendulum", "--sparsities", "half"]) == 2
     assert "write them as 0.5,0.8,0.9" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_sweep_and_its_report_say_what_the_command_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"controllers": "lqr-linear-pendulum-1", "sparsities": [0.5, 0.9], "episodes": 5, "stability": 59}
+    method = {"grouping": "stock-global", "importance": "magnitude", "recovery": "none"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**config, "methods": method}))
+    out = tmp_path / "out"
+    assert run(["sweep", str(tmp_path / "mine.yaml"), "--workers", "1", "--out", str(out)]) == 0
+    assert run(["report", str(out)]) == 0
+    capsys.readouterr()
+    options = [f"--{name}={value}" for name, value in method.items()]
+    few = ["--starts", "59", "--grid", "0", "--robust", "0", "--json"]
+    assert run(["stability", "lqr-linear-pendulum-1", "--sparsities", "0.5,0.9", *options, *few]) == 0
+    said = json.loads(capsys.readouterr().out)
+    table = pd.read_csv(out / "results.csv")
+    for name in ("unstable", "rising", "sparsity_deployed"):
+        assert table[name].tolist() == pytest.approx([row[name] for row in said["controllers"]])
+    assert table["unstable"].tolist() == [0, 0, 59]
+    (summary,) = pd.read_csv(out / "summary.csv").to_dict("records")
+    assert summary["safe_deployed"] == pytest.approx(said["safe_sparsity"])
+    assert summary["settling_deployed"] == pytest.approx(said["settling_sparsity"])
 
 
 def test_checkpoints_are_compared_with_the_first(capsys: pytest.CaptureFixture[str]) -> None:
