@@ -110,9 +110,8 @@ def test_a_sweep_goes_on_where_it_stopped(balancer: Path, tmp_path: Path, client
         pd.testing.assert_frame_equal(without_times(store.results()), without_times(whole))
 
 
-def test_what_allocations_look_at_is_measured_once(
-    balancer: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def recorded_submissions(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the functions that are submitted from now on."""
     submitted: list[str] = []
     submit = client.submit
 
@@ -121,6 +120,13 @@ def test_what_allocations_look_at_is_measured_once(
         return submit(function, *arguments, **settings)
 
     monkeypatch.setattr(client, "submit", recorded)
+    return submitted
+
+
+def test_what_allocations_look_at_is_measured_once(
+    balancer: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = recorded_submissions(client, monkeypatch)
     methods = {"grouping": ["component", "layer"], "allocation": ["uniform", "sensitivity", "searched"]}
     work = load_work(config(balancer, methods=methods, sparsities=[0.3, 0.6]), trust=False, remark=silent)
     with Store.writing(tmp_path) as store:
@@ -137,14 +143,7 @@ REGULATOR = Path("lqr-linear-pendulum-1")
 def test_a_sweep_records_what_the_stability_command_measures(
     tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submitted: list[str] = []
-    submit = client.submit
-
-    def recorded(function: Callable[..., object], *arguments: object, **settings: object) -> object:
-        submitted.append(function.__name__)
-        return submit(function, *arguments, **settings)
-
-    monkeypatch.setattr(client, "submit", recorded)
+    submitted = recorded_submissions(client, monkeypatch)
     monkeypatch.setattr(measure, "FITTED", 40)  # quicker, as are the few starts
     sparsities, starts = [0.5, 0.85, 0.9], 8
     settings = config(REGULATOR, methods=[STOCK], sparsities=sparsities, stability=59)
