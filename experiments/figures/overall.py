@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from experiments import statistics
 from experiments.aggregates import Runs
@@ -18,6 +18,8 @@ from experiments.figures.shared import COLUMN, PAGE, draw_curve, legend
 from experiments.style import LOOK, REFERENCE, look
 from pruning import Method
 
+#: Sparsities that are named on an axis which is logarithmic in what is left.
+NAMED = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 #: Normalised returns at which profiles are drawn.
 THRESHOLDS = np.linspace(0.0, 1.1, 221)
 
@@ -36,7 +38,8 @@ def overall_figure(table: pd.DataFrame, axis: str) -> Figure:
 
 def algorithms_figure(tables: Mapping[str, pd.DataFrame], axis: str) -> Figure:
     """The mean normalised return against sparsity, a panel an algorithm, from an `aggregate_table` of its tasks each:
-    how far one may prune depends on how the networks of a controller hang together."""
+    how far one may prune depends on how the networks of a controller hang together. The axis is logarithmic in what is
+    left, since refitted methods differ only where little is."""
     with rc_context(LOOK):
         rows = math.ceil(len(tables) / 2)
         methods = list(dict.fromkeys(method for table in tables.values() for method in table["method"]))
@@ -45,11 +48,12 @@ def algorithms_figure(tables: Mapping[str, pd.DataFrame], axis: str) -> Figure:
         grid = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
         for panel, (algorithm, table) in zip(grid.ravel(), tables.items(), strict=False):
             draw_overall(panel, table, "mean")
-            panel.set_title(f"{algorithm.upper()}: {_scope(table)}")
+            panel.set_title(f"{'TD-MPC' if algorithm == 'tdmpc' else algorithm.upper()}: {_scope(table)}")
+        _stretch(grid[0, 0], max(float(table["sparsity"].max()) for table in tables.values()))
         for panel in grid.ravel()[len(tables) :]:
             panel.set_visible(False)
         for column in range(2):
-            grid[(len(tables) - 1 - column) // 2, column].set_xlabel(f"{axis} sparsity")
+            grid[(len(tables) - 1 - column) // 2, column].set_xlabel(f"{axis} sparsity, logarithmic in what is left")
             grid[(len(tables) - 1 - column) // 2, column].tick_params(labelbottom=True)
         for row in grid:
             row[0].set_ylabel("normalised return, mean")
@@ -65,6 +69,23 @@ def draw_overall(axes: Axes, table: pd.DataFrame, aggregate: str) -> None:
     axes.axhline(1.0, color=REFERENCE, linewidth=0.8, zorder=1)
     axes.axhline(0.0, color=REFERENCE, linewidth=0.8, linestyle=":", zorder=1)
     axes.set_xlim(0, 1)
+
+
+def _stretch(axes: Axes, highest: float) -> None:
+    """Give sparsities to ``highest`` an axis on which equal steps divide what is left by the same factor."""
+    nothing_left = 1e-6  # at sparsity 1 the axis would have no end
+    axes.set_xscale(
+        "function",
+        functions=(
+            lambda x: -np.log(np.maximum(1.0 - np.asarray(x), nothing_left)),
+            lambda y: 1.0 - np.exp(-np.asarray(y)),
+        ),
+    )
+    right = 1.0 - 0.9 * max(1.0 - highest, nothing_left)
+    axes.set_xlim(0.0, right)
+    axes.xaxis.set_major_locator(FixedLocator([value for value in NAMED if value <= right]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def profile_figure(runs: Mapping[Method, Runs], sparsity: float, axis: str) -> Figure:

@@ -200,6 +200,9 @@ def test_each_algorithm_has_a_panel_of_its_own_tasks_and_methods(tmp_path: Path)
     assert list(shown) == ["PPO: 1 run on 1 task", "SAC: 1 run on 1 task", "TD3: 1 run on 1 task"]
     heights = {title[:3]: [line.get_ydata()[-1] for line in axes.lines[:-2:2]] for title, axes in shown.items()}  # type: ignore[index]
     assert heights == {"PPO": pytest.approx([0.9, 0.5]), "SAC": pytest.approx([0.7]), "TD3": pytest.approx([0.6])}
+    places = [axes.transData.transform((x, 0))[0] for axes in shown.values() for x in (0.0, 0.5, 0.75, 0.875)]
+    assert np.diff(places[:4]) == pytest.approx([places[1] - places[0]] * 3)  # equal steps halve what is left
+    assert all(axes.get_xlim() == figure.axes[0].get_xlim() for axes in shown.values())
 
 
 def test_the_best_for_every_cost_is_a_staircase() -> None:
