@@ -53,8 +53,9 @@ def algorithms_figure(tables: Mapping[str, pd.DataFrame], axis: str) -> Figure:
         for panel in grid.ravel()[len(tables) :]:
             panel.set_visible(False)
         for column in range(2):
-            grid[(len(tables) - 1 - column) // 2, column].set_xlabel(f"{axis} sparsity, logarithmic in what is left")
-            grid[(len(tables) - 1 - column) // 2, column].tick_params(labelbottom=True)
+            lowest = grid[(len(tables) - 1 - column) // 2, column]
+            lowest.set_xlabel(f"{axis} sparsity, logarithmic in what is left")
+            lowest.tick_params(labelbottom=True)
         for row in grid:
             row[0].set_ylabel("normalised return, mean")
         legend(figure, methods, 3)
@@ -73,17 +74,9 @@ def draw_overall(axes: Axes, table: pd.DataFrame, aggregate: str) -> None:
 
 def _stretch(axes: Axes, highest: float) -> None:
     """Give sparsities to ``highest`` an axis on which equal steps divide what is left by the same factor."""
-    nothing_left = 1e-6  # at sparsity 1 the axis would have no end
-    axes.set_xscale(
-        "function",
-        functions=(
-            lambda x: -np.log(np.maximum(1.0 - np.asarray(x), nothing_left)),
-            lambda y: 1.0 - np.exp(-np.asarray(y)),
-        ),
-    )
-    right = 1.0 - 0.9 * max(1.0 - highest, nothing_left)
-    axes.set_xlim(0.0, right)
-    axes.xaxis.set_major_locator(FixedLocator([value for value in NAMED if value <= right]))
+    axes.set_xlim(0.0, 1.0 - 0.9 * (1.0 - highest))  # before the scale, on which 1 lies at infinity
+    axes.set_xscale("function", functions=(lambda x: -np.log1p(-x), lambda y: -np.expm1(-y)))
+    axes.xaxis.set_major_locator(FixedLocator(NAMED))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
