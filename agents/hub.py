@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.controller import ControllerError
+from prunectl.agents.controller import ControllerError
 
 PREFIX = "hf://"
 #: What an rl-zoo upload holds and we read; everything else stays on the hub.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from agents import hub, rl_zoo
-from agents.controller import Controller, ControllerError
-from agents.deployment import load as exported
-from agents.files import digest_of
-from agents.sb3 import archive as zips
-from agents.sb3.blueprint import Blueprint, build, of_model
-from agents.sb3.controller import Normalisation, RewardScale, SB3Controller
-from agents.sb3.families import ALGORITHMS, recognise
-from agents.sb3.statistics import read_statistics
-from agents.tdmpc.checkpoint import CONFIG, read_checkpoint
+from prunectl.agents import extractors, hub, rl_zoo
+from prunectl.agents.controller import Controller, ControllerError
+from prunectl.agents.deployment import load as exported
+from prunectl.agents.files import digest_of
+from prunectl.agents.sb3 import archive as zips
+from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
+from prunectl.agents.sb3.controller import Normalisation, RewardScale, SB3Controller
+from prunectl.agents.sb3.families import ALGORITHMS, recognise
+from prunectl.agents.sb3.statistics import read_statistics
+from prunectl.agents.tdmpc.checkpoint import CONFIG, read_checkpoint
 
 #: Where the bundled controllers lie.
 ZOO = Path(__file__).parent / "zoo"
@@ -201,9 +203,25 @@ def _unpickled(path: Path, archive: zips.Archive) -> Blueprint:
     """What Stable-Baselines3 makes of the file when it may run what is in it."""
     algorithm = recognise(archive.data, str(path))
     try:
-        return of_model(algorithm, ALGORITHMS[algorithm].load(path, device="cpu"))
+        with _old_names():
+            return of_model(algorithm, ALGORITHMS[algorithm].load(path, device="cpu"))
     except Exception as error:  # unpickling may fail in any way
         raise ControllerError(f"{path}: Stable-Baselines3 cannot unpickle it ({error!r:.200})") from error
+
+
+@contextmanager
+def _old_names() -> Iterator[None]:
+    """Pickles from before everything was ``prunectl.`` name our features extractor in a package ``agents``."""
+    before = {name: sys.modules.get(name) for name in ("agents", "agents.extractors")}
+    sys.modules.update({"agents": sys.modules["prunectl.agents"], "agents.extractors": extractors})
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def _check_statistics(controller: SB3Controller, where: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from agents.controller import ControllerError
-from agents.files import read_bounded
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.files import read_bounded
 
 #: A YAML that says which environment and wrappers a run had is a page long.
 LARGEST_YAML = 2**15

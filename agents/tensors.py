@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.controller import ControllerError
-from agents.files import open_zip, read_entry
-from agents.pickles import PickleError, hold, read_pickle
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.files import open_zip, read_entry
+from prunectl.agents.pickles import PickleError, hold, read_pickle
 
 #: No file of tensors that we read is larger; a controller's weights are far smaller, a zip bomb is not.
 LARGEST_WEIGHTS = 512 * 2**20

@@ -2,18 +2,18 @@
 
 import gymnasium as gym
 
-from envs.linear import SYSTEMS
-from envs.make import Env, make
-from envs.pictures import picture
-from envs.tasks import TASKS, Task, TaskError, lookup, resolve
+from prunectl.envs.linear import SYSTEMS
+from prunectl.envs.make import Env, make
+from prunectl.envs.pictures import picture
+from prunectl.envs.tasks import TASKS, Task, TaskError, lookup, resolve
 
 __all__ = ["TASKS", "Env", "Task", "TaskError", "lookup", "make", "picture", "resolve"]
 
 gym.register(
     "prunectl/CartPoleSwingUp-v0",
-    entry_point="envs.cartpole_swingup:CartPoleSwingUp",
-    vector_entry_point="envs.cartpole_swingup:CartPoleSwingUpVector",
+    entry_point="prunectl.envs.cartpole_swingup:CartPoleSwingUp",
+    vector_entry_point="prunectl.envs.cartpole_swingup:CartPoleSwingUpVector",
     max_episode_steps=500,
 )
 for _name, _system in SYSTEMS.items():
-    gym.register(_name, entry_point="envs.linear:Linear", kwargs={"system": _system}, max_episode_steps=200)
+    gym.register(_name, entry_point="prunectl.envs.linear:Linear", kwargs={"system": _system}, max_episode_steps=200)

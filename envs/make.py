@@ -11,8 +11,8 @@ from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 from sb3_contrib.common.wrappers import TimeFeatureWrapper
 
-from envs import pictures
-from envs.tasks import TaskError, registered, resolve
+from prunectl.envs import pictures
+from prunectl.envs.tasks import TaskError, registered, resolve
 
 Env = gym.Env[Any, Any]
 

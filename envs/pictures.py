@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.tasks import TaskError
+from prunectl.envs.tasks import TaskError
 
 #: Gymnasium's render mode of environments that `picture` draws.
 PICTURES = "rgb_array"

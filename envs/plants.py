@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.cartpole_swingup import HALF_LENGTH, POLE_MASS, Pole, observe
-from envs.make import Env
-from envs.tasks import TaskError
+from prunectl.envs.cartpole_swingup import HALF_LENGTH, POLE_MASS, Pole, observe
+from prunectl.envs.make import Env
+from prunectl.envs.tasks import TaskError
 
 Array = NDArray[np.float64]
 

@@ -1,16 +1,16 @@
 """Component-aware structured pruning: graph, scores, plan, surgery, recovery. No environment, no plot, no file."""
 
-from pruning.allocation import Damage
-from pruning.errors import PruningError
-from pruning.graph import ComponentGraph
-from pruning.importance import Scores, score
-from pruning.measuring import bench, measure
-from pruning.method import ALLOCATIONS, GROUPINGS, IMPORTANCES, RECOVERIES, Method
-from pruning.pipeline import Calibration, Pruned, check_budget, check_sparsity, plan_for, prune
-from pruning.plan import PruningPlan, make_plan
-from pruning.recovery import reconstruct
-from pruning.surgery import apply
-from pruning.trace import trace
+from prunectl.pruning.allocation import Damage
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.importance import Scores, score
+from prunectl.pruning.method import ALLOCATIONS, GROUPINGS, IMPORTANCES, RECOVERIES, Method
+from prunectl.pruning.pipeline import Calibration, Pruned, check_budget, check_sparsity, plan_for, prune
+from prunectl.pruning.plan import PruningPlan, make_plan
+from prunectl.pruning.recovery import reconstruct
+from prunectl.pruning.surgery import apply
+from prunectl.pruning.tracing import trace
+from prunectl.pruning.trial import bench, measure
 
 __all__ = [
     "ALLOCATIONS",

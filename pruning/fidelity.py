@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from agents.controller import Controller
-from pruning.execution import read
-from pruning.graph import ComponentGraph
-from pruning.plan import PruningPlan
-from pruning.surgery import select_inputs
+from prunectl.agents.controller import Controller
+from prunectl.pruning.dataflow_run import read
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.plan import PruningPlan
+from prunectl.pruning.surgery import select_inputs
 
 
 def fidelities(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
-from pruning.allocation import MEASURED
-from pruning.errors import PruningError
-from pruning.importance import IMPORTANCES as _IMPORTANCES
+from prunectl.pruning.allocation import MEASURED
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.importance import IMPORTANCES as _IMPORTANCES
 
 UNSTRUCTURED = "unstructured"
 #: Pruners of Torch-Pruning and PyTorch as they come.

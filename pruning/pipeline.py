@@ -10,20 +10,20 @@ from typing import Any, Generic, TypeVar
 import torch
 from numpy.typing import NDArray
 
-from agents.controller import Batch, Controller
-from pruning.allocation import Damage
-from pruning.errors import PruningError
-from pruning.fidelity import fidelities, integrity
-from pruning.graph import ComponentGraph
-from pruning.importance import Scores, score
-from pruning.measuring import bench, measure
-from pruning.method import UNSTRUCTURED, Method
-from pruning.plan import PruningPlan, make_plan, uncut
-from pruning.recovery import Budget, Loop, Progress, distill, reconstruct, redrawn
-from pruning.stock import stock_plan
-from pruning.surgery import apply, synchronised
-from pruning.trace import trace
-from pruning.unstructured import unstructured
+from prunectl.agents.controller import Batch, Controller
+from prunectl.pruning.allocation import Damage
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.fidelity import fidelities, integrity
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.importance import Scores, score
+from prunectl.pruning.method import UNSTRUCTURED, Method
+from prunectl.pruning.plan import PruningPlan, make_plan, uncut
+from prunectl.pruning.recovery import Budget, Loop, Progress, distill, reconstruct, redrawn
+from prunectl.pruning.stock import stock_plan
+from prunectl.pruning.surgery import apply, synchronised
+from prunectl.pruning.tracing import trace
+from prunectl.pruning.trial import bench, measure
+from prunectl.pruning.unstructured import unstructured
 
 C = TypeVar("C", bound=Controller)
 

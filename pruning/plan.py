@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from pruning.allocation import Damage, Widths, allocate, allocate_one
-from pruning.graph import ComponentGraph, Scores
+from prunectl.pruning.allocation import Damage, Widths, allocate, allocate_one
+from prunectl.pruning.graph import ComponentGraph, Scores
 
 
 @dataclass(frozen=True)

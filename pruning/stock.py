@@ -15,13 +15,13 @@ import torch_pruning
 from numpy.typing import NDArray
 from torch import nn
 
-from agents.controller import Controller
-from pruning.allocation import TOLERANCE
-from pruning.errors import PruningError
-from pruning.execution import columns
-from pruning.graph import ComponentGraph, Group
-from pruning.plan import PruningPlan, describe
-from pruning.sensitivity import project, scales
+from prunectl.agents.controller import Controller
+from prunectl.pruning.allocation import TOLERANCE
+from prunectl.pruning.dataflow_run import columns
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.graph import ComponentGraph, Group
+from prunectl.pruning.output_gradients import project, scales
+from prunectl.pruning.plan import PruningPlan, describe
 
 Array = NDArray[np.float64]
 

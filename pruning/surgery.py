@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from agents.controller import Controller
-from pruning.errors import PruningError
-from pruning.graph import Axis, ComponentGraph
-from pruning.graph import Tensor as Described
-from pruning.plan import PruningPlan
+from prunectl.agents.controller import Controller
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.graph import Axis, ComponentGraph
+from prunectl.pruning.graph import Tensor as Described
+from prunectl.pruning.plan import PruningPlan
 
 C = TypeVar("C", bound=Controller)
 

@@ -11,11 +11,11 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils import prune
 
-from agents.controller import Controller
-from pruning.errors import PruningError
-from pruning.graph import ComponentGraph
-from pruning.plan import PruningPlan, uncut
-from pruning.surgery import mirrored
+from prunectl.agents.controller import Controller
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.plan import PruningPlan, uncut
+from prunectl.pruning.surgery import mirrored
 
 C = TypeVar("C", bound=Controller)
 

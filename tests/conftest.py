@@ -11,13 +11,13 @@ import pytest
 import torch
 from gymnasium import spaces
 
-import envs
-from agents.extractors import MlpExtractor
-from agents.sb3.controller import SB3Controller
-from agents.sb3.families import ALGORITHMS
-from agents.tdmpc.controller import TDMPCController
-from agents.tdmpc.networks import build, with_targets
-from agents.tdmpc.planner import Planning
+from prunectl import envs
+from prunectl.agents.extractors import MlpExtractor
+from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.agents.sb3.families import ALGORITHMS
+from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.agents.tdmpc.networks import build, with_targets
+from prunectl.agents.tdmpc.planner import Planning
 
 ROOT = Path(__file__).parent.parent
 

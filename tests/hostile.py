@@ -19,10 +19,10 @@ import numpy as np
 from conftest import ROOT
 from hypothesis import strategies as st
 
-import agents
-from agents import Controller, ControllerError
-from experiments.cli import mistake, printable
-from pruning import trace
+from prunectl import agents
+from prunectl.agents import Controller, ControllerError
+from prunectl.experiments.cli import mistake, printable
+from prunectl.pruning import trace
 
 #: What loading a file may take in memory besides what the process has; the files here hold kilobytes.
 MEMORY = 700 * 2**20

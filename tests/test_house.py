@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("agents", "envs", "experiments", "pruning")
 #: What each package may import of ours, by prefix.
 ALLOWED = {
-    "envs": ("envs",),
-    "agents": ("agents",),
-    "pruning": ("pruning", "agents.controller"),
-    "experiments": PACKAGES,
+    "envs": ("prunectl.envs",),
+    "agents": ("prunectl.agents",),
+    "pruning": ("prunectl.pruning", "prunectl.agents.controller"),
+    "experiments": ("prunectl.",),
 }
 
 
@@ -25,9 +25,11 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "prunectl":
+            found |= {f"prunectl.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
-    return {name for name in found if name.split(".")[0] in PACKAGES}
+    return {name for name in found if name.split(".")[0] in ("prunectl", *PACKAGES)}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.controller import ControllerError
-from agents.deployment.metadata import KEY
-from agents.deployment.program import MOST, Affine, Argmax, Bound, Diagonal, Map, Program, QuantisedAffine
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.deployment.metadata import KEY
+from prunectl.agents.deployment.program import MOST, Affine, Argmax, Bound, Diagonal, Map, Program, QuantisedAffine
 
 #: Activations as C expressions of ``v``; NaN stays NaN.
 _EXPRESSIONS = {

@@ -15,10 +15,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from agents.controller import ControllerError
-from agents.deployment.exported import Exported
-from agents.deployment.metadata import KEY, Interface, read
-from agents.files import read_bounded
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.deployment.exported import Exported
+from prunectl.agents.deployment.metadata import KEY, Interface, read
+from prunectl.agents.files import read_bounded
 
 #: What a user who has measured nothing would compile with; and what one who has would.
 PLAIN, FAST = ("-O2",), ("-O3", "-march=native", "-ffast-math")

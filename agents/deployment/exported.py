@@ -13,8 +13,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
-from agents.controller import Batch, Component, Controller, ControllerError, Held, Policy
-from agents.deployment.metadata import Interface
+from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Held, Policy
+from prunectl.agents.deployment.metadata import Interface
 
 
 class Exported(Controller):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.deployment.program import MOST, Affine, Floats, Program, QuantisedAffine, Step, run
+from prunectl.agents.deployment.program import MOST, Affine, Floats, Program, QuantisedAffine, Step, run
 
 #: Damping of a layer's Gram matrix, as a share of its mean diagonal.
 _DAMPING = 1e-4

@@ -6,8 +6,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from agents.controller import ControllerError
-from agents.deployment.exported import Exported
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.deployment.exported import Exported
 
 #: What a planner's folder is known by.
 _SETTINGS = "planning.json"
@@ -26,15 +26,15 @@ def load_exported(path: Path, trust: bool) -> tuple[Exported, dict[str, Any]]:
         OSError: it cannot be read, or is too large.
     """
     if path.suffix == ".c":
-        from agents.deployment.c_run import load_c
+        from prunectl.agents.deployment.c_run import load_c
 
         return load_c(path, trust)
     require_onnx()
     if path.is_dir():
-        from agents.deployment.planner import load_planner
+        from prunectl.agents.deployment.planner_folder import load_planner
 
         return load_planner(path)
-    from agents.deployment.onnx_run import load_onnx
+    from prunectl.agents.deployment.onnx_run import load_onnx
 
     return load_onnx(path)
 

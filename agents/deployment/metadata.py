@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from agents.controller import Controller, ControllerError
+from prunectl.agents.controller import Controller, ControllerError
 
 FORMAT = "prunectl export 1"
 #: The property of an ONNX model, and the word before the JSON in a C file, that it is found by.

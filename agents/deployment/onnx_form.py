@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from agents.deployment.metadata import KEY
-from agents.deployment.program import Affine, Argmax, Bound, Diagonal, LayerNorm, Map, Program, Step
+from prunectl.agents.deployment.metadata import KEY
+from prunectl.agents.deployment.program import Affine, Argmax, Bound, Diagonal, LayerNorm, Map, Program, Step
 
 #: The first operator set with layer normalisation, and the format's version of its time: old runtimes read them too.
 OPSET, IR_VERSION = 17, 8

@@ -10,11 +10,11 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from agents.controller import ControllerError
-from agents.deployment.exported import Exported
-from agents.deployment.metadata import KEY, Interface, read
-from agents.deployment.onnx_form import OPERATORS
-from agents.files import read_bounded
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.deployment.exported import Exported
+from prunectl.agents.deployment.metadata import KEY, Interface, read
+from prunectl.agents.deployment.onnx_form import OPERATORS
+from prunectl.agents.files import read_bounded
 
 #: No controller's model is so large.
 LARGEST_FILE = 256 * 2**20

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import nn
 
-from agents import path
-from agents.controller import ControllerError
+from prunectl.agents import boundary_layers as path
+from prunectl.agents.controller import ControllerError
 
 Floats = NDArray[np.float32]
 #: What a bound at infinity becomes.

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from agents.controller import ControllerError
+from prunectl.agents.controller import ControllerError
 
 State = Mapping[str, Tensor]
 

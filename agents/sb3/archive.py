@@ -20,15 +20,16 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from agents.controller import ControllerError
-from agents.extractors import MlpExtractor
-from agents.files import check_regular, open_zip, read_entry
-from agents.sb3.blueprint import WIDTHS, Blueprint, constructor_settings
-from agents.sb3.families import recognise
-from agents.sb3.save import SIDECAR
-from agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.extractors import MlpExtractor
+from prunectl.agents.files import check_regular, open_zip, read_entry
+from prunectl.agents.sb3.blueprint import WIDTHS, Blueprint, constructor_settings
+from prunectl.agents.sb3.families import recognise
+from prunectl.agents.sb3.save import SIDECAR
+from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 
 #: A zip's JSON repeats its pickles as text: some 20 KiB. Read, it takes up to twenty times its size.
 LARGEST_JSON = 16 * 2**20
@@ -221,12 +222,19 @@ def _optimizer(value: Any) -> Any:
     return _named(torch.optim, r"torch\.optim\.\w+\.(\w+)", torch.optim.Optimizer, value)
 
 
+#: Features extractors by the name of their class; None for what is there without being named.
+_EXTRACTORS: dict[str, type[BaseFeaturesExtractor] | None] = {
+    "stable_baselines3.common.torch_layers.FlattenExtractor": None,
+    "prunectl.agents.extractors.MlpExtractor": MlpExtractor,
+    "agents.extractors.MlpExtractor": MlpExtractor,  # its name in zips from before everything was `prunectl.`
+}
+
+
 def _extractor(value: Any) -> Any:
-    if "FlattenExtractor" in str(value):
-        return None
-    if "agents.extractors.MlpExtractor" not in str(value):
+    named = re.search(r"<class '([\w.]+)'>", str(value))
+    if named is None or named[1] not in _EXTRACTORS:
         raise ValueError(value)
-    return MlpExtractor
+    return _EXTRACTORS[named[1]]
 
 
 def _extractor_arguments(value: Any) -> dict[str, Any] | None:

@@ -16,9 +16,9 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from agents.controller import ControllerError
-from agents.sb3.architecture import policy_arguments
-from agents.sb3.families import ALGORITHMS
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.sb3.architecture import policy_arguments
+from prunectl.agents.sb3.families import ALGORITHMS
 
 #: Policy arguments that `policy_arguments` reads off the weights.
 WIDTHS = ("net_arch", "n_critics", "n_quantiles")

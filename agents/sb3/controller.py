@@ -16,11 +16,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from agents.controller import Batch, Component, Controller, ControllerError
-from agents.extractors import MlpExtractor
-from agents.path import Argmax, Normalise, Rescale, flat
-from agents.sb3 import networks as views
-from agents.sb3.blueprint import Blueprint, build, of_model
+from prunectl.agents.boundary_layers import Argmax, Normalise, Rescale, flat
+from prunectl.agents.controller import Batch, Component, Controller, ControllerError
+from prunectl.agents.extractors import MlpExtractor
+from prunectl.agents.sb3 import networks as views
+from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class SB3Controller(Controller):
         return replace(self, policy_networks=networks)
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-        from agents.sb3.save import save_zip
+        from prunectl.agents.sb3.save import save_zip
 
         return save_zip(self, path, provenance)
 

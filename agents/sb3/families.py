@@ -9,7 +9,7 @@ import sb3_contrib
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.controller import ControllerError
+from prunectl.agents.controller import ControllerError
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "sac": stable_baselines3.SAC,

@@ -10,8 +10,8 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import nn
 
-from agents.controller import Component, attribute_name
-from agents.path import Clip
+from prunectl.agents.boundary_layers import Clip
+from prunectl.agents.controller import Component, attribute_name
 
 
 class Actor(nn.Module):

@@ -23,11 +23,11 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import Tensor
 
-from agents.controller import ControllerError
-from agents.sb3 import networks as views
-from agents.sb3.architecture import pad_twins
-from agents.sb3.blueprint import build
-from agents.sb3.controller import SB3Controller
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.sb3 import networks as views
+from prunectl.agents.sb3.architecture import pad_twins
+from prunectl.agents.sb3.blueprint import build
+from prunectl.agents.sb3.controller import SB3Controller
 
 Environment = gym.Env[Any, Any]
 

@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.extractors import MlpExtractor
-from agents.files import replacing
-from agents.sb3.architecture import pad_twins
-from agents.sb3.blueprint import build
+from prunectl.agents.extractors import MlpExtractor
+from prunectl.agents.files import replacing
+from prunectl.agents.sb3.architecture import pad_twins
+from prunectl.agents.sb3.blueprint import build
 
 if TYPE_CHECKING:
-    from agents.sb3.controller import SB3Controller
+    from prunectl.agents.sb3.controller import SB3Controller
 
 #: The file inside the zip that Stable-Baselines3 passes over and `agents.load` reads.
 SIDECAR = "prunectl.json"

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.controller import ControllerError
-from agents.files import read_bounded
-from agents.pickles import Held, PickleError, hold, read_pickle
-from agents.sb3.controller import Normalisation, RewardScale
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.files import read_bounded
+from prunectl.agents.pickles import Held, PickleError, hold, read_pickle
+from prunectl.agents.sb3.controller import Normalisation, RewardScale
 
 #: The statistics of a vector observation take kilobytes.
 LARGEST_FILE = 16 * 2**20

@@ -14,13 +14,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from agents.controller import ControllerError
-from agents.files import read_bounded, replacing
-from agents.tdmpc.controller import TDMPCController
-from agents.tdmpc.layers import kinds, rebuild
-from agents.tdmpc.networks import COMPONENTS, SLOW, Targets, TDMPCNetworks, WorldModel
-from agents.tdmpc.planner import Planning
-from agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.files import read_bounded, replacing
+from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.agents.tdmpc.layers import kinds, rebuild
+from prunectl.agents.tdmpc.networks import COMPONENTS, SLOW, Targets, TDMPCNetworks, WorldModel
+from prunectl.agents.tdmpc.planner import Planning
+from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 
 FORMAT = "prunectl tdmpc 1"
 #: Where an authors' state dict has its settings.

@@ -14,11 +14,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.controller import Batch, Component, Controller, Held, Policy
-from agents.path import Rescale, flat
-from agents.tdmpc.dataflow import LatentFlow
-from agents.tdmpc.networks import COMPONENTS, SLOW, TDMPCNetworks
-from agents.tdmpc.planner import Noise, Planner, Planning
+from prunectl.agents.boundary_layers import Rescale, flat
+from prunectl.agents.controller import Batch, Component, Controller, Held, Policy
+from prunectl.agents.tdmpc.dataflow import LatentFlow
+from prunectl.agents.tdmpc.networks import COMPONENTS, SLOW, TDMPCNetworks
+from prunectl.agents.tdmpc.planner import Noise, Planner, Planning
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class TDMPCController(Controller):
         return replace(self, networks=networks)
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-        from agents.tdmpc.checkpoint import save_checkpoint
+        from prunectl.agents.tdmpc.checkpoint import save_checkpoint
 
         return save_checkpoint(self, path, provenance)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agents.controller import attribute_name
-from agents.tdmpc.networks import COMPONENTS, WorldModel
+from prunectl.agents.controller import attribute_name
+from prunectl.agents.tdmpc.networks import COMPONENTS, WorldModel
 
 
 class LatentFlow(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.tdmpc.products import linear
+from prunectl.agents.tdmpc.products import linear
 
 Function = Callable[[Tensor], Tensor]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from agents.controller import ControllerError
+from prunectl.agents.controller import ControllerError
 
 KINDS: dict[str, type[nn.Module]] = {
     "linear": nn.Linear,

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.tdmpc.networks import SLOW, TDMPCNetworks, WorldModel
-from agents.tdmpc.planner import NOISE_CLIP, Planning
-from agents.tdmpc.products import QuickProducts
-from agents.tdmpc.replay import Sequences
+from prunectl.agents.tdmpc.networks import SLOW, TDMPCNetworks, WorldModel
+from prunectl.agents.tdmpc.planner import NOISE_CLIP, Planning
+from prunectl.agents.tdmpc.products import QuickProducts
+from prunectl.agents.tdmpc.replay import Sequences
 
 #: A sequence's losses are cut off here, as the authors do.
 MAX_LOSS = 1e4

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from agents.tdmpc.layers import mlp, q_function, width
+from prunectl.agents.tdmpc.layers import mlp, q_function, width
 
 #: Components in their fixed order, by the attribute that holds them.
 COMPONENTS: Mapping[str, str] = {

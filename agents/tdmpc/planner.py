@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.controller import ControllerError
-from agents.tdmpc.inference import function
-from agents.tdmpc.networks import WorldModel
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.tdmpc.inference import function
+from prunectl.agents.tdmpc.networks import WorldModel
 
 #: Standard deviation that every iteration starts from or is capped at.
 MAX_STD = 2.0

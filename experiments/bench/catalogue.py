@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.bench import cluster, evaluator, latency, memory, planner, surgery, sweeping
-from experiments.bench.timing import Section
-from experiments.config import ConfigError
-from experiments.provenance import versions
-from experiments.tables import markdown, write_file
+from prunectl.experiments.bench import cluster, evaluator, latency, memory, planner, surgery, sweeping
+from prunectl.experiments.bench.timing import Section
+from prunectl.experiments.drawing.tables import markdown, write_file
+from prunectl.experiments.provenance import versions
+from prunectl.experiments.sweeping.config import ConfigError
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.bench.queueing import Costs, saturation, simulate
-from experiments.bench.simulated import made_up_cells, made_up_outcome, made_up_work
-from experiments.bench.timing import Section, judged, undisturbed
-from experiments.cell import Cell, Outcome
-from experiments.dispatch import ToDo, run
-from experiments.store import Store
-from experiments.sweep import still_to_do
-from experiments.workers import set_up_dask
+from prunectl.experiments.bench.queueing import Costs, saturation, simulate
+from prunectl.experiments.bench.simulated import made_up_cells, made_up_outcome, made_up_work
+from prunectl.experiments.bench.timing import Section, judged, undisturbed
+from prunectl.experiments.sweeping.cell import Cell, Outcome
+from prunectl.experiments.sweeping.dispatch import ToDo, run
+from prunectl.experiments.sweeping.expand import still_to_do
+from prunectl.experiments.sweeping.store import Store
+from prunectl.experiments.sweeping.workers import set_up_dask
 
 if TYPE_CHECKING:
     from distributed import Client

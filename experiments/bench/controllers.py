@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from stable_baselines3 import SAC
 
-import envs
-from agents.controller import Controller
-from experiments.paper.rates import of_widths
-from pruning import make_plan, score, trace
+from prunectl import envs
+from prunectl.agents.controller import Controller
+from prunectl.experiments.paper.rates import of_widths
+from prunectl.pruning import make_plan, score, trace
 
 
 def untrained_sac(task: str, width: int = 256) -> SAC:

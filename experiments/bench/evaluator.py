@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
-import agents
-import envs
-from agents.controller import Batch, Controller
-from experiments.bench.controllers import untrained_sac
-from experiments.bench.timing import Rates, Section, compared, comparison, interleaved, per_second
-from experiments.evaluator import environments, run
-from experiments.seeds import validation_seeds
+from prunectl import agents, envs
+from prunectl.agents.controller import Batch, Controller
+from prunectl.experiments.bench.controllers import untrained_sac
+from prunectl.experiments.bench.timing import Rates, Section, compared, comparison, interleaved, per_second
+from prunectl.experiments.episodes.evaluator import environments, run
+from prunectl.experiments.episodes.seeds import validation_seeds
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Pendulum-v1")
 EPISODES = 10

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pandas as pd
 
-from experiments.bench.controllers import pruned
-from experiments.bench.timing import Section, judged
-from experiments.latency import RATES, Subject, subject, with_task
-from experiments.latency import measure as timed
+from prunectl.experiments.bench.controllers import pruned
+from prunectl.experiments.bench.timing import Section, judged
+from prunectl.experiments.deploying.latency import RATES, Subject, subject, with_task
+from prunectl.experiments.deploying.latency import measure as timed
 
 CONTROLLERS, SPARSITY = ("sac-reacher-1", "tdmpc-pendulum-1"), 0.9
 #: A pruned 256-256 actor at `SPARSITY` against the dense one, in C as most would compile it.

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.bench.simulated import made_up_cells, made_up_work
-from experiments.bench.timing import Section, judged
-from experiments.dispatch import run
-from experiments.store import Store
-from experiments.sweep import still_to_do
-from experiments.workers import local_workers
+from prunectl.experiments.bench.simulated import made_up_cells, made_up_work
+from prunectl.experiments.bench.timing import Section, judged
+from prunectl.experiments.sweeping.dispatch import run
+from prunectl.experiments.sweeping.expand import still_to_do
+from prunectl.experiments.sweeping.store import Store
+from prunectl.experiments.sweeping.workers import local_workers
 
 SIZES, WORKERS = (100, 1_000, 10_000), 2
 #: What "flat" means: so many times the smallest sweep's memory.

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-import agents
-from agents.controller import Controller
-from experiments.bench.controllers import pruned
-from experiments.bench.timing import Section, compared, comparison, interleaved, per_second
+from prunectl import agents
+from prunectl.agents.controller import Controller
+from prunectl.experiments.bench.controllers import pruned
+from prunectl.experiments.bench.timing import Section, compared, comparison, interleaved, per_second
 
 CONTROLLER, SPARSITY, BATCHES = "tdmpc-pendulum-1", 0.9, (1, 10)
 

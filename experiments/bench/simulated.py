@@ -11,15 +11,15 @@ from unittest import mock
 
 import numpy as np
 
-import agents
-from agents.controller import Controller
-from experiments import dispatch
-from experiments.cell import Cell, Outcome, Subject
-from experiments.dispatch import Work
-from experiments.evaluator import Episodes
-from experiments.seeds import reported_seeds
-from pruning import Calibration, Method, PruningPlan
-from pruning.plan import ComponentPlan
+from prunectl import agents
+from prunectl.agents.controller import Controller
+from prunectl.experiments.episodes.evaluator import Episodes
+from prunectl.experiments.episodes.seeds import reported_seeds
+from prunectl.experiments.sweeping import dispatch
+from prunectl.experiments.sweeping.cell import Cell, Outcome, Subject
+from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.pruning import Calibration, Method, PruningPlan
+from prunectl.pruning.plan import ComponentPlan
 
 CONTROLLER, TASK, EPISODES = "ppo-cartpole-1", "CartPole-v1", 10
 #: Cells that share their calibration.

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-import agents
-from agents.controller import Controller
-from agents.sb3.controller import SB3Controller
-from experiments.bench.controllers import untrained_sac
-from experiments.bench.timing import Rates, Section, compared, comparison, interleaved, per_second
-from pruning import apply, make_plan, score, trace
-from pruning.stock import cut_in_place
+from prunectl import agents
+from prunectl.agents.controller import Controller
+from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.experiments.bench.controllers import untrained_sac
+from prunectl.experiments.bench.timing import Rates, Section, compared, comparison, interleaved, per_second
+from prunectl.pruning import apply, make_plan, score, trace
+from prunectl.pruning.stock import cut_in_place
 
 #: The spaces of the SAC controllers, and the widths of their two hidden layers.
 TASK, WIDTHS = "HalfCheetah-v5", (64, 128, 256, 512, 1024, 2048, 4096)

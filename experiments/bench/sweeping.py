@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.bench.timing import Section, compared, comparison, undisturbed
-from experiments.cell import Cell, pieces
-from experiments.config import SweepConfig
-from experiments.dispatch import Work, run
-from experiments.store import Store
-from experiments.sweep import load_work, still_to_do
-from experiments.workers import local_workers
+from prunectl.experiments.bench.timing import Section, compared, comparison, undisturbed
+from prunectl.experiments.sweeping.cell import Cell, pieces
+from prunectl.experiments.sweeping.config import SweepConfig
+from prunectl.experiments.sweeping.dispatch import Work, run
+from prunectl.experiments.sweeping.expand import load_work, still_to_do
+from prunectl.experiments.sweeping.store import Store
+from prunectl.experiments.sweeping.workers import local_workers
 
 #: Several controllers, so that two workers can share out what comes before the cells, and methods that share all there
 #: is to share.

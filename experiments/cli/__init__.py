@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from experiments.cli import bench, controllers, deployment, films, paper, stability, sweeps, tasks
+from prunectl.experiments.cli import bench, controllers, deployment, films, paper, stability, sweeps, tasks
 
 app = typer.Typer(
     name="prunectl",
@@ -70,11 +70,11 @@ def mistake(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if not isinstance(error, ValueError):
         return None
-    from agents import ControllerError
-    from envs import TaskError
-    from experiments.config import ConfigError
-    from experiments.store import StoreError
-    from pruning import PruningError
+    from prunectl.agents import ControllerError
+    from prunectl.envs import TaskError
+    from prunectl.experiments.sweeping.config import ConfigError
+    from prunectl.experiments.sweeping.store import StoreError
+    from prunectl.pruning import PruningError
 
     if isinstance(error, ControllerError | TaskError | PruningError | ConfigError | StoreError):
         return " ".join(str(error).split())

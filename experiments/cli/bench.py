@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.common import check_output, columns, say
+from prunectl.experiments.cli.common import check_output, columns, say
 
 if TYPE_CHECKING:
-    from experiments.bench.timing import Section
+    from prunectl.experiments.bench.timing import Section
 
 
 def bench(
@@ -34,9 +34,9 @@ def bench(
     """Measure speed and memory against rivals, side by side, and print the ratios and whether targets are held."""
     import torch
 
-    from experiments.bench.catalogue import chosen, write_results
-    from experiments.config import ConfigError
-    from experiments.tables import texts
+    from prunectl.experiments.bench.catalogue import chosen, write_results
+    from prunectl.experiments.drawing.tables import texts
+    from prunectl.experiments.sweeping.config import ConfigError
 
     entries = chosen(names or [])
     if out is not None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.seeds import MOST_SEED
+from prunectl.experiments.episodes.seeds import MOST_SEED
 
 if TYPE_CHECKING:
-    from agents import Loaded
+    from prunectl.agents import Loaded
 
 Checkpoint = Annotated[
     str,
@@ -70,9 +70,8 @@ def load(reference: str, task: str | None, trust: bool, needed: bool = False) ->
     import torch
     from sb3_contrib.common.wrappers import TimeFeatureWrapper
 
-    import agents
-    import envs
-    from experiments.evaluator import environments
+    from prunectl import agents, envs
+    from prunectl.experiments.episodes.evaluator import environments
 
     torch.set_num_threads(1)
     loaded = agents.load(reference, trust=trust)
@@ -100,7 +99,7 @@ def load_for_task(reference: str, task: str | None, trust: bool) -> tuple[Loaded
     Raises:
         ControllerError: also when neither the user nor the checkpoint names one.
     """
-    from agents import ControllerError
+    from prunectl.agents import ControllerError
 
     loaded, today = load(reference, task, trust, needed=True)
     if today is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.common import (
+from prunectl.experiments.cli.common import (
     Checkpoint,
     Json,
     Seed,
@@ -21,12 +21,12 @@ from experiments.cli.common import (
     progress,
     say,
 )
-from experiments.seeds import MOST_EPISODE_SEED
+from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED
 
 if TYPE_CHECKING:
-    from agents import Loaded
-    from pruning.graph import ComponentGraph
-    from pruning.recovery import Budget
+    from prunectl.agents import Loaded
+    from prunectl.pruning.graph import ComponentGraph
+    from prunectl.pruning.recovery import Budget
 
 #: The word that stands for uniformly random actions where `evaluate` takes a checkpoint.
 RANDOM = "random"
@@ -44,7 +44,7 @@ def inspect(
     trust: Trust = False,
 ) -> None:
     """Show a controller's components, its flows, and the groups of units that must go together."""
-    from pruning import trace
+    from prunectl.pruning import trace
 
     if figure is not None:
         figure = figure.with_suffix("") if figure.suffix in (".pdf", ".png") else figure
@@ -83,11 +83,11 @@ def inspect(
 
 
 def _draw(loaded: Loaded, graph: ComponentGraph, path: Path) -> None:
-    from experiments.figures import save
-    from experiments.figures.controller import controller_figure
-    from pruning import PruningPlan
-    from pruning.plan import uncut
-    from pruning.stock import stock_groups
+    from prunectl.experiments.drawing.component_graph import controller_figure
+    from prunectl.experiments.report.figures import save
+    from prunectl.pruning import PruningPlan
+    from prunectl.pruning.plan import uncut
+    from prunectl.pruning.stock import stock_groups
 
     plan = PruningPlan.from_json(loaded.plan) if loaded.plan else uncut(graph)
     for written in save(controller_figure(loaded.name, graph, plan, stock_groups(loaded.controller, graph)), path):
@@ -135,12 +135,12 @@ def prune(
     import time
     from dataclasses import asdict
 
-    from agents import ControllerError
-    from experiments.calibration import calibrate
-    from experiments.loop import TaskLoop
-    from experiments.provenance import command_line, versions
-    from pruning import Method, PruningError, check_budget, check_sparsity
-    from pruning import prune as prune_controller
+    from prunectl.agents import ControllerError
+    from prunectl.experiments.episodes.calibration import calibrate
+    from prunectl.experiments.episodes.task_loop import TaskLoop
+    from prunectl.experiments.provenance import command_line, versions
+    from prunectl.pruning import Method, PruningError, check_budget, check_sparsity
+    from prunectl.pruning import prune as prune_controller
 
     method = Method.of(grouping, importance, allocation, recovery)
     check_sparsity(sparsity)
@@ -222,11 +222,11 @@ def evaluate(
     trust: Trust = False,
 ) -> None:
     """Measure a controller's return over seeded episodes with deterministic actions."""
-    import envs
-    from agents import ControllerError
-    from experiments.evaluator import evaluate as run
-    from experiments.evaluator import evaluate_random
-    from experiments.seeds import reported_seeds
+    from prunectl import envs
+    from prunectl.agents import ControllerError
+    from prunectl.experiments.episodes.evaluator import evaluate as run
+    from prunectl.experiments.episodes.evaluator import evaluate_random
+    from prunectl.experiments.episodes.seeds import reported_seeds
 
     seeds = reported_seeds(episodes, seed)
     if checkpoint == RANDOM:
@@ -278,8 +278,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a controller, TD-MPC or one of Stable-Baselines3's, and keep the best checkpoint."""
-    from experiments import tdmpc_training, training
-    from experiments.provenance import command_line
+    from prunectl.experiments.provenance import command_line
+    from prunectl.experiments.training import sb3 as training
+    from prunectl.experiments.training import tdmpc as tdmpc_training
 
     asked = training.Training(algorithm, task, steps, seed, _overrides(set_ or []), _widths(encoder), track_importance)
     run = tdmpc_training.train if algorithm == "tdmpc" else training.train
@@ -302,7 +303,7 @@ def _overrides(entries: list[str]) -> dict[str, object]:
 
 
 def _budget(text: str | None) -> Budget | None:
-    from pruning.recovery import Budget
+    from prunectl.pruning.recovery import Budget
 
     if text is None:
         return None

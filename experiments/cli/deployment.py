@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from experiments.cli.common import Checkpoint, Json, Task, Trust, check_output, emit, load_for_task, say
+from prunectl.experiments.cli.common import Checkpoint, Json, Task, Trust, check_output, emit, load_for_task, say
 
 
 def export(
@@ -28,10 +28,10 @@ def export(
     """Write what acts, from an observation in the task's units to the action, as ONNX or as C."""
     from dataclasses import asdict
 
-    from agents import ControllerError
-    from agents.deployment.load import require_onnx
-    from experiments import exporting
-    from experiments.calibration import calibrate
+    from prunectl.agents import ControllerError
+    from prunectl.agents.deployment.load import require_onnx
+    from prunectl.experiments.deploying import export as exporting
+    from prunectl.experiments.episodes.calibration import calibrate
 
     if form == "onnx":
         require_onnx()
@@ -80,8 +80,8 @@ def export(
 
 
 def _export_planner(checkpoint: str, form: str, out: Path, task: str | None, as_json: bool, trust: bool) -> None:
-    from experiments import exporting
-    from experiments.calibration import calibrate
+    from prunectl.experiments.deploying import export as exporting
+    from prunectl.experiments.episodes.calibration import calibrate
 
     if form != "onnx":
         raise typer.BadParameter("--planner goes with --format onnx")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.common import Json, Task, Trust, check_output, emit, load_for_task, progress
-from experiments.seeds import MOST_EPISODE_SEED
+from prunectl.experiments.cli.common import Json, Task, Trust, check_output, emit, load_for_task, progress
+from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED
 
 
 def watch(
@@ -26,9 +26,9 @@ def watch(
     trust: Trust = False,
 ) -> None:
     """Film an episode, the same one for every controller, each under its sparsity and its return so far."""
-    from agents import ControllerError
-    from agents.files import replacing
-    from experiments import watch as films
+    from prunectl.agents import ControllerError
+    from prunectl.agents.files import replacing
+    from prunectl.experiments.episodes import film as films
 
     _check_format(out)
     check_output(out, force)
@@ -75,7 +75,7 @@ def _check_format(path: Path) -> None:
     """Refuse what cannot be written before anything is filmed."""
     from importlib.util import find_spec
 
-    from experiments.watch import WRITERS
+    from prunectl.experiments.episodes.film import WRITERS
 
     if path.suffix not in WRITERS:
         raise typer.BadParameter(f"-o {path}: films are written as {' or '.join(WRITERS)}: name it so")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.common import columns, say
+from prunectl.experiments.cli.common import columns, say
 
 if TYPE_CHECKING:
-    from experiments.config import SweepConfig
-    from experiments.dispatch import Failure, Work
-    from experiments.store import Store
+    from prunectl.experiments.sweeping.config import SweepConfig
+    from prunectl.experiments.sweeping.dispatch import Failure, Work
+    from prunectl.experiments.sweeping.store import Store
 
 
 def reproduce(
@@ -37,9 +37,9 @@ def reproduce(
     """Compute, draw and tabulate what the paper shows. The same command goes on where it stopped."""
     import torch
 
-    from experiments.cli.sweeps import chosen_workers, completed
-    from experiments.paper.catalogue import CATALOGUE, chosen, config_of
-    from experiments.paper.catalogue import reproduce as make
+    from prunectl.experiments.cli.sweeps import chosen_workers, completed
+    from prunectl.experiments.paper.catalogue import CATALOGUE, chosen, config_of
+    from prunectl.experiments.paper.catalogue import reproduce as make
 
     if not names:
         print(columns([[entry.name, entry.summary] for entry in CATALOGUE]))
@@ -71,11 +71,11 @@ def _check(names: list[str], workers: int | None) -> None:
     Raises:
         typer.Exit: with status 1, some are not what was published.
     """
-    from experiments.check import compare, published, sample
-    from experiments.cli.sweeps import chosen_workers
-    from experiments.config import load_config
-    from experiments.paper.catalogue import chosen, config_of
-    from experiments.sweep import load_work
+    from prunectl.experiments.cli.sweeps import chosen_workers
+    from prunectl.experiments.paper.catalogue import chosen, config_of
+    from prunectl.experiments.sweeping.config import load_config
+    from prunectl.experiments.sweeping.expand import load_work
+    from prunectl.experiments.sweeping.recheck import compare, published, sample
 
     different = 0
     for entry in chosen(names):

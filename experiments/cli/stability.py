@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.common import Json, Seed, Task, Trust, columns, emit, load_for_task, progress, say
+from prunectl.experiments.cli.common import Json, Seed, Task, Trust, columns, emit, load_for_task, progress, say
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from experiments.stability.measure import Family, Subject
+    from prunectl.experiments.stability.measure import Family, Subject
 
 
 def stability(
@@ -52,9 +52,9 @@ def stability(
     import errno
     from dataclasses import replace
 
-    from envs import plants
-    from experiments.stability import tables
-    from experiments.stability.measure import Effort, Subject, family, smaller_than
+    from prunectl.envs import plants
+    from prunectl.experiments.stability import tables
+    from prunectl.experiments.stability.measure import Effort, Subject, family, smaller_than
 
     if sparsities is not None and len(checkpoints) > 1:
         raise typer.BadParameter("--sparsities prunes one controller: give one CKPT, the dense one")
@@ -84,7 +84,7 @@ def stability(
 
 
 def _sparsities(text: str) -> list[float]:
-    from pruning import check_sparsity
+    from prunectl.pruning import check_sparsity
 
     try:
         asked = sorted({float(part) for part in text.split(",")})
@@ -99,10 +99,10 @@ def _pruned(
     dense: Subject, task: str, sparsities: list[float], names: tuple[str, str | None, str, str | None], seed: int
 ) -> list[Subject]:
     """The dense controller pruned to each sparsity, by one method, on one calibration."""
-    from experiments.calibration import calibrate
-    from experiments.loop import TaskLoop
-    from experiments.stability.measure import smaller_than
-    from pruning import Method, prune
+    from prunectl.experiments.episodes.calibration import calibrate
+    from prunectl.experiments.episodes.task_loop import TaskLoop
+    from prunectl.experiments.stability.measure import smaller_than
+    from prunectl.pruning import Method, prune
 
     method = Method.of(*names)
     calibration = calibrate(dense.controller, task, seed)
@@ -120,9 +120,9 @@ def _write(found: Family, out: Path) -> None:
     """Tables, figures, and a record of everything with the command that made it."""
     import json
 
-    from experiments.provenance import command_line, versions
-    from experiments.stability import figures, tables
-    from experiments.tables import write_file, write_table
+    from prunectl.experiments.drawing.tables import write_file, write_table
+    from prunectl.experiments.provenance import command_line, versions
+    from prunectl.experiments.stability import figures, tables
 
     out.mkdir(parents=True)
     verdict = tables.verdict(found)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.common import Trust, say
+from prunectl.experiments.cli.common import Trust, say
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from experiments.config import SweepConfig
-    from experiments.dispatch import Failure, ToDo, Work
-    from experiments.store import Store
+    from prunectl.experiments.sweeping.config import SweepConfig
+    from prunectl.experiments.sweeping.dispatch import Failure, ToDo, Work
+    from prunectl.experiments.sweeping.store import Store
 
 
 def sweep(
@@ -41,8 +41,8 @@ def sweep(
     """Prune and measure every combination that a config names. The same command goes on where it stopped."""
     import torch
 
-    from experiments.config import ConfigError, load_config
-    from experiments.sweep import load_work
+    from prunectl.experiments.sweeping.config import ConfigError, load_config
+    from prunectl.experiments.sweeping.expand import load_work
 
     if sum(choice is not None for choice in (workers, scheduler, slurm)) > 1:
         raise ConfigError("--workers, --scheduler and --slurm exclude each other: they say where the workers are")
@@ -73,10 +73,10 @@ def completed(
 
     The record of the sweep and the exports go to ``results``.
     """
-    from envs import TaskError
-    from experiments.dispatch import ClusterError
-    from experiments.store import Store
-    from experiments.sweep import load_work, still_to_do, write_record
+    from prunectl.envs import TaskError
+    from prunectl.experiments.sweeping.dispatch import ClusterError
+    from prunectl.experiments.sweeping.expand import load_work, still_to_do, write_record
+    from prunectl.experiments.sweeping.store import Store
 
     work = load_work(settings, trust, say)
     with Store.writing(folder) as store:
@@ -109,7 +109,7 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")],
 ) -> None:
     """Make figures, the summary table and a page from a sweep's store, and print the summary."""
-    from experiments.report import write_report
+    from prunectl.experiments.report.write import write_report
 
     files, summary = write_report(folder)
     print(summary)
@@ -121,7 +121,7 @@ def chosen_workers(
     count: int | None, scheduler: str | None = None, slurm: int | None = None
 ) -> AbstractContextManager[Client]:
     """Processes of this machine unless the user names a cluster; they start when they are entered."""
-    from experiments.workers import local_workers, remote_workers, slurm_workers
+    from prunectl.experiments.sweeping.workers import local_workers, remote_workers, slurm_workers
 
     if scheduler is not None:
         return remote_workers(scheduler)
@@ -129,7 +129,7 @@ def chosen_workers(
 
 
 def _compute(work: Work, to_do: ToDo, store: Store, client: Client) -> list[Failure]:
-    from experiments.dispatch import run
+    from prunectl.experiments.sweeping.dispatch import run
 
     total = len(work.cells)
     if not client.nthreads():
@@ -147,8 +147,8 @@ def _compute(work: Work, to_do: ToDo, store: Store, client: Client) -> list[Fail
 def _list_cells(work: Work, folder: Path, workers: int | None) -> None:
     import os
 
-    from experiments.store import FILE, Store
-    from experiments.sweep import estimate
+    from prunectl.experiments.sweeping.expand import estimate
+    from prunectl.experiments.sweeping.store import FILE, Store
 
     done: set[str] = set()
     measured: dict[str, float] = {}

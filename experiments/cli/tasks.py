@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.cli.common import Json, columns, emit
+from prunectl.experiments.cli.common import Json, columns, emit
 
 #: How deep under the current folder checkpoints are looked for.
 DEPTH = 4
@@ -15,7 +15,7 @@ def list_tasks(as_json: Json = False) -> None:
     """List the control tasks, with horizon and reference returns."""
     from dataclasses import asdict
 
-    from envs import TASKS
+    from prunectl.envs import TASKS
 
     if as_json:
         emit({"tasks": [asdict(task) for task in TASKS.values()]})
@@ -31,7 +31,7 @@ def list_tasks(as_json: Json = False) -> None:
 
 def list_agents(as_json: Json = False) -> None:
     """List the bundled checkpoints, and those found under the current folder."""
-    import agents
+    from prunectl import agents
 
     bundled = [dict(entry) for entry in agents.bundled()]
     found = find_checkpoints(Path())
@@ -51,7 +51,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
     import os
     import zipfile
 
-    from agents.load import ZOO
+    from prunectl.agents.load import ZOO
 
     found = []
     for root, folders, files in os.walk(folder):

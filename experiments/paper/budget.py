@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from agents.tdmpc.controller import TDMPCController
-from agents.tdmpc.planner import Planning
-from experiments.dispatch import Work
-from experiments.paper.rates import CUT, planning_rates, widths_of
-from experiments.store import Store
-from experiments.tables import write_table
-from pruning import Method, trace
-from pruning.graph import ComponentGraph, axis_width
+from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.agents.tdmpc.planner import Planning
+from prunectl.experiments.drawing.tables import write_table
+from prunectl.experiments.paper.rates import CUT, planning_rates, widths_of
+from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.store import Store
+from prunectl.pruning import Method, trace
+from prunectl.pruning.graph import ComponentGraph, axis_width
 
 #: Weights are float32.
 BYTES = 4

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from experiments.config import ConfigError, SweepConfig, load_config
-from experiments.dispatch import Work
-from experiments.paper.budget import write_budget
-from experiments.paper.components import write_components
-from experiments.paper.cuts import write_cuts
-from experiments.paper.groups import write_groups
-from experiments.paper.isolated import write_isolated
-from experiments.paper.returns import write_returns
-from experiments.paper.unrefitted import write_unrefitted
-from experiments.report import draw_report
-from experiments.store import Store
-from experiments.tables import write_file
+from prunectl.experiments.drawing.tables import write_file
+from prunectl.experiments.paper.budget import write_budget
+from prunectl.experiments.paper.components import write_components
+from prunectl.experiments.paper.cuts import write_cuts
+from prunectl.experiments.paper.groups import write_groups
+from prunectl.experiments.paper.isolated import write_isolated
+from prunectl.experiments.paper.returns import write_returns
+from prunectl.experiments.paper.unrefitted import write_unrefitted
+from prunectl.experiments.report.write import draw_report
+from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_config
+from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.store import Store
 
 #: Makes a reproduction's outputs from its config, in a folder.
 Make = Callable[[Path, Path, "Compute"], list[Path]]
@@ -148,7 +148,7 @@ def chosen(names: Sequence[str]) -> list[Reproduction]:
 
 def config_of(entry: Reproduction, quick: bool) -> Path:
     """The reproduction's config, or that of its quick form."""
-    folder = resources.files("experiments") / "configs" / "paper"
+    folder = resources.files("prunectl.experiments") / "configs" / "paper"
     return Path(str((folder / "quick" if quick else folder) / f"{entry.name}.yaml"))
 
 

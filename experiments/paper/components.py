@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from experiments import figures, statistics
-from experiments.curves import Panel, normalised_draws, panels, pooled
-from experiments.dispatch import Work
-from experiments.store import Store
-from experiments.style import LOOK
-from experiments.tables import write_table
+from prunectl.experiments import statistics
+from prunectl.experiments.analysis.curves import Panel, normalised_draws, panels, pooled
+from prunectl.experiments.drawing.style import LOOK
+from prunectl.experiments.drawing.tables import write_table
+from prunectl.experiments.report import figures
+from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.store import Store
 
 #: Seed of the bootstrap.
 SEED = 0

@@ -13,14 +13,13 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import agents
-import envs
-from experiments import figures
-from experiments.calibration import calibrate
-from experiments.provenance import command_line, versions
-from experiments.style import LOOK, look
-from experiments.tables import write_file, write_table
-from pruning import ALLOCATIONS, Method, bench, make_plan, measure, score, trace
+from prunectl import agents, envs
+from prunectl.experiments.drawing.style import LOOK, look
+from prunectl.experiments.drawing.tables import write_file, write_table
+from prunectl.experiments.episodes.calibration import calibrate
+from prunectl.experiments.provenance import command_line, versions
+from prunectl.experiments.report import figures
+from prunectl.pruning import ALLOCATIONS, Method, bench, make_plan, measure, score, trace
 
 REMARK = (
     "`left`: share of the component's parameters that stays, of the latent's units for a flow. `error`: that of the "

@@ -10,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-import agents
-from experiments import figures
-from experiments.figures.layers import bars_figure, graph_figure, pools_of
-from experiments.provenance import command_line, versions
-from experiments.tables import write_file, write_table
-from pruning import trace
-from pruning.graph import ComponentGraph
-from pruning.stock import StockGroup, stock_groups
+from prunectl import agents
+from prunectl.experiments.drawing.tables import write_file, write_table
+from prunectl.experiments.paper.layer_graph import bars_figure, graph_figure, pools_of
+from prunectl.experiments.provenance import command_line, versions
+from prunectl.experiments.report import figures
+from prunectl.pruning import trace
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.stock import StockGroup, stock_groups
 
 STOCK, OURS = "stock", "component"
 REMARK = (

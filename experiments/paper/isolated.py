@@ -17,16 +17,15 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-import agents
-import envs
-from experiments.calibration import calibrate
-from experiments.provenance import command_line, versions
-from experiments.tables import write_file, write_table
-from pruning import trace
-from pruning.execution import columns
-from pruning.graph import ComponentGraph, Group, axis_width
-from pruning.importance import Evidence
-from pruning.surgeon import eliminate
+from prunectl import agents, envs
+from prunectl.experiments.drawing.tables import write_file, write_table
+from prunectl.experiments.episodes.calibration import calibrate
+from prunectl.experiments.provenance import command_line, versions
+from prunectl.pruning import trace
+from prunectl.pruning.dataflow_run import columns
+from prunectl.pruning.graph import ComponentGraph, Group, axis_width
+from prunectl.pruning.importance import Evidence
+from prunectl.pruning.surgeon import eliminate
 
 Array = NDArray[np.float64]
 

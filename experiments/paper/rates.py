@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.controller import Controller
-from experiments.dispatch import Work
-from pruning import apply, trace
-from pruning.graph import ComponentGraph
-from pruning.plan import describe
+from prunectl.agents.controller import Controller
+from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.pruning import apply, trace
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.plan import describe
 
 #: What decides a pruned controller's widths, and so its rate; the recovery does not.
 CUT = ["grouping", "importance", "allocation"]

@@ -11,15 +11,15 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import figures
-from experiments.curves import Panel, panels, pooled
-from experiments.dispatch import Work
-from experiments.paper.rates import CUT, planning_rates
-from experiments.report import as_markdown, summarise
-from experiments.store import Store
-from experiments.style import LOOK, REFERENCE, look
-from experiments.tables import write_file, write_table
-from pruning import Method
+from prunectl.experiments.analysis.curves import Panel, panels, pooled
+from prunectl.experiments.drawing.style import LOOK, REFERENCE, look
+from prunectl.experiments.drawing.tables import write_file, write_table
+from prunectl.experiments.paper.rates import CUT, planning_rates
+from prunectl.experiments.report import figures
+from prunectl.experiments.report.write import as_markdown, summarise
+from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.store import Store
+from prunectl.pruning import Method
 
 #: Seed of the bootstrap.
 SEED = 0

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments import figures
-from experiments.curves import panels, pooled
-from experiments.dispatch import Work
-from experiments.paper.rates import CUT, widths_of
-from experiments.store import Store
-from experiments.tables import write_table
-from pruning import Method, trace
+from prunectl.experiments.analysis.curves import panels, pooled
+from prunectl.experiments.drawing.tables import write_table
+from prunectl.experiments.paper.rates import CUT, widths_of
+from prunectl.experiments.report import figures
+from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.store import Store
+from prunectl.pruning import Method, trace
 
 #: Seed of the bootstrap.
 SEED = 0

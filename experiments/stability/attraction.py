@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.controller import Controller
-from envs.plants import Plant
-from experiments.stability.rollout import trajectories
+from prunectl.agents.controller import Controller
+from prunectl.envs.plants import Plant
+from prunectl.experiments.stability.rollout import trajectories
 
 Array = NDArray[np.float64]
 

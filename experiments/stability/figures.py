@@ -14,12 +14,12 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from experiments.figures import save
-from experiments.stability import attraction
-from experiments.stability.lyapunov import Lyapunov
-from experiments.stability.measure import Family, Stability
-from experiments.stability.safe import CONFIDENCE, TOLERATED
-from experiments.style import BLUE, GREEN, LOOK, REFERENCE, VERMILLION
+from prunectl.experiments.drawing.style import BLUE, GREEN, LOOK, REFERENCE, VERMILLION
+from prunectl.experiments.report.figures import save
+from prunectl.experiments.stability import attraction
+from prunectl.experiments.stability.bounds import CONFIDENCE, TOLERATED
+from prunectl.experiments.stability.lyapunov import Lyapunov
+from prunectl.experiments.stability.measure import Family, Stability
 
 #: Of an initial state, in the order of 2 * dense + pruned.
 REGIONS = ("neither", "pruned only", "dense only (lost)", "both")

@@ -3,7 +3,7 @@
 After arXiv 2508.08144, which bounds the compression of a TD-MPC by Lyapunov criteria (of it we know what its abstract
 says). Ours departs from any such guarantee: nothing here is derived from a model of the plant or from bounds on the
 networks, so nothing is certified. A function is fitted on the dense loop's trajectories, and what is reported is how
-often it failed to fall over independent start states, with a confidence bound (`experiments.stability.safe`).
+often it failed to fall over independent start states, with a confidence bound (`experiments.stability.bounds`).
 
 The function, in coordinates z = (x - x*) / near (angles wrapped): V(z) = z'Pz, where the dense loop near its goal is
 z+ = A z by least squares, x* is that model's fixed point, and P solves the discrete Lyapunov equation A'PA - P + I = 0
@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_discrete_lyapunov
 
-from agents.controller import Controller
-from envs.plants import Plant
-from experiments.seeds import calibration_seeds
-from experiments.stability.rollout import Trajectories, trajectories
+from prunectl.agents.controller import Controller
+from prunectl.envs.plants import Plant
+from prunectl.experiments.episodes.seeds import calibration_seeds
+from prunectl.experiments.stability.rollout import Trajectories, trajectories
 
 Array = NDArray[np.float64]
 

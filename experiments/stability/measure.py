@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.controller import Controller, ControllerError
-from envs import TASKS
-from envs.plants import Plant
-from experiments import statistics
-from experiments.calibration import plans
-from experiments.seeds import reported_seeds
-from experiments.stability.attraction import attraction, kept
-from experiments.stability.lyapunov import STEPS, Lyapunov, LyapunovError, fit
-from experiments.stability.robustness import Borne, bear, conditions
-from experiments.stability.rollout import trajectories
-from experiments.stability.safe import FEWEST, Checks, Count, safe_sparsity
+from prunectl.agents.controller import Controller, ControllerError
+from prunectl.envs import TASKS
+from prunectl.envs.plants import Plant
+from prunectl.experiments import statistics
+from prunectl.experiments.episodes.calibration import plans
+from prunectl.experiments.episodes.seeds import reported_seeds
+from prunectl.experiments.stability.attraction import attraction, kept
+from prunectl.experiments.stability.bounds import FEWEST, Checks, Count, safe_sparsity
+from prunectl.experiments.stability.lyapunov import STEPS, Lyapunov, LyapunovError, fit
+from prunectl.experiments.stability.robustness import Borne, bear, conditions
+from prunectl.experiments.stability.rollout import trajectories
 
 Array = NDArray[np.float64]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.controller import Controller
-from envs.plants import Plant
-from experiments.stability.rollout import NOMINAL, Condition, trajectories
-from experiments.stability.safe import Count
+from prunectl.agents.controller import Controller
+from prunectl.envs.plants import Plant
+from prunectl.experiments.stability.bounds import Count
+from prunectl.experiments.stability.rollout import NOMINAL, Condition, trajectories
 
 
 @dataclass(frozen=True)

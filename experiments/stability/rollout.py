@@ -11,10 +11,10 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.controller import Controller
-from envs import Env
-from envs.plants import Plant
-from experiments.evaluator import environments, run
+from prunectl.agents.controller import Controller
+from prunectl.envs import Env
+from prunectl.envs.plants import Plant
+from prunectl.experiments.episodes.evaluator import environments, run
 
 Array = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ def trajectories(
         most_steps: break off after so many; None for whole episodes.
 
     Raises:
-        ControllerError, TaskError: as `experiments.evaluator.evaluate`.
+        ControllerError, TaskError: as `experiments.episodes.evaluator.evaluate`.
     """
     with environments(plant.task, len(seeds), controller) as made:
         if condition.changed is not None:

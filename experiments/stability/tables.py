@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.stability.measure import Family, Stability
-from experiments.stability.safe import CONFIDENCE, TOLERATED, Count
+from prunectl.experiments.stability.bounds import CONFIDENCE, TOLERATED, Count
+from prunectl.experiments.stability.measure import Family, Stability
 
 
 def overview(family: Family) -> pd.DataFrame:

@@ -5,8 +5,8 @@ equally wide are one *knob*. Every allocation is a path of widths from dense to 
 the parameter count is the one asked for; what rounding leaves over is settled a unit at a time.
 """
 
-from pruning.allocation.damage import Damage
-from pruning.allocation.divide import MEASURED, allocate, allocate_one
-from pruning.allocation.knobs import TOLERANCE, Knob, Widths, make_knobs
+from prunectl.pruning.allocation.damage import Damage
+from prunectl.pruning.allocation.divide import MEASURED, allocate, allocate_one
+from prunectl.pruning.allocation.knobs import TOLERANCE, Knob, Widths, make_knobs
 
 __all__ = ["MEASURED", "TOLERANCE", "Damage", "Knob", "Widths", "allocate", "allocate_one", "make_knobs"]

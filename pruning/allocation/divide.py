@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pruning.allocation.damage import Damage
-from pruning.allocation.given import ranked, uniform
-from pruning.allocation.knobs import CONTROLLER, Knob, Widths, at_ratio, bisect, check, make_knobs
-from pruning.allocation.searched import searched
-from pruning.allocation.sensitivity import sensitivity
-from pruning.errors import PruningError
-from pruning.graph import ComponentGraph, Scores
+from prunectl.pruning.allocation.damage import Damage
+from prunectl.pruning.allocation.knobs import CONTROLLER, Knob, Widths, at_ratio, bisect, check, make_knobs
+from prunectl.pruning.allocation.searched import searched
+from prunectl.pruning.allocation.sensitivity import sensitivity
+from prunectl.pruning.allocation.unmeasured import ranked, uniform
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.graph import ComponentGraph, Scores
 
 #: Allocations that look at how the controller's outputs suffer (`measure`), unless there is one scope only.
 MEASURED = ("sensitivity", "searched")

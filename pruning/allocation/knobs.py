@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.errors import PruningError
-from pruning.graph import ComponentGraph, Scores
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.graph import ComponentGraph, Scores
 
 Widths = dict[str, int]
 

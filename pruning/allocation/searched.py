@@ -8,9 +8,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from pruning.allocation.damage import Damage
-from pruning.allocation.knobs import Knob, Widths, bisect, settle
-from pruning.graph import ComponentGraph
+from prunectl.pruning.allocation.damage import Damage
+from prunectl.pruning.allocation.knobs import Knob, Widths, bisect, settle
+from prunectl.pruning.graph import ComponentGraph
 
 #: What a scope's coefficient is multiplied by on the grid.
 FACTORS = (0.5, 0.7, 0.85, 1.2, 1.4, 2.0)

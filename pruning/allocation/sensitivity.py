@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.allocation.damage import Damage
-from pruning.allocation.knobs import Knob, Widths, bisect, bracket, settle
-from pruning.graph import ComponentGraph
+from prunectl.pruning.allocation.damage import Damage
+from prunectl.pruning.allocation.knobs import Knob, Widths, bisect, bracket, settle
+from prunectl.pruning.graph import ComponentGraph
 
 #: Prices that are tried, as powers of ten: damage, in shares of an output's variance, for e times fewer parameters.
 LOWEST_PRICE, HIGHEST_PRICE = -10.0, 4.0

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from agents.controller import Controller
-from pruning.graph import ComponentGraph, Scores
-from pruning.importance.evidence import Evidence, Importance, share
-from pruning.importance.library import fpgm, hessian, lamp
-from pruning.importance.units import activation, magnitude, random, surgeon, taylor
-from pruning.importance.weights import fisher, gradient, uncertainty
+from prunectl.agents.controller import Controller
+from prunectl.pruning.graph import ComponentGraph, Scores
+from prunectl.pruning.importance.evidence import Evidence, Importance, share
+from prunectl.pruning.importance.library import fpgm, hessian, lamp
+from prunectl.pruning.importance.units import activation, magnitude, random, surgeon, taylor
+from prunectl.pruning.importance.weights import fisher, gradient, uncertainty
 
 __all__ = ["IMPORTANCES", "RAW", "Evidence", "Scores", "score", "share"]
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pruning.execution import Reading, columns, read
-from pruning.graph import ComponentGraph, Group
-from pruning.sensitivity import GradientSteps, fisher_information, gradient_steps
-from pruning.stock import LibraryGroups
+from prunectl.pruning.dataflow_run import Reading, columns, read
+from prunectl.pruning.graph import ComponentGraph, Group
+from prunectl.pruning.output_gradients import GradientSteps, fisher_information, gradient_steps
+from prunectl.pruning.stock import LibraryGroups
 
 Array = NDArray[np.float64]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pruning.graph import Group
-from pruning.importance.evidence import Array, Evidence, share
+from prunectl.pruning.graph import Group
+from prunectl.pruning.importance.evidence import Array, Evidence, share
 
 
 def lamp(evidence: Evidence, group: Group) -> Array:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pruning.execution import columns
-from pruning.graph import Group
-from pruning.importance.evidence import Array, Evidence, share
-from pruning.sensitivity import backward
-from pruning.surgeon import eliminate
+from prunectl.pruning.dataflow_run import columns
+from prunectl.pruning.graph import Group
+from prunectl.pruning.importance.evidence import Array, Evidence, share
+from prunectl.pruning.output_gradients import backward
+from prunectl.pruning.surgeon import eliminate
 
 
 def magnitude(evidence: Evidence, group: Group) -> Array:

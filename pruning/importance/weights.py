@@ -1,20 +1,19 @@
 """Importances after Sundaram et al. (arXiv 2601.19794): accumulated gradients, Fisher information, uncertainty.
 
 That paper takes the gradients of the training loss, while training. A trained controller's loss has none left, so here
-they are those of its outputs under random targets (`pruning.sensitivity`), at any point of training or after it, by the
-definitions of the literature named at each. A group's parameters are the rows of the linear layers that write its
-units, with their biases, and the columns of those that read them.
-
-The functions give raw sums, which compare across the whole controller: its outputs count by their standard deviations.
+they are those of its outputs under random targets (`pruning.output_gradients`), at any point of training or after it,
+by the definitions of the literature named at each. A group's parameters are the rows of the linear layers that write
+its units, with their biases, and the columns of those that read them. The functions give raw sums, which compare across
+the whole controller: its outputs count by their standard deviations.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from pruning.execution import columns
-from pruning.graph import Group
-from pruning.importance.evidence import Array, Evidence
+from prunectl.pruning.dataflow_run import columns
+from prunectl.pruning.graph import Group
+from prunectl.pruning.importance.evidence import Array, Evidence
 
 
 def gradient(evidence: Evidence, group: Group) -> Array:

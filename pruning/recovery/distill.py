@@ -18,12 +18,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.controller import Batch, Controller, ControllerError
-from pruning.graph import ComponentGraph
-from pruning.plan import PruningPlan
-from pruning.recovery.loop import Budget, Loop, Progress, Recovered
-from pruning.recovery.pupil import Lesson, Pupil, lesson, linears_of, outputs_of
-from pruning.recovery.reconstruct import reconstruct
+from prunectl.agents.controller import Batch, Controller, ControllerError
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.plan import PruningPlan
+from prunectl.pruning.recovery.contract import Budget, Loop, Progress, Recovered
+from prunectl.pruning.recovery.pupil import Lesson, Pupil, lesson, linears_of, outputs_of
+from prunectl.pruning.recovery.reconstruct import reconstruct
 
 C = TypeVar("C", bound=Controller)
 

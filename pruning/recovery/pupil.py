@@ -11,12 +11,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, fx, nn
 
-from agents.controller import Controller
-from pruning.fidelity import kept_outputs
-from pruning.graph import ComponentGraph
-from pruning.plan import PruningPlan
-from pruning.surgery import select_inputs
-from pruning.trace import calls
+from prunectl.agents.controller import Controller
+from prunectl.pruning.fidelity import kept_outputs
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.plan import PruningPlan
+from prunectl.pruning.surgery import select_inputs
+from prunectl.pruning.tracing import calls
 
 C = TypeVar("C", bound=Controller)
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from agents.controller import Controller
-from pruning.execution import Steps
-from pruning.graph import ComponentGraph
-from pruning.plan import PruningPlan
-from pruning.sensitivity import row_weights
-from pruning.surgery import kept_indices, select_inputs
+from prunectl.agents.controller import Controller
+from prunectl.pruning.dataflow_run import Steps
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.output_gradients import row_weights
+from prunectl.pruning.plan import PruningPlan
+from prunectl.pruning.surgery import kept_indices, select_inputs
 
 C = TypeVar("C", bound=Controller)
 Array = NDArray[np.float64]

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import agents
-from agents.load import ZOO
-from experiments.evaluator import evaluate
-from experiments.seeds import reported_seeds
+from prunectl import agents
+from prunectl.agents.load import ZOO
+from prunectl.experiments.episodes.evaluator import evaluate
+from prunectl.experiments.episodes.seeds import reported_seeds
 
 #: What RL Baselines3 Zoo reports in its benchmark, over 750 and 300 episodes: mean and standard deviation.
 RL_ZOO = {

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-import agents
-from agents.controller import ControllerError
-from agents.deployment.metadata import Interface
-from agents.deployment.plan import Planner, differences
-from agents.deployment.planner import decisions, planner_files
-from agents.tdmpc.controller import TDMPCController
-from agents.tdmpc.networks import build
-from agents.tdmpc.planner import Noise, Planning
+from prunectl import agents
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.deployment.metadata import Interface
+from prunectl.agents.deployment.planner_folder import decisions, planner_files
+from prunectl.agents.deployment.planner_script import Planner, differences
+from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.agents.tdmpc.networks import build
+from prunectl.agents.tdmpc.planner import Noise, Planning
 from tests.conftest import untrained
 
 
@@ -68,7 +68,7 @@ def test_the_folder_needs_neither_pytorch_nor_prunectl(folder: Path) -> None:
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "onnx", "agents", "pruning", "envs", "experiments"):
+        if name.split(".")[0] in ("torch", "onnx", "prunectl"):
             raise ModuleNotFoundError(f"No module named {name!r}")
 sys.meta_path.insert(0, Absent())
 import runpy
@@ -125,7 +125,7 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 
 def test_a_pruned_world_model_exports_as_well(controller: TDMPCController, tmp_path: Path) -> None:
-    from pruning import Calibration, Method, prune
+    from prunectl.pruning import Calibration, Method, prune
 
     seen = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
     calibration = Calibration(seen, controller.act(seen), seen[:20], controller.act(seen[:20]))

@@ -16,19 +16,28 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-import agents
-from agents.controller import Controller, ControllerError
-from agents.deployment import onnx_form, onnx_run
-from agents.deployment.c_form import c_source, identifier
-from agents.deployment.c_run import FAST, compiled
-from agents.deployment.int8 import quantised
-from agents.deployment.metadata import Interface
-from agents.deployment.onnx_form import onnx_bytes
-from agents.deployment.program import FUNCTIONS, Affine, Argmax, Diagonal, Map, Program, QuantisedAffine, program
-from agents.sb3.controller import Normalisation, SB3Controller
-from agents.tdmpc.controller import TDMPCController
-from agents.tdmpc.networks import build
-from agents.tdmpc.planner import Planning
+from prunectl import agents
+from prunectl.agents.controller import Controller, ControllerError
+from prunectl.agents.deployment import onnx_form, onnx_run
+from prunectl.agents.deployment.c_form import c_source, identifier
+from prunectl.agents.deployment.c_run import FAST, compiled
+from prunectl.agents.deployment.int8 import quantised
+from prunectl.agents.deployment.metadata import Interface
+from prunectl.agents.deployment.onnx_form import onnx_bytes
+from prunectl.agents.deployment.program import (
+    FUNCTIONS,
+    Affine,
+    Argmax,
+    Diagonal,
+    Map,
+    Program,
+    QuantisedAffine,
+    program,
+)
+from prunectl.agents.sb3.controller import Normalisation, SB3Controller
+from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.agents.tdmpc.networks import build
+from prunectl.agents.tdmpc.planner import Planning
 from tests.agents.test_sb3 import FAMILIES, name_of
 from tests.conftest import SaveTiny, untrained
 

@@ -12,29 +12,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hostile
 import numpy as np
 import onnx
 import pytest
 import torch
 from conftest import untrained
 from gymnasium import spaces
-from hostile import said
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import agents
-import envs
-from agents import ControllerError
-from agents.deployment.metadata import Interface
-from agents.deployment.onnx_form import onnx_bytes
-from agents.deployment.program import program
-from agents.pickles import PickleError, hold, read_pickle
-from agents.sb3.statistics import read_statistics
-from agents.tdmpc import networks
-from agents.tdmpc.controller import TDMPCController
-from agents.tdmpc.planner import Planning
-from agents.tensors import read_tensors
+from prunectl import agents, envs
+from prunectl.agents import ControllerError
+from prunectl.agents.deployment.metadata import Interface
+from prunectl.agents.deployment.onnx_form import onnx_bytes
+from prunectl.agents.deployment.program import program
+from prunectl.agents.pickles import PickleError, hold, read_pickle
+from prunectl.agents.sb3.statistics import read_statistics
+from prunectl.agents.tdmpc import networks
+from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.agents.tdmpc.planner import Planning
+from prunectl.agents.tensors import read_tensors
+from tests import hostile
+from tests.hostile import said
 
 EXAMPLES = 40
 Spoil = Callable[[bytes], bytes]
@@ -207,7 +206,7 @@ def test_odd_values_beside_an_authors_state_dict(authors: Path, depth: int) -> N
 @pytest.fixture
 def authors(samples: dict[str, Path], tmp_path: Path) -> Path:
     """The TD-MPC sample as its authors' code would save it."""
-    from agents.tdmpc.checkpoint import _AUTHORS
+    from prunectl.agents.tdmpc.checkpoint import _AUTHORS
 
     state = torch.load(samples["tdmpc"], weights_only=True)["networks"]
     model = {}

@@ -19,12 +19,11 @@ import pytest
 import torch
 from conftest import SaveTiny, untrained
 
-import agents
-import envs
-from agents import ControllerError
-from agents.rl_zoo import open_run
-from agents.sb3.controller import Normalisation, SB3Controller
-from agents.sb3.statistics import read_statistics
+from prunectl import agents, envs
+from prunectl.agents import ControllerError
+from prunectl.agents.rl_zoo import open_run
+from prunectl.agents.sb3.controller import Normalisation, SB3Controller
+from prunectl.agents.sb3.statistics import read_statistics
 
 
 class Hostile:
@@ -152,7 +151,7 @@ def test_pickles_in_the_statistics_do_nothing(tmp_path: Path) -> None:
 
 
 def test_a_zip_bomb_is_refused(save_tiny: SaveTiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.sb3.archive.LARGEST_WEIGHTS", 1000)
+    monkeypatch.setattr("prunectl.agents.sb3.archive.LARGEST_WEIGHTS", 1000)
     with pytest.raises(ControllerError, match="would unpack to over"):
         agents.load(save_tiny("sac", "Pendulum-v1"))
 
@@ -363,7 +362,7 @@ def test_the_zoo_loads(zoo: Path, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RETURNS)
 def test_the_zoo_reaches_its_returns(zoo: Path, name: str) -> None:
-    from experiments.evaluator import evaluate
+    from prunectl.experiments.episodes.evaluator import evaluate
 
     loaded = agents.load(zoo / name)
     task, _ = envs.resolve(str(loaded.task))

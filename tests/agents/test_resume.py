@@ -15,12 +15,12 @@ import torch
 from conftest import untrained
 from stable_baselines3.common.vec_env import VecNormalize
 
-import envs
-from agents.load import load
-from agents.sb3.controller import Normalisation, RewardScale, SB3Controller
-from agents.sb3.resume import _Phases, algorithm_of, continue_learning, controller_of, vectorised
-from pruning import apply, make_plan, score, trace
-from pruning.plan import describe
+from prunectl import envs
+from prunectl.agents.load import load
+from prunectl.agents.sb3.controller import Normalisation, RewardScale, SB3Controller
+from prunectl.agents.sb3.resume import _Phases, algorithm_of, continue_learning, controller_of, vectorised
+from prunectl.pruning import apply, make_plan, score, trace
+from prunectl.pruning.plan import describe
 
 FAMILIES = [
     ("sac", "Pendulum-v1", {"batch_size": 16, "encoder": (12, 12)}),

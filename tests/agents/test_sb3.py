@@ -12,10 +12,10 @@ import pytest
 import torch
 from conftest import SaveTiny, untrained
 
-import agents
-from agents.sb3.architecture import pad_twins
-from agents.sb3.families import ALGORITHMS
-from pruning import Calibration, Method, prune
+from prunectl import agents
+from prunectl.agents.sb3.architecture import pad_twins
+from prunectl.agents.sb3.families import ALGORITHMS
+from prunectl.pruning import Calibration, Method, prune
 
 GSDE = {"use_sde": True}
 FAMILIES: list[tuple[str, str, dict[str, Any]]] = [
@@ -108,13 +108,13 @@ def test_a_pruned_zip_needs_no_prunectl(tmp_path: Path) -> None:
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("agents", "pruning", "envs", "experiments"):
+        if name.split(".")[0] == "prunectl":
             raise ModuleNotFoundError(f"No module named {name!r}")
 sys.meta_path.insert(0, Absent())
 import numpy, stable_baselines3
 model = stable_baselines3.SAC.load("small.zip")
 numpy.save("actions.npy", model.predict(numpy.load("observations.npy"), deterministic=True)[0])
-assert not {"agents", "pruning"} & set(sys.modules)
+assert "prunectl" not in sys.modules
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, check=True, timeout=120)
     np.testing.assert_array_equal(np.load(tmp_path / "actions.npy"), small.act(seen))
@@ -162,7 +162,7 @@ def test_a_saved_controller_keeps_its_hyperparameters_and_goes_on_learning(tmp_p
     controller = untrained("sac", "Pendulum-v1", gamma=0.9, batch_size=32, learning_starts=10, buffer_size=500)
     small = prune(controller, Method(recovery="reconstruct"), 0.5, calibration(controller)).controller
     small.save(tmp_path / "c.zip", {})
-    import envs
+    from prunectl import envs
 
     model = ALGORITHMS["sac"].load(tmp_path / "c.zip", env=envs.make("Pendulum-v1"))
     assert (model.gamma, model.batch_size, model.buffer_size) == (0.9, 32, 500)

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-import agents
-from agents.controller import ControllerError
-from agents.tdmpc.checkpoint import load_checkpoint
-from agents.tdmpc.controller import TDMPCController
-from agents.tdmpc.planner import Planning
-from experiments.evaluator import evaluate
+from prunectl import agents
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.tdmpc.checkpoint import load_checkpoint
+from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.agents.tdmpc.planner import Planning
+from prunectl.experiments.episodes.evaluator import evaluate
 from tests.conftest import untrained_planner
 
 torch.set_num_threads(1)  # the networks are so small that threads only wait for each other

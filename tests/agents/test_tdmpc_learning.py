@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.tdmpc.learner import Learner, Learning, model_losses, policy, policy_loss, td_targets
-from agents.tdmpc.networks import TDMPCNetworks, WorldModel, build, with_targets
-from agents.tdmpc.planner import Planning
-from agents.tdmpc.products import QuickProducts
-from agents.tdmpc.replay import Replay, Sequences
+from prunectl.agents.tdmpc.learner import Learner, Learning, model_losses, policy, policy_loss, td_targets
+from prunectl.agents.tdmpc.networks import TDMPCNetworks, WorldModel, build, with_targets
+from prunectl.agents.tdmpc.planner import Planning
+from prunectl.agents.tdmpc.products import QuickProducts
+from prunectl.agents.tdmpc.replay import Replay, Sequences
 
 torch.set_num_threads(1)  # the networks are so small that threads only wait for each other
 

@@ -10,12 +10,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from agents.controller import ControllerError
-from agents.tdmpc.controller import TDMPCController
-from agents.tdmpc.inference import function
-from agents.tdmpc.layers import mlp, q_function
-from agents.tdmpc.networks import WorldModel, build, with_targets
-from agents.tdmpc.planner import Noise, Planner, Planning, select_elites, weighted_moments
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.agents.tdmpc.inference import function
+from prunectl.agents.tdmpc.layers import mlp, q_function
+from prunectl.agents.tdmpc.networks import WorldModel, build, with_targets
+from prunectl.agents.tdmpc.planner import Noise, Planner, Planning, select_elites, weighted_moments
 
 torch.set_num_threads(1)  # the networks are so small that threads only wait for each other
 

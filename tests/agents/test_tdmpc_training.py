@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.controller import ControllerError
-from agents.tdmpc.checkpoint import load_checkpoint
-from agents.tdmpc.layers import width
-from agents.tdmpc.replay import Replay
-from experiments import tdmpc_practice, tdmpc_training
-from experiments.tdmpc_training import RESUME, train
-from experiments.training import Training
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.tdmpc.checkpoint import load_checkpoint
+from prunectl.agents.tdmpc.layers import width
+from prunectl.agents.tdmpc.replay import Replay
+from prunectl.experiments.episodes import tdmpc_practice
+from prunectl.experiments.training import tdmpc as tdmpc_training
+from prunectl.experiments.training.sb3 import Training
+from prunectl.experiments.training.tdmpc import RESUME, train
 
 torch.set_num_threads(1)  # the networks are so small that threads only wait for each other
 

@@ -11,8 +11,18 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
 
-import envs
-from envs.cartpole_swingup import FORCE, MAX_SPEED, MAX_TURN, RAIL, CartPoleSwingUp, _slope, advance, observe, reward
+from prunectl import envs
+from prunectl.envs.cartpole_swingup import (
+    FORCE,
+    MAX_SPEED,
+    MAX_TURN,
+    RAIL,
+    CartPoleSwingUp,
+    _slope,
+    advance,
+    observe,
+    reward,
+)
 
 ID = "prunectl/CartPoleSwingUp-v0"
 

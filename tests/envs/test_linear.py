@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import envs
-from envs.linear import DOUBLE_INTEGRATOR, GRAVITY, LINEAR_PENDULUM, SYSTEMS, Linear, LinearSystem
+from prunectl import envs
+from prunectl.envs.linear import DOUBLE_INTEGRATOR, GRAVITY, LINEAR_PENDULUM, SYSTEMS, Linear, LinearSystem
 
 EVERY = pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
 

@@ -12,8 +12,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import envs
-from envs import TaskError
+from prunectl import envs
+from prunectl.envs import TaskError
 
 
 def drawn(task: str) -> envs.Env:
@@ -110,7 +110,7 @@ def test_where_there_is_no_egl_mujoco_still_simulates() -> None:
         "    if 'EGL' in str(name): raise OSError(name)\n"
         "    return load(name, *more, **named)\n"
         "ctypes.CDLL = without\n"
-        "import os, envs\n"
+        "import os\nfrom prunectl import envs\n"
         "assert 'MUJOCO_GL' not in os.environ\n"
         "envs.make('Reacher-v5').reset(seed=0)\n"
     )

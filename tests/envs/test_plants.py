@@ -7,8 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-import envs
-from envs.plants import PLANTS, Plant, plant
+from prunectl import envs
+from prunectl.envs.plants import PLANTS, Plant, plant
 
 EVERY = pytest.mark.parametrize("spec", PLANTS.values(), ids=PLANTS)
 

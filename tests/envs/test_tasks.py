@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import envs
-from envs import TASKS, TaskError, lookup, make, resolve
+from prunectl import envs
+from prunectl.envs import TASKS, TaskError, lookup, make, resolve
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -89,7 +89,7 @@ def test_observations_without_a_flat_form_are_refused() -> None:
 
 
 def test_mujoco_leaves_no_log_behind(tmp_path: Path) -> None:
-    script = "import envs; envs.make('HalfCheetah-v5').reset(seed=0)"
+    script = "from prunectl import envs; envs.make('HalfCheetah-v5').reset(seed=0)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
     assert "settotalmass" not in done.stderr + done.stdout

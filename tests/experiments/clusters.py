@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 #: The command line, as another process runs it.
-COMMAND = [sys.executable, "-c", "from experiments.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from prunectl.experiments.cli import main; main()"]
 
 
 @dataclass(frozen=True)

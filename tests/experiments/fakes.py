@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.cell import Cell, Outcome, Subject
-from experiments.evaluator import Episodes
-from experiments.stability.safe import Checks
-from experiments.store import Store
-from pruning import Method, PruningPlan
-from pruning.plan import ComponentPlan
+from prunectl.experiments.episodes.evaluator import Episodes
+from prunectl.experiments.stability.bounds import Checks
+from prunectl.experiments.sweeping.cell import Cell, Outcome, Subject
+from prunectl.experiments.sweeping.store import Store
+from prunectl.pruning import Method, PruningPlan
+from prunectl.pruning.plan import ComponentPlan
 
 
 def subject(name: str = "mine", task: str = "CartPole-v1", digest: str | None = None) -> Subject:

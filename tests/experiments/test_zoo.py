@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import run
+from prunectl.experiments.cli import run
 
 pytestmark = pytest.mark.slow
 
@@ -59,10 +59,9 @@ def test_the_default_method_keeps_nineteen_twentieths_of_the_return(
 )
 def test_a_pretrained_controller_reaches_what_its_readme_says(zoo: Path, agent: str, stated: float) -> None:
     """Within three standard errors of twice ten episodes; the physics differ by a version."""
-    import agents
-    import envs
-    from experiments.evaluator import evaluate
-    from experiments.seeds import reported_seeds
+    from prunectl import agents, envs
+    from prunectl.experiments.episodes.evaluator import evaluate
+    from prunectl.experiments.episodes.seeds import reported_seeds
 
     loaded = agents.load(zoo / agent)
     assert loaded.task is not None

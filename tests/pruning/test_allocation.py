@@ -10,11 +10,11 @@ import torch
 from conftest import untrained
 from test_plan import calibration, made_up, rising
 
-from pruning import Method, PruningError, bench, measure, prune, score, trace
-from pruning.allocation import Damage, allocate, make_knobs
-from pruning.allocation.searched import descend
-from pruning.graph import ComponentGraph
-from pruning.measuring import Bench
+from prunectl.pruning import Method, PruningError, bench, measure, prune, score, trace
+from prunectl.pruning.allocation import Damage, allocate, make_knobs
+from prunectl.pruning.allocation.searched import descend
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.trial import Bench
 
 WIDTHS = (1, 2, 4, 8, 16)
 
@@ -168,7 +168,7 @@ def test_pruning_measures_for_itself_and_says_the_same_again(allocation: str) ->
 
 @pytest.mark.parametrize("allocation", ["sensitivity", "searched"])
 def test_one_scope_is_ranked_and_nothing_is_measured(allocation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pruning.pipeline.measure", lambda trials: pytest.fail("measured"))
+    monkeypatch.setattr("prunectl.pruning.pipeline.measure", lambda trials: pytest.fail("measured"))
     controller = untrained("ppo", "Pendulum-v1")
     data = calibration(controller)
     ranking = prune(controller, Method("global", allocation="ranked", recovery="none"), 0.5, data).plan

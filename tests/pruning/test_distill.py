@@ -15,18 +15,18 @@ from gymnasium import spaces
 from test_plan import calibration
 from test_trace import Fake, WorldModel
 
-from agents.controller import Controller, ControllerError
-from agents.sb3.controller import SB3Controller
-from pruning import Method, Pruned, PruningError, apply, prune, trace
-from pruning.fidelity import fidelities
-from pruning.plan import describe, uncut
-from pruning.recovery import Budget, Progress, Recovered, Visit, distill, redrawn
-from pruning.recovery.pupil import Lesson, Pupil, choice_loss, lesson, linears_of, loss, outputs_of
+from prunectl.agents.controller import Controller, ControllerError
+from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.pruning import Method, Pruned, PruningError, apply, prune, trace
+from prunectl.pruning.fidelity import fidelities
+from prunectl.pruning.plan import describe, uncut
+from prunectl.pruning.recovery import Budget, Progress, Recovered, Visit, distill, redrawn
+from prunectl.pruning.recovery.pupil import Lesson, Pupil, choice_loss, lesson, linears_of, loss, outputs_of
 
 C = TypeVar("C", bound=Controller)
 
 #: The package shows the function under the module's name.
-module = sys.modules["pruning.recovery.distill"]
+module = sys.modules["prunectl.pruning.recovery.distill"]
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from test_importance import Linear2, inputs_for
 from test_trace import Fake, WorldModel
 from torch import nn
 
-from pruning import IMPORTANCES, score, trace
-from pruning.execution import columns
-from pruning.sensitivity import fisher_information, gradient_steps
+from prunectl.pruning import IMPORTANCES, score, trace
+from prunectl.pruning.dataflow_run import columns
+from prunectl.pruning.output_gradients import fisher_information, gradient_steps
 
 
 class One(nn.Module):

@@ -9,10 +9,10 @@ from conftest import untrained
 from test_trace import Fake, WorldModel
 from torch import nn
 
-from agents.controller import Controller
-from pruning import IMPORTANCES, score, trace
-from pruning.surgeon import eliminate
-from tests.experiments.test_paper import tiny_tdmpc
+from prunectl.agents.controller import Controller
+from prunectl.pruning import IMPORTANCES, score, trace
+from prunectl.pruning.surgeon import eliminate
+from tests.experiments.paper.test_paper import tiny_tdmpc
 
 
 def refit_error(activations: np.ndarray, weights: np.ndarray, kept: list[int]) -> float:

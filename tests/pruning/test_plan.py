@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_trace import Fake, WorldModel
 
-from agents import Controller
-from pruning import ALLOCATIONS, Calibration, Method, PruningError, PruningPlan, apply, make_plan, prune, trace
-from pruning.allocation import TOLERANCE, Damage, Widths, allocate, allocate_one
-from pruning.graph import ComponentGraph
+from prunectl.agents import Controller
+from prunectl.pruning import ALLOCATIONS, Calibration, Method, PruningError, PruningPlan, apply, make_plan, prune, trace
+from prunectl.pruning.allocation import TOLERANCE, Damage, Widths, allocate, allocate_one
+from prunectl.pruning.graph import ComponentGraph
 
 
 def rising(graph: ComponentGraph) -> dict[str, np.ndarray]:
@@ -237,7 +237,7 @@ def test_surgery_equals_silencing_the_units_in_the_dense_network(
         name: tuple(sorted(generator.choice(units, max(1, round((1 - sparsity) * units)), replace=False).tolist()))
         for name, units in graph.dense.items()
     }
-    from pruning.plan import describe
+    from prunectl.pruning.plan import describe
 
     small = apply(describe(graph, kept, sparsity), controller, graph)
     with torch.no_grad():

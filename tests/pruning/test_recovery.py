@@ -9,11 +9,11 @@ from conftest import untrained
 from test_plan import calibration
 from test_trace import Fake, WorldModel
 
-from pruning import Method, apply, prune, reconstruct, trace
-from pruning.fidelity import fidelities, integrity
-from pruning.plan import describe
-from pruning.recovery.reconstruct import ridge
-from pruning.sensitivity import row_weights
+from prunectl.pruning import Method, apply, prune, reconstruct, trace
+from prunectl.pruning.fidelity import fidelities, integrity
+from prunectl.pruning.output_gradients import row_weights
+from prunectl.pruning.plan import describe
+from prunectl.pruning.recovery.reconstruct import ridge
 
 
 def test_ridge_is_weighted_least_squares_with_a_free_intercept() -> None:

@@ -11,9 +11,9 @@ from conftest import untrained
 from gymnasium import spaces
 from torch import nn
 
-from agents import Component, Controller
-from pruning import PruningError, trace
-from pruning.graph import Segment
+from prunectl.agents import Component, Controller
+from prunectl.pruning import PruningError, trace
+from prunectl.pruning.graph import Segment
 
 
 def test_an_actor_critic_falls_into_its_layers() -> None:

@@ -9,9 +9,9 @@ from conftest import untrained
 from test_plan import calibration
 from torch import nn
 
-from agents.controller import Component
-from pruning import Method, PruningError, PruningPlan, plan_for, prune, trace
-from pruning.unstructured import unstructured
+from prunectl.agents.controller import Component
+from prunectl.pruning import Method, PruningError, PruningPlan, plan_for, prune, trace
+from prunectl.pruning.unstructured import unstructured
 
 
 def matrices(component: Component) -> list[torch.Tensor]:

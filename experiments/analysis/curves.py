@@ -1,0 +1,195 @@
+"""The results of a store as curves: what figures are drawn from and summaries are worked out of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prunectl.experiments import statistics
+from prunectl.experiments.sweeping.store import Store
+from prunectl.pruning import Method
+
+Array = NDArray[np.float64]
+
+#: The two sparsities, the one that return sees first.
+AXES = ("deployed", "total")
+METHOD = ["grouping", "importance", "allocation", "recovery"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One method on one controller, over the asked sparsities ``asked`` ``(sparsity,)`` that every seed has.
+
+    ``returns`` is ``(seeds, sparsity, episodes)``, ``dense`` what the dense controller of each of these runs returns on
+    the same episodes ``(seeds, episodes)`` (None: not there yet); ``sparsity`` gives the achieved one by axis
+    (and, on the axis ``asked``, the asked one) and ``integrity`` the lowest fidelity, ``(sparsity,)`` each and means
+    over the seeds.
+    """
+
+    method: Method
+    asked: Array
+    sparsity: Mapping[str, Array]
+    integrity: Array
+    returns: Array
+    dense: Array | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All methods on one controller, with its references ``(episodes,)`` on the same episodes (None: not there yet).
+
+    With ``only``, one component or flow was pruned alone. Where several trainings are `pooled`, they are the seeds of
+    the curves, and ``dense`` is ``(trainings, episodes)``.
+    """
+
+    controller: str
+    algorithm: str
+    task: str
+    dense: Array | None
+    random: Array | None
+    curves: tuple[Curve, ...]
+    only: str | None = None
+
+
+def panels(store: Store) -> list[Panel]:
+    """Everything the store's sweep has computed, in the order of its config. Failed cells are left out."""
+    table = store.results()
+    returns = store.episode_returns()
+    table = table[table["status"] == "done"]
+    found = []
+    for (controller, task), rows in table.groupby(["controller", "task"], sort=False):
+        first = rows.iloc[0]
+        dense = next((returns[key] for key in rows.loc[rows["grouping"].isna(), "key"]), None)
+        pruned = rows[rows["grouping"].notna()]
+        seeds = range(int(first["episode_seed"]), int(first["episode_seed"] + first["episodes"]))
+        for only, part in list(pruned.groupby(pruned["only"].fillna(""), sort=False)) or [("", pruned)]:
+            curves = (_curve(list(names), cells, returns, dense) for names, cells in part.groupby(METHOD, sort=False))
+            found.append(
+                Panel(
+                    str(controller),
+                    str(first["algorithm"]),
+                    str(task),
+                    dense,
+                    store.random_returns(str(task), seeds),
+                    tuple(curve for curve in curves if curve is not None),
+                    str(only) or None,
+                )
+            )
+    return found
+
+
+def pooled(found: Sequence[Panel]) -> list[Panel]:
+    """Panels of one algorithm, task and scope made one: the trainings follow each other on the curves' seed axis.
+
+    A method that one of them lacks is left out, and so is a sparsity; panels without both references do not count.
+    """
+    together: dict[tuple[str, str, str | None], list[Panel]] = {}
+    for panel in found:
+        if panel.dense is not None and panel.random is not None and panel.curves:
+            together.setdefault((panel.algorithm, panel.task, panel.only), []).append(panel)
+    return [_pool(members) for members in together.values()]
+
+
+def run_draws(
+    panel: Panel, curve: Curve, generator: np.random.Generator, resamples: int = 2_000
+) -> tuple[Array, Array] | None:
+    """Each run's own normalised return ``(seeds, sparsity)``, and bootstrap draws of them
+    ``(resamples, seeds, sparsity)``, if references exist."""
+    if curve.dense is None or panel.random is None:
+        return None
+    references = np.stack([curve.dense, np.broadcast_to(panel.random, curve.dense.shape)], axis=1)
+    together = np.concatenate([references, curve.returns], axis=1)
+    means, draws = together.mean(axis=2), statistics.redrawn(together, generator, resamples)
+    values, drawn = (statistics.normalised(of[..., 2:], of[..., :1], of[..., 1:2]) for of in (means, draws))
+    return values, drawn
+
+
+def normalised_draws(
+    panel: Panel, curve: Curve, generator: np.random.Generator, resamples: int = 2_000
+) -> tuple[Array, Array] | None:
+    """The mean over the runs ``(sparsity,)`` of `run_draws`, and its draws ``(resamples, sparsity)``."""
+    drawn = run_draws(panel, curve, generator, resamples)
+    return None if drawn is None else (drawn[0].mean(axis=0), drawn[1].mean(axis=1))
+
+
+@dataclass(frozen=True)
+class Score:
+    """A curve in two numbers, with their bootstrap draws ``(resamples,)``; ``open``: it never fell below 0.95;
+    ``points``: how many sparsities it has."""
+
+    s95: float
+    area: float
+    s95_draws: Array
+    area_draws: Array
+    open: bool
+    points: int
+
+
+def score_on(curve: Curve, axis: str, values: Array, draws: Array) -> Score:
+    """What `normalised_draws` of a curve come to on one sparsity axis."""
+    order = np.argsort(curve.sparsity[axis], kind="stable")
+    x, y, drawn = curve.sparsity[axis][order], values[order], draws[:, order]
+    return Score(
+        float(statistics.s95(y, x)),
+        float(statistics.area(y, x)),
+        statistics.s95(drawn, x),
+        statistics.area(drawn, x),
+        bool(y.min() >= 0.95),
+        len(x),
+    )
+
+
+def _curve(
+    names: Sequence[object], cells: pd.DataFrame, returns: Mapping[str, Array], dense: Array | None
+) -> Curve | None:
+    """The cells of one method, at the asked sparsities that every one of its seeds has."""
+    keys = cells.pivot(index="seed", columns="sparsity_asked", values="key").dropna(axis=1)
+    if keys.empty:
+        return None
+    by_key = cells.set_index("key")
+
+    def mean(column: str) -> Array:
+        return np.asarray([by_key.loc[keys[asked], column].astype(float).mean() for asked in keys.columns])
+
+    return Curve(
+        Method(*map(str, names)),
+        asked=np.asarray(keys.columns, dtype=np.float64),
+        sparsity={axis: mean(f"sparsity_{axis}") for axis in (*AXES, "asked")},
+        integrity=mean("integrity"),
+        returns=np.asarray([[returns[key] for key in row] for row in keys.to_numpy()]),
+        dense=None if dense is None else np.broadcast_to(dense, (len(keys), len(dense))),
+    )
+
+
+def _pool(members: Sequence[Panel]) -> Panel:
+    first = members[0]
+    curves = []
+    for curve in first.curves:
+        same = [c for panel in members for c in panel.curves if c.method == curve.method]
+        asked = reduce(np.intersect1d, [c.asked for c in same])
+        if len(same) < len(members) or not len(asked):
+            continue
+        at = [np.isin(c.asked, asked) for c in same]
+        sizes = [len(c.returns) for c in same]
+
+        def mean(values: Sequence[Array], sizes: Sequence[int] = sizes) -> Array:
+            return np.average(values, axis=0, weights=sizes)
+
+        curves.append(
+            Curve(
+                curve.method,
+                asked,
+                {axis: mean([c.sparsity[axis][a] for c, a in zip(same, at, strict=True)]) for axis in curve.sparsity},
+                mean([c.integrity[a] for c, a in zip(same, at, strict=True)]),
+                np.concatenate([c.returns[:, a] for c, a in zip(same, at, strict=True)]),
+                np.concatenate([np.asarray(c.dense) for c in same]),
+            )
+        )
+    dense = np.stack([np.asarray(panel.dense) for panel in members])
+    count = f"{len(members)} training{'s' if len(members) > 1 else ''}"
+    return replace(first, controller=f"{first.algorithm}, {count}", dense=dense, curves=tuple(curves))

@@ -1,0 +1,167 @@
+"""Which pruning method keeps most over all controllers of a sweep: the ranking, and its one-page figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from prunectl.experiments import statistics
+from prunectl.experiments.analysis.curves import METHOD, Panel, Score, normalised_draws, score_on
+from prunectl.experiments.analysis.safe_sparsity import NO_WALKS, Key, Walk, mean_of
+from prunectl.experiments.drawing.style import LOOK, look
+from prunectl.pruning import Method
+
+#: What acts is what has to fit the small machine.
+AXIS = "deployed"
+#: What a cell takes besides its evaluation.
+STAGES = ["plan_seconds", "surgery_seconds", "recovery_seconds"]
+
+#: Most methods that lines in one figure are told apart of.
+MOST = 10
+
+#: A method's scores, one a controller.
+Scores = Mapping[Method, Sequence[Score]]
+
+
+def scores_of(found: Sequence[Panel], seed: int) -> Scores:
+    """The scores of every method that all controllers have, on the deployed axis; none without a controller.
+
+    The methods of one controller are resampled alike, so that what an episode adds to all of them does not blur their
+    difference.
+    """
+    curves = [{curve.method: curve for curve in panel.curves} for panel in found]
+    scores: dict[Method, list[Score]] = {}
+    for method in curves[0] if curves else ():
+        drawn = [
+            normalised_draws(panel, own[method], np.random.default_rng([seed, number]))
+            for number, (panel, own) in enumerate(zip(found, curves, strict=True))
+            if method in own
+        ]
+        whole = [values for values in drawn if values is not None]
+        if len(whole) == len(found):
+            scores[method] = [score_on(own[method], AXIS, *values) for own, values in zip(curves, whole, strict=True)]
+    return scores
+
+
+def standings(scores: Scores, results: pd.DataFrame, stable: Mapping[Key, Walk] = NO_WALKS) -> pd.DataFrame:
+    """A row a method, the highest mean s95 first.
+
+    Columns: rank, method, controllers, then ``s95`` (mean over the controllers), ``s95_median`` and ``area``, each with
+    the ends of its 95% bootstrap interval (``_low``, ``_high``), ``worst`` (the lowest s95 of any controller),
+    ``never_fell`` (controllers whose curve stays above 0.95 to the last sparsity: s95 is a lower bound), ``cells``
+    (that could be computed) and ``seconds`` (median time of plan, surgery and recovery over the pruned cells).
+    Intervals are over episodes and pruning seeds; the controllers are taken as given. Where stability was recorded,
+    ``stable``, also ``safe``, the mean safe sparsity over the ``recorded`` controllers that have one (``_open``: one of
+    them is a lower bound; a dense loop not shown to hold counts as 0), and ``safe_worst``, the lowest of any.
+    """
+    seconds = _seconds(results)
+    rows = []
+    for method, own in scores.items():
+        s95, areas = np.asarray([score.s95 for score in own]), np.asarray([score.area for score in own])
+        s95_draws = np.asarray([score.s95_draws for score in own])
+        row: dict[str, object] = {"method": method.label, "controllers": len(own)}
+        for name, value, draws in (
+            ("s95", s95.mean(), s95_draws.mean(axis=0)),
+            ("s95_median", np.median(s95), np.median(s95_draws, axis=0)),
+            ("area", areas.mean(), np.mean([score.area_draws for score in own], axis=0)),
+        ):
+            low, high = statistics.interval(draws)
+            row |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+        never = sum(score.open for score in own)
+        cells = sum(score.points for score in own)
+        row |= {"worst": s95.min(), "never_fell": never}
+        if stable:
+            row |= _safe([walk for key, walk in stable.items() if key[2:] == (None, method)])
+        rows.append({**row, "cells": cells, "seconds": seconds[method]})
+    table = pd.DataFrame(rows).sort_values(["s95", "area"], ascending=False, ignore_index=True)
+    table.insert(0, "rank", range(1, len(table) + 1))
+    return table
+
+
+def _safe(own: Sequence[Walk]) -> dict[str, object]:
+    safe = [walk.safe for walk in own]
+    worst = min((sparsity or 0.0 for sparsity in safe), default=float("nan"))
+    bounds = any(all(walk.holds) for walk in own)
+    return {"safe": mean_of(safe), "safe_open": bounds, "safe_worst": worst, "recorded": len(own)}
+
+
+def leading(table: pd.DataFrame | None, methods: Iterable[Method]) -> set[Method]:
+    """Those of the methods that a figure of lines has room for: all, or where there are standings, the highest of each
+    grouping and recovery."""
+    known = {method.label: method for method in methods}
+    if table is None or len(known) <= MOST:
+        return set(known.values())
+    first: dict[tuple[str, str], Method] = {}
+    for label in table["method"]:
+        method = known[str(label)]
+        first.setdefault((method.grouping, method.recovery), method)
+    return set(first.values())
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The standings with each number and its interval in one cell."""
+
+    def joined(name: str) -> list[str]:
+        columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+        return [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
+
+    shown = pd.DataFrame(
+        {
+            "rank": table["rank"],
+            "method": table["method"],
+            "s95, mean": [
+                f"\u2265 {text}" if n else text for text, n in zip(joined("s95"), table["never_fell"], strict=True)
+            ],
+            "s95, median": joined("s95_median"),
+            "area": joined("area"),
+            "worst s95": [f"{value:.2f}" for value in table["worst"]],
+            "never fell": [f"{n} of {all_}" for n, all_ in table[["never_fell", "controllers"]].to_numpy()],
+            "cells": [f"{n} of {table['cells'].max()}" for n in table["cells"]],
+            "seconds": [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in table["seconds"]],
+        }
+    )
+    if "safe" in table:
+        worst = [f"{value:.2f}" for value in table["safe_worst"]]
+        shown.insert(3, "worst safe", ["-" if text == "nan" else text for text in worst])
+        shown.insert(3, "safe, mean", [_mean_safe(*row) for row in table[["safe", "safe_open", "recorded"]].to_numpy()])
+    return shown
+
+
+def _mean_safe(value: float, bound: bool, of: int) -> str:
+    mark = "\u2265 " if bound else ""
+    return f"{mark}{value:.2f} of {of}" if of else "-"
+
+
+def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
+    """The ranking from top to bottom. Left: s95, a dot a controller and the mean with its interval; right: seconds."""
+    methods = {method.label: method for method in scores}
+    with rc_context(LOOK):
+        figure = Figure(figsize=(7.2, 0.24 * len(table) + 1.3), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+        for place, row in enumerate(table.to_dict("records")):
+            method = methods[str(row["method"])]
+            points = look(method).points | {"markersize": 4.5, "linestyle": ""}
+            for marker, open_ in (("o", False), (">", True)):
+                chosen = [score.s95 for score in scores[method] if score.open is open_]
+                left.plot(chosen, [place] * len(chosen), marker, color=points["color"], alpha=0.25, ms=3.5, mew=0)
+            ends = [row["s95_low"], row["s95_high"]]
+            left.plot(ends, [place, place], color=points["color"], linewidth=2.4, alpha=0.6)
+            left.plot(row["s95"], place, **points)
+            right.plot(max(float(row["seconds"]), 1e-2), place, **points)
+        left.set_yticks(range(len(table)), [str(label) for label in table["method"]])
+        left.invert_yaxis()
+        count = table["controllers"][0]
+        left.set_xlabel(f"s95, {AXIS} sparsity\nsmall: {count} controllers; \u25b8 never fell, so at least that")
+        left.set_xlim(-0.02, 1.0)
+        right.set(xlabel="seconds (median)", xscale="log")
+    return figure
+
+
+def _seconds(results: pd.DataFrame) -> dict[Method, float]:
+    pruned = results[(results["status"] == "done") & results["grouping"].notna()]
+    groups = pruned.groupby(METHOD, sort=False)
+    return {Method(*map(str, list(names))): float(rows[STAGES].sum(axis=1).median()) for names, rows in groups}

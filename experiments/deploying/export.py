@@ -1,0 +1,222 @@
+"""Taking a controller out: its deployed path as ONNX or C, checked on visited observations."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from prunectl.agents import Controller, ControllerError, Loaded
+from prunectl.agents.controller import Batch
+from prunectl.agents.deployment.c_form import Costs, c_source, identifier
+from prunectl.agents.deployment.int8 import quantised
+from prunectl.agents.deployment.metadata import Interface
+from prunectl.agents.deployment.program import Program, QuantisedAffine, program
+from prunectl.agents.files import replacing
+from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.experiments.episodes.calibration import plans
+from prunectl.experiments.provenance import command_line, versions
+from prunectl.pruning import Calibration, PruningPlan
+
+Form = Literal["onnx", "c"]
+#: Decisions that a planner is checked on, those of them that its folder carries, and how many may differ by more than
+#: `MOST_FLOAT`: where rounding decides which of two elites is drawn, the other one is as good.
+DECISIONS, DECISION_EXAMPLES, MOST_OTHER = 100, 8, 0.05
+#: Observations that an export is checked on, and those of them that a C test carries.
+ROWS, EXAMPLES = 1_000, 16
+#: How far actions may lie from the controller's own, in half action ranges; of indices, what share may differ, since
+#: rounding decides near a tie. In float the largest difference counts: it is rounding. In eight bits the mean does: how
+#: much of it the loop bears is for `evaluate` to say.
+MOST_FLOAT, MOST_TIES, MOST_INT8 = 1e-4, 2e-3, 0.1
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far exported actions lie from the controller's own over ``rows`` observations: see `MOST_FLOAT`."""
+
+    largest: float
+    mean: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Export:
+    """Files by name and what is known of them. ``compiled`` says whether it was compiled C that was compared; ``still``
+    has the observations that never moved while eight bits were calibrated, which the export takes for constants."""
+
+    files: Mapping[str, bytes]
+    difference: Difference
+    costs: Costs | None
+    compiled: bool
+    still: tuple[int, ...] = ()
+
+
+def write(files: Mapping[str, bytes], folder: Path) -> None:
+    """Put files into a folder, each under a temporary name first."""
+    for name, content in files.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(content)
+
+
+def names(out: Path, form: Form) -> tuple[str, ...]:
+    """The files that an export to ``out`` writes, beside each other."""
+    name = identifier(out.stem)
+    return (out.name,) if form == "onnx" else (out.name, f"{name}.h", f"{name}_test.c")
+
+
+def export(loaded: Loaded, task: str, calibration: Calibration, out: Path, form: Form, int8: bool = False) -> Export:
+    """The deployed path of a controller in a form that needs no PyTorch.
+
+    Args:
+        loaded: the controller and where it is from.
+        task: a task id that fits it.
+        calibration: what it visits there: what it is checked on, and eight bits are calibrated on.
+        out: the file that it is for; nothing is written here. C is named after its stem.
+        form: ``onnx`` or ``c``.
+        int8: C with weights of eight bits.
+
+    Raises:
+        ControllerError: a layer that cannot be exported, or actions that differ.
+    """
+    controller = loaded.controller
+    interface = Interface.of(controller)
+    path = program(controller.deployed_path(), interface.observations)
+    if int8:
+        path = quantised(path, calibration.observations)
+    said = interface.as_json(provenance(loaded, task, "int8" if int8 else "float32"))
+    rows = checked_rows(calibration)
+    costs, compiled = None, False
+    if form == "onnx":
+        content, actions = _onnx(path, said, rows)
+        files = {out.name: content}
+    else:
+        examples = _spread(rows, EXAMPLES)
+        source = c_source(path, out.name, said, examples, _tolerance(interface.action_space, int8))
+        texts = (source.code, source.header, source.test)
+        files = {name: text.encode() for name, text in zip(names(out, form), texts, strict=True)}
+        costs, compiled = source.costs, shutil.which("gcc") is not None
+        actions = _run_c(files, rows) if compiled else path(rows)
+    found = difference(actions, own_actions(controller, rows), interface.action_space)
+    rounding = MOST_TIES if path.discrete else MOST_FLOAT
+    apart, bound = (found.mean, MOST_INT8) if int8 else (found.largest, rounding)
+    if not apart <= bound:
+        raise ControllerError(
+            f"{out}: not written: its actions differ from the controller's own by {apart:.2g}, {bound:g} is allowed"
+        )
+    return Export(files, found, costs, compiled, _still(path))
+
+
+def _still(path: Program) -> tuple[int, ...]:
+    first = next((step for step in path.steps if isinstance(step, QuantisedAffine)), None)
+    return () if first is None else tuple(np.flatnonzero(first.inverse_step == 0).tolist())
+
+
+def _tolerance(space: spaces.Box | spaces.Discrete, int8: bool) -> float:
+    """What a C test allows, in the action's own units: in eight bits a rounding may fall to the other side."""
+    half = 1.0 if isinstance(space, spaces.Discrete) else float(np.max(0.5 * (space.high - space.low)))
+    return (100 if int8 else 1) * MOST_FLOAT * (half if np.isfinite(half) else 1.0)
+
+
+def export_planner(loaded: Loaded, task: str, calibration: Calibration, out: Path) -> Export:
+    """The world model of a controller that plans, its planner as a script, and an example: a folder's files.
+
+    Raises:
+        ControllerError: it does not plan, or its decisions differ.
+    """
+    from prunectl.agents.deployment.planner_folder import decisions, planner_files
+    from prunectl.agents.deployment.planner_script import Planner, differences
+
+    controller = loaded.controller
+    if not isinstance(controller, TDMPCController):
+        raise ControllerError(f"{loaded.name}: a {controller.algorithm} controller does not plan: leave --planner out")
+    said = Interface.of(controller).as_json(provenance(loaded, task, "float32"))
+    expected = decisions(controller, _spread(checked_rows(calibration), DECISIONS))
+    example = {name: values[:DECISION_EXAMPLES] for name, values in expected.items()}
+    files = planner_files(controller, said, example)
+    with tempfile.TemporaryDirectory() as folder:
+        write(files, Path(folder))
+        apart = differences(Planner(folder), expected)
+    other = float((apart > MOST_FLOAT).mean())
+    if not other <= MOST_OTHER:
+        raise ControllerError(
+            f"{out}: not written: {other:.0%} of the decisions differ from the controller's own, {MOST_OTHER:.0%} may"
+        )
+    return Export(files, Difference(float(apart.max()), float(apart.mean()), len(apart)), None, False)
+
+
+def provenance(loaded: Loaded, task: str, weights: str) -> dict[str, Any]:
+    """Where an export comes from."""
+    try:
+        plan = None if loaded.plan is None else PruningPlan.from_json(loaded.plan)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ControllerError(f"{loaded.name}: its pruning plan cannot be read ({error!r:.80})") from error
+    return {
+        "task": task,
+        "training_seed": loaded.training_seed,
+        "source": {"name": loaded.name, "digest": loaded.digest},
+        "weights": weights,
+        "sparsity_total": 0.0 if plan is None else plan.sparsity_total,
+        "sparsity_deployed": 0.0 if plan is None else plan.sparsity_deployed,
+        "plan": loaded.plan,
+        "command": command_line(),
+        "versions": versions(),
+    }
+
+
+def checked_rows(calibration: Calibration) -> Batch:
+    """`ROWS` visited observations, held-out ones where there are enough, evenly over the episodes."""
+    rows = calibration.held_out_observations
+    if len(rows) < ROWS:
+        rows = np.concatenate([rows, calibration.observations])
+    return _spread(rows, ROWS)
+
+
+def _spread(rows: Batch, count: int) -> Batch:
+    chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+    return np.asarray(rows[chosen])
+
+
+def own_actions(controller: Controller, observations: Batch) -> NDArray[Any]:
+    """What the exported path should answer: `act`, or the policy's action where `act` plans."""
+    if not plans(controller):
+        return controller.act(observations)
+    with torch.inference_mode():
+        return np.asarray(controller.deployed_path()(torch.as_tensor(observations, dtype=torch.float32)))
+
+
+def difference(actions: NDArray[Any], expected: NDArray[Any], space: spaces.Box | spaces.Discrete) -> Difference:
+    """Between actions ``(n, ...)``, in the units of `MOST_FLOAT`."""
+    if isinstance(space, spaces.Discrete):
+        differs = (actions != expected).astype(np.float64)
+        return Difference(float(differs.mean()), float(differs.mean()), len(expected))
+    half = 0.5 * (space.high.astype(np.float64) - space.low)
+    apart = np.abs(actions.astype(np.float64) - expected) / np.where(np.isfinite(half) & (half > 0), half, 1.0)
+    return Difference(float(apart.max()), float(apart.mean()), len(expected))
+
+
+def _onnx(path: Program, said: Mapping[str, Any], rows: Batch) -> tuple[bytes, NDArray[Any]]:
+    """The model, and its actions for the rows."""
+    from prunectl.agents.deployment.onnx_form import onnx_bytes
+    from prunectl.agents.deployment.onnx_run import session
+
+    content = onnx_bytes(path, said)
+    running = session(content)
+    return content, running.run(None, {running.get_inputs()[0].name: rows.astype(np.float32)})[0]
+
+
+def _run_c(files: Mapping[str, bytes], rows: Batch) -> NDArray[Any]:
+    """Actions of the compiled files for the rows; the first file is the code."""
+    from prunectl.agents.deployment.c_run import load_c
+
+    with tempfile.TemporaryDirectory() as folder:
+        write(files, Path(folder))
+        running, _ = load_c(Path(folder, next(iter(files))), trust=True)
+        return running.act(rows)

@@ -1,0 +1,55 @@
+"""What figures have in common: how a curve is drawn, the legend, and how figures are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from prunectl.agents.files import replacing
+from prunectl.experiments.drawing.style import LOOK, REFERENCE, look
+from prunectl.pruning import Method
+
+Array = NDArray[np.float64]
+
+#: Widths of a column and of a page, in inches.
+COLUMN, PAGE = 3.4, 7.2
+#: From the dense controller to a first sparsity further away than this nothing was measured: only a hint is drawn.
+WIDE = 0.3
+
+
+def draw_curve(axes: Axes, method: Method, x: Array, y: Array, low: Array, high: Array) -> None:
+    """A method's line and band over sparsities ``x`` ``(points,)`` in rising order, the dense controller first."""
+    own = look(method)
+    start = int(x[1] - x[0] > WIDE) if len(x) > 1 else 0
+    axes.plot(x[start:], y[start:], **own.line)
+    axes.fill_between(x[start:], low[start:], high[start:], color=own.colour, alpha=0.13, linewidth=0)
+    if start:
+        axes.plot(x[:2], y[:2], color=own.colour, linewidth=0.7, linestyle=(0, (1, 4)), zorder=1)
+
+
+def legend(figure: Figure, methods: Sequence[Method], columns: int, references: bool = True) -> None:
+    """A legend of the methods, and of both references, below the figure."""
+    handles = [Line2D([], [], label=method.label, **look(method).line) for method in methods]
+    if references:
+        handles.append(Line2D([], [], color=REFERENCE, linewidth=0.8, label="dense"))
+        handles.append(Line2D([], [], color=REFERENCE, linewidth=0.8, linestyle=":", label="random actions"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=4.5)
+
+
+def save(figure: Figure, path: Path) -> tuple[Path, Path]:
+    """Write ``path`` with the endings ``.pdf`` (vectors) and ``.png``; the same figure gives the same files."""
+    written = []
+    for ending, settings in ((".pdf", {"metadata": {"CreationDate": None}}), (".png", {"dpi": 200})):
+        target = path.with_name(path.name + ending)
+        with replacing(target) as temporary, rc_context(LOOK):
+            figure.savefig(temporary, format=ending[1:], **settings)
+        figure.set_layout_engine("none")  # laid out now, and that takes half of the time
+        written.append(target)
+    return written[0], written[1]

@@ -1,0 +1,173 @@
+"""The look of everything that is drawn: one place, so that a method looks the same in every figure and on every page.
+
+Colour and marker say what is cut (grouping, importance, allocation); the dashes, and how far markers are filled, say
+how it is recovered. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which the colour-blind tell apart,
+without the yellow that white paper swallows; who prints in grey has the markers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any
+from zlib import crc32
+
+from prunectl.pruning import ALLOCATIONS, GROUPINGS, IMPORTANCES, Method
+from prunectl.pruning.method import LIBRARIES
+
+#: Settings of matplotlib for every figure.
+LOOK: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.2,
+    "pdf.fonttype": 42,
+}
+#: Lines of reference: the dense controller, random actions, even chances.
+REFERENCE = "#595959"
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, OLIVE = COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#999933",
+)
+#: matplotlib's name and plotly's of each marker, the plainest first.
+MARKERS = (
+    ("o", "circle"),
+    ("s", "square"),
+    ("^", "triangle-up"),
+    ("D", "diamond"),
+    ("v", "triangle-down"),
+    ("P", "cross"),
+    ("X", "x"),
+    ("p", "pentagon"),
+    ("*", "star"),
+    ("h", "hexagon"),
+    ("<", "triangle-left"),
+    (">", "triangle-right"),
+    ("d", "diamond-tall"),
+    ("8", "octagon"),
+    ("H", "hexagon2"),
+    ("+", "cross-thin"),
+    ("x", "x-thin"),
+    ("1", "y-down"),
+    ("2", "y-up"),
+    ("3", "y-left"),
+    ("4", "y-right"),
+)
+#: The libraries' own pruners, the baselines, stay out of the colours.
+_BASELINES = {
+    "stock-global": ("#000000", "x", "x-thin"),
+    "stock-local": ("#808080", "+", "cross-thin"),
+    "stock-isomorphic": ("#505050", "1", "y-down"),
+    "unstructured": ("#A6A6A6", "*", "star"),
+}
+#: What is compared most gets the colours that differ most; all other cuts follow in a fixed order.
+_FIRST = (
+    ("component", "surgeon", "uniform"),
+    ("global", "magnitude", "uniform"),
+    ("global", "surgeon", "uniform"),
+    ("component", "magnitude", "uniform"),
+    ("component", "surgeon", "sensitivity"),
+    ("component", "surgeon", "searched"),
+    ("component", "activation", "ranked"),
+    ("component", "surgeon", "ranked"),
+    *(("component", importance, "uniform") for importance in IMPORTANCES),
+)
+#: matplotlib's dashes and plotly's of each recovery, and how white its markers are inside.
+_RECOVERIES: dict[str, tuple[Any, str, float]] = {
+    "none": ((0, (4, 2)), "dash", 1.0),
+    "reconstruct": ("-", "solid", 0.6),
+    "distill": ((0, (5, 1.5, 1, 1.5)), "dashdot", 0.0),
+    "scratch": ((0, (1, 1)), "dot", 0.8),
+    "finetune": ((0, (9, 3)), "longdash", 0.3),
+}
+#: What passes between components, and each role that a component can have.
+FLOW = VERMILLION
+_ROLES = {
+    "actor": BLUE,
+    "critic": ORANGE,
+    "value": ORANGE,
+    "encoder": GREEN,
+    "encoder_actor": GREEN,
+    "encoder_critic": OLIVE,
+    "encoder_value": OLIVE,
+    "dynamics": PURPLE,
+    "reward": SKY,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn.
+
+    ``colour`` and ``fill`` (of markers) are ``#RRGGBB``; ``marker`` and ``dash`` are what matplotlib takes, ``symbol``
+    and ``plotly_dash`` what plotly does.
+    """
+
+    colour: str
+    fill: str
+    marker: str
+    symbol: str
+    dash: Any
+    plotly_dash: str
+
+    @property
+    def points(self) -> dict[str, Any]:
+        """What `Axes.plot` takes for the markers."""
+        return {"color": self.colour, "marker": self.marker, "markerfacecolor": self.fill}
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """What `Axes.plot` takes for a line with its markers."""
+        return self.points | {"linestyle": self.dash}
+
+
+def look(method: Method) -> Look:
+    """The method's look, whichever others are drawn beside it."""
+    colour, marker, symbol = (
+        _BASELINES.get(method.grouping) or _cut_looks()[method.grouping, method.importance, method.allocation]
+    )
+    dash, plotly_dash, white = _RECOVERIES[method.recovery]
+    return Look(colour, _paler(colour, white), marker, f"{symbol}-open" if white == 1 else symbol, dash, plotly_dash)
+
+
+def component_colour(name: str) -> str:
+    """The colour of a component by its role (``critic.1`` is a lighter ``critic.0``), or of a flow, which names its
+    readers."""
+    if "->" in name:
+        return FLOW
+    role, _, number = name.partition(".")
+    colour = _ROLES.get(role) or COLOURS[crc32(role.encode()) % len(COLOURS)]
+    return _paler(colour, 1 - 0.6 ** int(number)) if number.isdigit() else colour
+
+
+def _paler(colour: str, white: float) -> str:
+    """The colour with this share of white."""
+    channels = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return "#" + "".join(f"{round(channel + (255 - channel) * white):02X}" for channel in channels)
+
+
+@cache
+def _cut_looks() -> dict[tuple[str, str, str], tuple[str, str, str]]:
+    """Colour and marker of each cut. Markers move on by one with every round of the colours, and to seven others once
+    all seven have had every colour, so that no pair comes twice."""
+    groupings = [name for name in GROUPINGS if name not in LIBRARIES]
+    rest = ((g, i, a) for i, g, a in product(IMPORTANCES, groupings, ALLOCATIONS))
+    looks = {}
+    for number, cut in enumerate(dict.fromkeys((*_FIRST, *rest))):
+        rounds, place = divmod(number, 7)
+        marker, symbol = MARKERS[(rounds // 7 * 7 + (rounds + place) % 7) % len(MARKERS)]
+        looks[cut] = (COLOURS[place], marker, symbol)
+    return looks

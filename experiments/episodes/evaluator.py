@@ -1,0 +1,214 @@
+"""The one evaluator: a batch of seeded episodes, one forward a step for all that still run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from prunectl import envs
+from prunectl.agents.controller import Batch, Controller, ControllerError, Policy
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What a batch of episodes brought.
+
+    ``seeds``, ``returns`` (undiscounted sums of reward) and ``lengths`` (environment steps) have one entry an episode.
+    ``observations`` ``(steps, obs)`` and ``actions`` ``(steps, ...)`` hold every visited pair if that was asked for.
+    """
+
+    task: str
+    seeds: tuple[int, ...]
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    observations: Batch | None = None
+    actions: NDArray[Any] | None = None
+
+    @property
+    def mean_return(self) -> float:
+        return float(self.returns.mean())
+
+    @property
+    def std_return(self) -> float:
+        """Standard deviation over the episodes (population, as NumPy's default)."""
+        return float(self.returns.std())
+
+
+@contextmanager
+def environments(
+    task: str, count: int, controller: Controller | None = None, drawn: bool = False
+) -> Iterator[list[envs.Env]]:
+    """``count`` environments of a task that fit the controller, closed at the end.
+
+    Raises:
+        ControllerError: the controller's spaces are not the task's.
+        TaskError: the task cannot be made.
+    """
+    made = [envs.make(task, drawn=drawn)]
+    try:
+        if controller is not None:
+            time_feature = _needs_time_feature(controller, made[0], task)
+            if time_feature:
+                made.pop().close()
+                made.append(envs.make(task, time_feature=True, drawn=drawn))
+        else:
+            time_feature = False
+        made.extend(envs.make(task, time_feature, drawn) for _ in range(count - 1))
+        yield made
+    finally:
+        for env in made:
+            env.close()
+
+
+def evaluate(
+    controller: Controller,
+    task: str,
+    seeds: Sequence[int],
+    record: bool = False,
+    disturb: NDArray[np.float64] | None = None,
+    most_steps: int | None = None,
+) -> Episodes:
+    """Run one deterministic episode a seed, all in one batch, finished ones dropped.
+
+    The batch is part of what is measured: a forward over ten rows need not equal ten forwards over one to the last bit.
+
+    Args:
+        controller: what acts.
+        task: a task id.
+        seeds: one an episode, given to the environment's ``reset`` and to the controller's own randomness.
+        record: keep every observation and the action that was taken there.
+        disturb: for each episode the standard deviation of Gaussian noise on the action, as a share of half the
+            action range (for discrete actions: the probability of a random one). None for none.
+        most_steps: break every episode off after so many steps; None for whole episodes.
+
+    Raises:
+        ControllerError: the controller's spaces are not the task's, or it answers with something that is not a number.
+        TaskError: a reward is not a number.
+    """
+    if not seeds:
+        raise ValueError("evaluate needs at least one seed")
+    with environments(task, len(seeds), controller) as made:
+        policy = controller.policy(seeds)
+        if disturb is not None:
+            policy = _disturbed(policy, controller.action_space, disturb, seeds)
+        return run(policy, made, task, seeds, record, most_steps)
+
+
+def evaluate_random(task: str, seeds: Sequence[int]) -> Episodes:
+    """The same for uniformly random actions, the lower reference of normalised returns."""
+    with environments(task, len(seeds)) as made:
+        for env, seed in zip(made, seeds, strict=True):
+            env.action_space.seed(seed)
+
+        def policy(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
+            return np.asarray([made[episode].action_space.sample() for episode in episodes])
+
+        return run(policy, made, task, seeds)
+
+
+def run(
+    policy: Policy,
+    made: Sequence[envs.Env],
+    task: str,
+    seeds: Sequence[int],
+    record: bool = False,
+    most_steps: int | None = None,
+) -> Episodes:
+    """The loop itself, over environments that exist already."""
+    returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
+    visited: list[Batch] = []
+    taken: list[NDArray[Any]] = []
+    current = np.asarray([env.reset(seed=int(seed))[0] for env, seed in zip(made, seeds, strict=True)])
+    running = np.arange(len(seeds))
+    steps = 0
+    while len(running) and steps != most_steps:
+        steps += 1
+        actions = policy(current, running)
+        if record:
+            visited.append(current.copy())
+            taken.append(actions)
+        if actions.dtype.kind == "f" and not np.isfinite(actions).all():
+            raise ControllerError(f"the controller's action is not a number on {task} (seed {seeds[running[0]]})")
+        alive = []
+        for row, episode in enumerate(running.tolist()):
+            observation, reward, terminated, truncated, _ = made[episode].step(actions[row])
+            returns[episode] += float(reward)
+            lengths[episode] = steps
+            current[row] = observation
+            if not (terminated or truncated):
+                alive.append(row)
+        if len(alive) < len(running):
+            current, running = current[alive], running[alive]
+    for seed, value in zip(seeds, returns, strict=True):
+        if not math.isfinite(value):
+            raise envs.TaskError(f"the rewards of {task} are not numbers, or add up to none (seed {seed})")
+    return Episodes(
+        task,
+        tuple(int(seed) for seed in seeds),
+        np.asarray(returns, dtype=np.float64),
+        np.asarray(lengths, dtype=np.int64),
+        np.concatenate(visited) if record else None,
+        np.concatenate(taken) if record else None,
+    )
+
+
+def _disturbed(
+    policy: Policy,
+    space: spaces.Box | spaces.Discrete,
+    scales: NDArray[np.float64],
+    seeds: Sequence[int],
+) -> Policy:
+    generators = [np.random.default_rng([seed, 0xD157]) for seed in seeds]
+
+    def disturbed(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
+        actions = policy(observations, episodes)
+        if isinstance(space, spaces.Discrete):
+            swap = [generators[e].random() < scales[e] for e in episodes]
+            drawn = [generators[e].integers(space.n) for e in episodes]
+            return np.where(swap, drawn, actions)
+        half = 0.5 * (space.high - space.low)
+        noise = np.stack([generators[e].standard_normal(space.shape) * scales[e] for e in episodes])
+        return np.asarray(np.clip(actions + noise * half, space.low, space.high), dtype=np.float32)
+
+    return disturbed
+
+
+def _needs_time_feature(controller: Controller, env: envs.Env, task: str) -> bool:
+    """Check the spaces; a controller whose observation is one wider was trained with the time left appended."""
+    ours, theirs = controller.observation_space.shape, env.observation_space.shape
+    assert ours is not None
+    assert theirs is not None
+    if _kind(controller.action_space) != _kind(env.action_space):
+        raise ControllerError(
+            f"the controller's actions are {_kind(controller.action_space)}, those of {task} are "
+            f"{_kind(env.action_space)}: name the task that it was trained on with --task"
+        )
+    action, asked = controller.action_space, env.action_space
+    if isinstance(action, spaces.Box) and isinstance(asked, spaces.Box) and not _same_bounds(action, asked):
+        raise ControllerError(
+            f"the controller's actions lie in [{action.low.min():g}, {action.high.max():g}], those of {task} in "
+            f"[{asked.low.min():g}, {asked.high.max():g}]: name the task that it was trained on with --task"
+        )
+    if ours == theirs:
+        return False
+    if ours == (theirs[0] + 1,):
+        return True
+    raise ControllerError(
+        f"the controller observes {ours[0]} numbers, {task} gives {theirs[0]}: "
+        "name the task that it was trained on with --task"
+    )
+
+
+def _same_bounds(one: spaces.Box, other: spaces.Box) -> bool:
+    return np.allclose(one.low, other.low) and np.allclose(one.high, other.high)
+
+
+def _kind(space: spaces.Space[Any]) -> str:
+    return f"one of {space.n}" if isinstance(space, spaces.Discrete) else f"{space.shape} real"

@@ -1,0 +1,136 @@
+"""Fine-tuning: a controller goes on with its own training, and the best of what it becomes is handed back."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prunectl import envs
+from prunectl.agents.controller import Controller, ControllerError
+from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.agents.sb3.resume import continue_learning
+from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.agents.tdmpc.learner import Learning
+from prunectl.experiments.episodes.evaluator import environments, evaluate
+from prunectl.experiments.episodes.seeds import finetuning_seed, validation_seeds
+from prunectl.experiments.episodes.tdmpc_practice import Exploring, Practice
+from prunectl.pruning.recovery import Progress, Recovered
+
+C = TypeVar("C", bound=Controller)
+
+#: How often a controller is validated on the way, and how often one that plans: its decisions cost far more.
+VALIDATIONS, PLANNED_VALIDATIONS = 20, 8
+#: Episodes that choose on the way, and further ones on which the choice must hold against what was given: where falls
+#: are rare, the mean of ten episodes is mostly luck.
+CHOOSING, CONFIRMING = 10, 30
+#: TD-MPC: the share of the steps before learning, and Adam's step size (from scratch it is 1e-3).
+PLANNED_FILLING, PLANNED_RATE = 0.1, 3e-4
+
+
+def finetune(controller: C, task: str, steps: int, seed: int, told: Progress = lambda share: None) -> Recovered[C]:
+    """Continue the controller's own training for ``steps`` steps, and never hand back something worse.
+
+    Optimisers are fresh, targets are the controller's own, replay is filled by the controller itself, observation
+    statistics are carried. Every so often the controller is validated; the best one, by 10 validation episodes, must
+    then beat what was given on 30 others by more than a standard error, else what was given is handed back.
+
+    Args:
+        controller: dense or pruned, of any family; it stays as it is.
+        task: a task id that fits it.
+        steps: steps of the environment.
+        seed: of everything random; the same seed gives the same result to the last bit.
+        told: told now and then which share of the steps is done.
+
+    Returns:
+        What is handed back; its ``before`` and ``after`` are of the 30 episodes, which chose between the two alone.
+
+    Raises:
+        ControllerError: no steps, the controller's spaces are not the task's, or nothing is known of how to train it.
+    """
+    if steps < 1:
+        raise ControllerError(f"fine-tuning for {steps} steps: give at least one")
+    torch.set_num_threads(1)
+    task, _ = envs.resolve(task)
+    choice = _Choice(controller, task, seed)
+
+    def consider(done: int, candidate: Controller) -> None:
+        choice.consider(candidate)  # type: ignore[arg-type]
+        told(min(done / steps, 1.0))
+
+    if isinstance(controller, SB3Controller):
+        with ExitStack() as stack:
+
+            def make(count: int) -> list[envs.Env]:
+                return stack.enter_context(environments(task, count, controller))
+
+            every = max(steps // VALIDATIONS, 1)
+            continue_learning(controller, make, steps, finetuning_seed(seed), every, consider)
+    elif isinstance(controller, TDMPCController):
+        _practise(controller, task, steps, seed, consider)
+    else:
+        raise ControllerError(f"a {controller.algorithm} controller cannot be trained on: nothing is known of how")
+    return choice.confirmed()
+
+
+def _practise(
+    controller: TDMPCController, task: str, steps: int, seed: int, consider: Callable[[int, Controller], None]
+) -> None:
+    """TD-MPC's own training, in whole episodes, until ``steps`` are taken."""
+    copied = controller.with_networks(copy.deepcopy(controller.networks))
+    learning = Learning(lr=PLANNED_RATE, reward_scale=controller.reward_scale)
+    first = math.ceil(steps * PLANNED_FILLING / controller.action_repeat)
+    exploring = Exploring(first, False, controller.planning.min_std, 1)
+    with environments(task, 1, controller) as (env,):
+        practice = Practice(copied, env, learning, exploring, seed, finetuning_seed(seed), steps)
+        considered = 0
+        while practice.step < steps:
+            practice.episode()
+            due = practice.step - considered >= steps / PLANNED_VALIDATIONS or practice.step >= steps
+            if practice.learner.updates and due:
+                considered = practice.step
+                consider(considered, controller.with_networks(copy.deepcopy(copied.networks)))
+
+
+class _Choice(Generic[C]):
+    """The best controller so far, what was given included."""
+
+    def __init__(self, given: C, task: str, seed: int) -> None:
+        self.given = self.best = given
+        self.task = task
+        seeds = validation_seeds(CHOOSING + CONFIRMING, seed)
+        self.choosing, self.confirming = seeds[:CHOOSING], seeds[CHOOSING:]
+        self.highest = float(self._returns(given, self.choosing).mean())
+
+    def consider(self, candidate: C) -> None:
+        """Keep the candidate if it is better on the choosing episodes."""
+        try:
+            reached = float(self._returns(candidate, self.choosing).mean())
+        except ControllerError:  # it fits the task, as what was given does: it has learned itself to pieces
+            return
+        if reached > self.highest:
+            self.best, self.highest = candidate, reached
+
+    def confirmed(self) -> Recovered[C]:
+        """The best one if it beats what was given on the confirming episodes, else what was given; both mean returns.
+
+        It must beat it by more than a standard error of the mean difference, episode by episode.
+        """
+        given = self._returns(self.given, self.confirming)
+        before = float(given.mean())
+        if self.best is self.given:
+            return Recovered(self.given, before, before)
+        best = self._returns(self.best, self.confirming)
+        gained = best - given
+        if gained.mean() > gained.std(ddof=1) / math.sqrt(len(gained)):
+            return Recovered(self.best, before, float(best.mean()))
+        return Recovered(self.given, before, before)
+
+    def _returns(self, controller: C, seeds: tuple[int, ...]) -> NDArray[np.float64]:
+        return evaluate(controller, self.task, seeds).returns

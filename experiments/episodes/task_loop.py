@@ -1,0 +1,66 @@
+"""A control task as recoveries see it: where a controller goes, and what it returns on episodes kept for choosing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from prunectl import envs
+from prunectl.agents.controller import Controller
+from prunectl.experiments.episodes.calibration import plans
+from prunectl.experiments.episodes.evaluator import evaluate
+from prunectl.experiments.episodes.finetuning import finetune
+from prunectl.experiments.episodes.seeds import calibration_seeds, validation_seeds
+from prunectl.pruning.recovery import Budget, Progress, Recovered, Visit
+
+C = TypeVar("C", bound=Controller)
+
+#: Calibration seeds below this one are `calibrate`'s own; visits take those above, and begin again where they end.
+FIRST, LAST = 2_000, 10_000
+#: Steps that a visit should have, and the fewest and the most episodes of one.
+STEPS, FEWEST, MOST = 10_000, 10, 50
+#: Action noise of a visit's episodes, in turn: a student that is taught beside its own way as well falls less often.
+DISTURBANCES = (0.0, 0.1)
+#: Episodes of a validation.
+VALIDATED = 30
+#: The same for a controller that plans, whose decisions cost a hundred times an actor's.
+PLANNED, PLANNED_VALIDATED = 6, 10
+#: Environment steps of a fine-tuning that is given no budget.
+TRAINED = 20_000
+
+
+@dataclass(frozen=True)
+class TaskLoop:
+    """A task and the seed that says which of its calibration and validation episodes are used."""
+
+    task: str
+    seed: int = 0
+
+    def visit(self, controller: Controller, number: int) -> Visit:
+        """Run the ``number``-th batch of calibration episodes, every second one disturbed."""
+        horizon = envs.lookup(self.task).horizon
+        episodes = PLANNED if plans(controller) else min(max(math.ceil(STEPS / horizon), FEWEST), MOST)
+        seeds = calibration_seeds(LAST, self.seed)[FIRST:]
+        first = number * episodes % (len(seeds) - episodes)
+        disturb = np.resize(DISTURBANCES, episodes)
+        ran = evaluate(controller, self.task, seeds[first : first + episodes], record=True, disturb=disturb)
+        assert ran.observations is not None
+        assert ran.actions is not None
+        return Visit(ran.observations, ran.actions, ran.mean_return)
+
+    def validate(self, controller: Controller) -> float:
+        """Mean return over the validation episodes."""
+        episodes = PLANNED_VALIDATED if plans(controller) else VALIDATED
+        return evaluate(controller, self.task, validation_seeds(episodes, self.seed)).mean_return
+
+    def finetune(self, controller: C, budget: Budget | None, told: Progress) -> Recovered[C]:
+        """Continue the controller's own training, see `experiments.episodes.finetuning.finetune`.
+
+        The budget is in steps (`check_budget`), which cut a training into its phases.
+        """
+        steps = TRAINED if budget is None else budget.steps
+        assert steps is not None
+        return finetune(controller, self.task, steps, self.seed, told)

@@ -1,0 +1,1 @@
+"""A store's figures, tables and page."""

@@ -1,0 +1,28 @@
+"""Figures: small functions from data and axes to what is drawn, and the figures that they make up."""
+
+from prunectl.experiments.drawing.canvas import legend, save
+from prunectl.experiments.report.figures.cuts import cuts_figure
+from prunectl.experiments.report.figures.overall import (
+    algorithms_figure,
+    improvement_figure,
+    overall_figure,
+    pareto_figure,
+    profile_figure,
+)
+from prunectl.experiments.report.figures.returns import draw_returns, methods_of, return_figure
+from prunectl.experiments.report.figures.stability import stability_figure
+
+__all__ = [
+    "algorithms_figure",
+    "cuts_figure",
+    "draw_returns",
+    "improvement_figure",
+    "legend",
+    "methods_of",
+    "overall_figure",
+    "pareto_figure",
+    "profile_figure",
+    "return_figure",
+    "save",
+    "stability_figure",
+]

@@ -1,0 +1,71 @@
+"""Return against sparsity: a panel a controller."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from prunectl.experiments import statistics
+from prunectl.experiments.analysis.curves import Panel
+from prunectl.experiments.drawing.canvas import draw_curve, legend
+from prunectl.experiments.drawing.style import LOOK, REFERENCE
+from prunectl.pruning import Method
+
+#: Curves are not followed further below random than this share of the way from random to dense.
+BELOW_RANDOM = 0.12
+
+
+def return_figure(found: Sequence[Panel], axis: str, generator: np.random.Generator) -> Figure:
+    """Return against the ``deployed`` or the ``total`` sparsity: a panel a controller, a line a method.
+
+    Bands are 95% bootstrap confidence over episodes and pruning seeds; lines across are the dense controller and
+    uniformly random actions on the same episodes.
+    """
+    columns = min(len(found), 4) if len(found) != 4 else 2
+    rows = math.ceil(len(found) / columns)
+    with rc_context(LOOK):
+        figure = Figure(figsize=(max(2.6 * columns, 4.2) + 0.3, 2.1 * rows + 0.9), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, panel in zip(grid, found, strict=False):
+            draw_returns(axes, panel, axis, generator)
+        for axes in grid[len(found) :]:
+            axes.set_visible(False)
+        for axes in grid[max(len(found) - columns, 0) : len(found)]:
+            axes.set_xlabel(f"{axis} sparsity")
+        for axes in grid[: len(found) : columns]:
+            axes.set_ylabel("return")
+        legend(figure, methods_of(found), max(columns, 2))
+    return figure
+
+
+def methods_of(found: Iterable[Panel]) -> list[Method]:
+    """All methods of these panels, in the order in which they come."""
+    return list(dict.fromkeys(curve.method for panel in found for curve in panel.curves))
+
+
+def draw_returns(axes: Axes, panel: Panel, axis: str, generator: np.random.Generator) -> None:
+    """Each method's line and band, and the references across."""
+    for curve in panel.curves:
+        order = np.argsort(curve.sparsity[axis], kind="stable")
+        x, returns = curve.sparsity[axis][order], curve.returns[:, order]
+        if curve.dense is not None:
+            x, returns = np.insert(x, 0, 0.0), np.concatenate([curve.dense[:, None], returns], axis=1)
+        low, high = statistics.interval(statistics.redrawn(returns, generator).mean(axis=1))
+        draw_curve(axes, curve.method, x, returns.mean(axis=(0, 2)), low, high)
+    if panel.dense is not None:
+        axes.axhline(panel.dense.mean(), color=REFERENCE, linewidth=0.8, zorder=1)
+    if panel.random is not None:
+        axes.axhline(panel.random.mean(), color=REFERENCE, linewidth=0.8, linestyle=":", zorder=1)
+    if panel.dense is not None and panel.random is not None:
+        gap = abs(panel.dense.mean() - panel.random.mean())
+        bottom = min(panel.dense.mean(), panel.random.mean()) - BELOW_RANDOM * gap
+        axes.set_ylim(bottom=max(bottom, axes.get_ylim()[0]))
+    axes.set_xlim(0, 1)
+    named = panel.task.rpartition("-v")[0] in panel.controller
+    title = panel.controller if named else f"{panel.controller}\n{panel.task}"
+    axes.set_title(title if panel.only is None else f"{title}\nonly {panel.only}")

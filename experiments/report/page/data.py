@@ -1,0 +1,295 @@
+"""A sweep's results as the plain data that the report page draws from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from prunectl.experiments import statistics
+from prunectl.experiments.analysis.aggregates import Runs, aggregate_table, runs_of
+from prunectl.experiments.analysis.curves import AXES, METHOD, Array, Curve, Panel, normalised_draws
+from prunectl.experiments.drawing.style import look
+from prunectl.experiments.stability.bounds import clopper_pearson
+from prunectl.pruning import Method
+
+#: Digits of a number on the page; ``results.csv`` has them all.
+DIGITS = 7
+#: What the page draws of the aggregates over controllers.
+SHOWN = ("iqm", "mean")
+
+_NUMBERS = (
+    *("seed", "sparsity_asked", "sparsity_total", "sparsity_deployed", "params_total", "params_deployed"),
+    *("macs_deployed", "integrity", "mean_return", "std_return", "normalised_return", "episode_seed"),
+)
+_TIMES = ("plan_seconds", "surgery_seconds", "recovery_seconds", "evaluate_seconds")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page, besides those of the cells.
+
+    A column ``x`` with ``x_low`` and ``x_high`` beside it is shown as ``x [low, high]``, with a \u2265 where ``x_open``
+    is true. Of a ``chosen`` table the page shows the rows of the controllers and methods that the reader chose.
+    """
+
+    name: str
+    title: str
+    frame: pd.DataFrame
+    remark: str
+    chosen: bool = False
+
+
+def page_data(
+    results: pd.DataFrame,
+    returns: Mapping[str, Array],
+    planned: int,
+    found: Sequence[Panel],
+    tables: Sequence[Table],
+    folder: Path,
+    seed: int,
+) -> dict[str, Any]:
+    """What the page shows, as JSON can hold it: no NaN, numbers rounded to `DIGITS`, long columns as arrays.
+
+    Args:
+        results: every cell that was computed or failed, as `Store.results` gives them.
+        returns: returns ``(episodes,)`` by key of the cell.
+        planned: how many cells the sweep has.
+        found: the curves.
+        tables: the tables besides those of the cells.
+        folder: where ``config.yaml`` and ``provenance.json`` lie, if they were recorded.
+        seed: of the bootstrap.
+    """
+    rows = results[METHOD].dropna().drop_duplicates()
+    methods = [Method(*map(str, names)) for names in rows.itertuples(index=False)]
+    owners = list(dict.fromkeys(zip(results["controller"], results["task"], strict=True)))
+    config, made = _recorded(folder)
+    widths: dict[str, int] = {}
+    return {
+        "planned": planned,
+        "axes": AXES,
+        "methods": [_method(method) for method in methods],
+        "controllers": [_controller(*owner, results) for owner in owners],
+        "panels": [_panel(panel, owners, methods, [seed, place]) for place, panel in enumerate(found)],
+        "means": _means(found, methods, seed),
+        "cells": _cells(results, returns, owners, methods, widths),
+        "widths": [json.loads(text) for text in widths],
+        "missing": _missing(config, results, planned),
+        "tables": [_table(table) for table in tables],
+        "made": made,
+    }
+
+
+def _method(method: Method) -> dict[str, str]:
+    own = look(method)
+    names = {name: str(getattr(method, name)) for name in METHOD}
+    return {"label": method.label, **names, "colour": own.colour, "symbol": own.symbol, "dash": own.plotly_dash}
+
+
+def _controller(name: str, task: str, results: pd.DataFrame) -> dict[str, Any]:
+    """A controller with its dense components, which every cell of it that was computed names."""
+    own = results[(results["controller"] == name) & (results["task"] == task)]
+    described = own["components"].dropna()
+    components = json.loads(described.iloc[0]) if len(described) else {}
+    return {
+        "name": name,
+        "task": task,
+        "algorithm": str(own["algorithm"].iloc[0]),
+        "components": [
+            {"name": part, "deployed": about["deployed"], "widths": about["widths_dense"]}
+            for part, about in components.items()
+        ],
+    }
+
+
+def _panel(panel: Panel, owners: Sequence[Any], methods: Sequence[Method], seeds: Sequence[int]) -> dict[str, Any]:
+    return {
+        "controller": owners.index((panel.controller, panel.task)),
+        "only": panel.only,
+        "dense": None if panel.dense is None else _number(panel.dense.mean()),
+        "random": None if panel.random is None else _number(panel.random.mean()),
+        "curves": [
+            {"method": methods.index(curve.method), **_points(panel, curve, np.random.default_rng(seeds))}
+            for curve in panel.curves
+        ],
+    }
+
+
+def _points(panel: Panel, curve: Curve, generator: np.random.Generator) -> dict[str, Any]:
+    """A curve's sparsities by axis, its mean return and, where it has one, its normalised return, each with the ends of
+    its 95% bootstrap interval."""
+    normalised = normalised_draws(panel, curve, generator)
+    low, high = statistics.interval(statistics.redrawn(curve.returns, generator).mean(axis=1))
+    columns = {axis: curve.sparsity[axis] for axis in AXES}
+    columns |= {"return": curve.returns.mean(axis=(0, 2)), "return_low": low, "return_high": high}
+    if normalised is not None and not np.isnan(normalised[0]).any():
+        low, high = statistics.interval(normalised[1])
+        columns |= {"normalised": normalised[0], "normalised_low": low, "normalised_high": high}
+    return {name: _numbers(values) for name, values in columns.items()}
+
+
+def _means(found: Sequence[Panel], methods: Sequence[Method], seed: int) -> list[dict[str, Any]]:
+    """Curves over all controllers, and over those of each task that has several: of `SHOWN`, on each of `AXES`. How
+    many runs there are, and how many pairs of an algorithm and a task."""
+    whole = [panel for panel in found if panel.only is None and panel.curves]
+    tasks = dict.fromkeys(panel.task for panel in whole)
+    groups: dict[str | None, list[Panel]] = {None: whole}
+    groups |= {task: [panel for panel in whole if panel.task == task] for task in tasks if len(tasks) > 1}
+    means = []
+    for task, members in groups.items():
+        if len(members) < 2:
+            continue
+        on_axes = {axis: runs_of(members, axis, np.random.default_rng(seed)) for axis in AXES}
+        all_runs = [own for runs in on_axes.values() for own in runs.values()]
+        curves = [
+            {"method": methods.index(method), "axis": axis, **_aggregated(own)}
+            for axis, runs in on_axes.items()
+            for method, own in runs.items()
+        ]
+        counts = {
+            "runs": max((sum(map(len, own.values)) for own in all_runs), default=0),
+            "pairs": max((len(own.values) for own in all_runs), default=0),
+        }
+        means.append({"task": task, **counts, "curves": curves})
+    return means
+
+
+def _aggregated(runs: Runs) -> dict[str, Any]:
+    """One method's aggregates with their intervals, from the dense controller on."""
+    table = aggregate_table({Method(): runs})  # the table names its methods; here there is one
+    names = [f"{name}{end}" for name in SHOWN for end in ("", "_low", "_high")]
+    columns = {"x": [0.0, *table["sparsity"]]} | {name: [1.0, *table[name]] for name in names}
+    return {name: _numbers(values) for name, values in columns.items()}
+
+
+def _cells(
+    results: pd.DataFrame,
+    returns: Mapping[str, Array],
+    owners: Sequence[Any],
+    methods: Sequence[Method],
+    widths: dict[str, int],
+) -> dict[str, list[Any]]:
+    """The cells, an array a column. ``method`` is None for the dense controller; ``widths`` counts into the list of all
+    different widths, which is filled here: those after pruning, a list a component."""
+    columns: dict[str, list[Any]] = {name: _numbers(results[name]) for name in _NUMBERS}
+    columns |= {name: _numbers(results[name], 3) for name in _TIMES}
+    places = {method: number for number, method in enumerate(methods)}
+    columns["controller"] = [owners.index(owner) for owner in zip(results["controller"], results["task"], strict=True)]
+    columns["method"] = [
+        None if pd.isna(names[0]) else places[Method(*map(str, names))]
+        for names in results[METHOD].itertuples(index=False)
+    ]
+    columns["only"] = _texts(results["only"])
+    columns["error"] = [
+        None if status == "done" else str(error) for status, error in results[["status", "error"]].to_numpy()
+    ]
+    columns["widths"] = [
+        None if pd.isna(text) else widths.setdefault(_pruned(str(text)), len(widths)) for text in results["components"]
+    ]
+    if results["stability_starts"].notna().any():
+        columns |= _stability(results)
+    columns["returns"] = [_numbers(returns[key]) if key in returns else [] for key in results["key"]]
+    return columns
+
+
+def _stability(results: pd.DataFrame) -> dict[str, list[Any]]:
+    """Failures of both checks, with the upper bounds on their probabilities at 95% confidence."""
+    columns: dict[str, list[Any]] = {
+        name: _numbers(results[name]) for name in ("stability_starts", "unstable", "rising")
+    }
+    columns["stability_seconds"] = _numbers(results["stability_seconds"], 3)
+    for name in ("unstable", "rising"):
+        counts = zip(columns[name], columns["stability_starts"], strict=True)
+        columns[f"{name}_bound"] = [None if n is None else _number(clopper_pearson(n, of)) for n, of in counts]
+    return columns
+
+
+def _pruned(components: str) -> str:
+    return json.dumps([about["widths_pruned"] for about in json.loads(components).values()])
+
+
+def _recorded(folder: Path) -> tuple[Mapping[str, Any] | None, dict[str, Any]]:
+    """The config as data, and what the page says of how the results were made: what of it was recorded."""
+    config, provenance = folder / "config.yaml", folder / "provenance.json"
+    text = config.read_text(encoding="utf-8") if config.is_file() else None
+    made = json.loads(provenance.read_text(encoding="utf-8")) if provenance.is_file() else {}
+    return None if text is None else yaml.safe_load(text), {**made, "config": text}
+
+
+def _missing(config: Mapping[str, Any] | None, results: pd.DataFrame, planned: int) -> list[list[Any]] | None:
+    """Controller, task, method, only, sparsity and seed of the cells that were not computed.
+
+    None where they cannot be named: the store knows how many cells a sweep has, the config beside it which. That is
+    believed where the two agree.
+    """
+    if len(results) == planned:
+        return []
+    if config is None:
+        return None
+    pruned = [
+        (Method(**method).label, only, float(sparsity), seed)
+        for only, method, sparsity, seed in product(
+            config["only"] or (None,), config["methods"], sorted(set(config["sparsities"]) - {0}), config["seeds"]
+        )
+    ]
+    cells = [
+        (entry["name"], entry["task"], *cell)
+        for entry in config["controllers"]
+        for cell in (("dense", None, 0.0, None), *pruned)
+    ]
+    known = {_identity(row) for row in results.to_dict("records")}
+    if len(cells) != planned or not known <= set(cells):
+        return None
+    return [list(cell) for cell in cells if cell not in known]
+
+
+def _identity(row: Mapping[Hashable, Any]) -> tuple[Any, ...]:
+    dense = pd.isna(row["grouping"])
+    method = "dense" if dense else Method(*(str(row[name]) for name in METHOD)).label
+    only, seed = (None if pd.isna(row[name]) else row[name] for name in ("only", "seed"))
+    return row["controller"], row["task"], method, only, float(row["sparsity_asked"]), seed
+
+
+def _table(table: Table) -> dict[str, Any]:
+    frame = table.frame
+    columns = [
+        {"name": str(name), "values": _numbers(frame[name], 6) if _numeric(frame[name]) else _texts(frame[name])}
+        for name in frame
+    ]
+    return {
+        "name": table.name,
+        "title": table.title,
+        "remark": table.remark,
+        "chosen": table.chosen,
+        "columns": columns,
+    }
+
+
+def _numeric(column: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _texts(values: Iterable[Any]) -> list[Any]:
+    return [
+        bool(value) if isinstance(value, bool | np.bool_) else None if pd.isna(value) else str(value)
+        for value in values
+    ]
+
+
+def _numbers(values: Iterable[Any], digits: int = DIGITS) -> list[float | None]:
+    return [_number(value, digits) for value in values]
+
+
+def _number(value: Any, digits: int = DIGITS) -> float | None:
+    """Rounded to so many digits, None where it is no number; a whole one stays as it is, and without ".0"."""
+    if pd.isna(value) or not math.isfinite(value):
+        return None
+    return int(value) if float(value).is_integer() else float(f"{value:.{digits}g}")

@@ -1,0 +1,164 @@
+"""A sweep: every controller by every method by every sparsity by every seed, and what of it is still to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prunectl import agents, envs
+from prunectl.agents.controller import Controller, ControllerError
+from prunectl.agents.files import replacing
+from prunectl.envs.plants import PLANTS
+from prunectl.experiments.episodes.evaluator import environments
+from prunectl.experiments.episodes.seeds import reported_seeds
+from prunectl.experiments.provenance import command_line, versions
+from prunectl.experiments.stability.lyapunov import STEPS
+from prunectl.experiments.sweeping.cell import Cell, Subject
+from prunectl.experiments.sweeping.config import ConfigError, ControllerEntry, SweepConfig
+from prunectl.experiments.sweeping.dispatch import ToDo, Work
+from prunectl.experiments.sweeping.store import Store
+from prunectl.pruning import trace
+
+#: For the estimate of a sweep that has measured nothing yet: environment steps a second on one core, and what a cell
+#: takes besides.
+STEPS_PER_SECOND, PRUNE_SECONDS = 12_000, 0.5
+
+
+def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -> Work:
+    """Load every controller of a sweep, check that it fits its task, and list the cells.
+
+    Args:
+        config: what to compute.
+        trust: unpickle what the checkpoints hold, on the user's word.
+        remark: told what the user should know, a line at a time.
+
+    Raises:
+        ConfigError: a controller without a task, without a component to prune alone, or two that are the same or have
+            one name; none on a task whose stability can be recorded, where that is asked for.
+        ControllerError: a checkpoint that cannot be loaded or does not fit its task.
+        TaskError: a task that does not exist.
+        OSError: a checkpoint that is not there.
+    """
+    controllers: dict[str, Controller] = {}
+    subjects: list[Subject] = []
+    resources: dict[str, Mapping[str, float]] = {}
+    for entry in config.controllers:
+        controller, subject = _load(entry, trust, remark)
+        for other in subjects:
+            if (other.digest, other.task) == (subject.digest, subject.task):
+                raise ConfigError(f"controllers: {entry.controller} is the same as {other.controller}: remove one")
+            if (other.controller, other.task) == (subject.controller, subject.task):
+                raise ConfigError(f"controllers: two are called {other.controller}: give one a 'name: ...'")
+        _check_scopes(config.only, controller, subject)
+        controllers[subject.digest] = controller
+        if entry.resources:
+            resources[subject.digest] = entry.resources
+        subjects.append(subject)
+    if config.stability is not None:
+        _check_plants([subject.task for subject in subjects], remark)
+    cells = tuple(cell for subject in subjects for cell in _cells(config, subject))
+    return Work(controllers, cells, resources)
+
+
+def still_to_do(work: Work, store: Store) -> ToDo:
+    """What the store does not hold yet. From here on it shows the cells of this sweep and no others."""
+    store.plan(work.cells)
+    done = store.done()
+    tasks = dict.fromkeys((cell.subject.task, cell.episodes, cell.episode_seed) for cell in work.cells)
+    return ToDo(
+        tuple(cell for cell in work.cells if cell.key not in done),
+        tuple(entry for entry in tasks if store.random_returns(entry[0], reported_seeds(*entry[1:])) is None),
+    )
+
+
+def estimate(cells: Sequence[Cell], measured: Mapping[str, float], workers: int) -> float:
+    """Seconds that these cells should take. ``measured`` has the mean seconds of a cell by task, where it is known."""
+    total = 0.0
+    for cell in cells:
+        horizon = envs.lookup(cell.subject.task).horizon
+        steps = cell.episodes * horizon + (cell.stability or 0) * (horizon + STEPS)
+        total += measured.get(cell.subject.task, PRUNE_SECONDS + steps / STEPS_PER_SECOND)
+    return total / workers
+
+
+def _load(entry: ControllerEntry, trust: bool, remark: Callable[[str], None]) -> tuple[Controller, Subject]:
+    loaded = agents.load(entry.reference, trust=trust)
+    loaded.controller.dataflow()  # one that cannot be pruned says so here, and not in every cell
+    named = loaded.task_to_run(entry.task, trust)
+    if named is None:
+        raise ConfigError(
+            f"controllers: {entry.controller} does not name its task: write {{controller: ..., task: ID}}"
+        )
+    task, changed = envs.resolve(named)
+    if changed:
+        remark(f"{loaded.name}: {changed}")
+    try:
+        with environments(task, 1, loaded.controller):
+            pass
+    except ControllerError as error:
+        raise ControllerError(f"{entry.controller}: {error}") from error
+    name = entry.name or loaded.name
+    return loaded.controller, Subject(name, loaded.digest, loaded.controller.algorithm, task, loaded.training_seed)
+
+
+def _check_scopes(only: Sequence[str], controller: Controller, subject: Subject) -> None:
+    if not only:
+        return
+    graph = trace(controller)
+    scopes = [*graph.components, *graph.flows]
+    for name in only:
+        if name not in scopes:
+            raise ConfigError(f"only: {subject.controller} has no '{name}'; it has {', '.join(scopes)}")
+
+
+def _check_plants(tasks: Sequence[str], remark: Callable[[str], None]) -> None:
+    without = [task for task in dict.fromkeys(tasks) if task not in PLANTS]
+    if len(without) == len(set(tasks)):
+        raise ConfigError(
+            "stability: no controller is on a task that has a goal to come to rest at; those that have: "
+            + ", ".join(PLANTS)
+        )
+    if without:
+        remark(f"stability is not recorded on {', '.join(without)}: there is no goal to come to rest at")
+
+
+def _cells(config: SweepConfig, subject: Subject) -> Iterator[Cell]:
+    """The dense controller first: everything is held against it. Its stability is that of the first seed's function."""
+    starts = config.stability if subject.task in PLANTS else None
+    first = 0 if starts is None else config.seeds[0]
+    yield Cell(subject, None, 0.0, first, config.episodes, config.episode_seed, 1, stability=starts)
+    alone = tuple(dict.fromkeys(config.only)) or (None,)
+    seeds = dict.fromkeys(config.seeds)
+    shared = (config.episodes, config.episode_seed, config.min_width)
+    for only, method, sparsity, seed in product(alone, config.expanded_methods, config.pruned_sparsities, seeds):
+        yield Cell(subject, method, sparsity, seed, *shared, only, starts)
+
+
+def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:
+    """The config as plain data that reads back the same: tasks, names and defaults filled in, methods one by one."""
+    subjects = dict.fromkeys(cell.subject for cell in work.cells)
+    entries = zip(config.controllers, subjects, strict=True)
+    return {
+        "controllers": [
+            {"controller": entry.controller, "task": subject.task, "name": subject.controller}
+            | ({"resources": dict(entry.resources)} if entry.resources else {})
+            for entry, subject in entries
+        ],
+        "methods": [asdict(method) for method in config.expanded_methods],
+        **config.model_dump(mode="json", exclude={"controllers", "methods"}, exclude_none=True),
+    }
+
+
+def write_record(folder: Path, config: SweepConfig, work: Work) -> None:
+    """Leave what made the results beside them: ``config.yaml``, and ``provenance.json`` with command and versions."""
+    with replacing(folder / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(resolved(config, work), sort_keys=False, width=110), encoding="utf-8")
+    record = {"command": command_line(), "versions": versions()}
+    with replacing(folder / "provenance.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,127 @@
+"""The tables of a sweep's store, and what of a cell goes into which column."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from prunectl.experiments.sweeping.cell import Cell, Outcome
+
+#: Marks the file as ours; the second number goes up with the form of the tables.
+APPLICATION_ID, FORM = 0x7072756E, 3
+
+#: Columns of a cell's row, in the order of the exports. ``normalised_return`` is worked out when results are read.
+#: ``stability_starts`` are the starts asked for, empty where stability is not recorded; of so many, ``unstable``
+#: episodes did not settle, and along ``rising`` trajectories V did not fall (empty: there is no V).
+COLUMNS = {
+    "controller": "TEXT",
+    "algorithm": "TEXT",
+    "task": "TEXT",
+    "training_seed": "INTEGER",
+    "grouping": "TEXT",
+    "importance": "TEXT",
+    "allocation": "TEXT",
+    "recovery": "TEXT",
+    "only": "TEXT",
+    "sparsity_asked": "REAL",
+    "sparsity_total": "REAL",
+    "sparsity_deployed": "REAL",
+    "params_total": "INTEGER",
+    "params_deployed": "INTEGER",
+    "macs_deployed": "INTEGER",
+    "integrity": "REAL",
+    "seed": "INTEGER",
+    "episode_seed": "INTEGER",
+    "episodes": "INTEGER",
+    "mean_return": "REAL",
+    "std_return": "REAL",
+    "stability_starts": "INTEGER",
+    "unstable": "INTEGER",
+    "rising": "INTEGER",
+    "status": "TEXT",
+    "error": "TEXT",
+    "components": "TEXT",
+    "digest": "TEXT",
+    "min_width": "INTEGER",
+    "plan_seconds": "REAL",
+    "surgery_seconds": "REAL",
+    "recovery_seconds": "REAL",
+    "evaluate_seconds": "REAL",
+    "stability_seconds": "REAL",
+}
+
+TABLES = f"""
+CREATE TABLE cell (key TEXT PRIMARY KEY, {", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())}) WITHOUT ROWID;
+CREATE TABLE episode (
+    cell TEXT NOT NULL REFERENCES cell(key) ON DELETE CASCADE, number INTEGER NOT NULL,
+    seed INTEGER NOT NULL, return REAL NOT NULL, length INTEGER NOT NULL, PRIMARY KEY (cell, number)
+) WITHOUT ROWID;
+CREATE TABLE random_episode (
+    task TEXT NOT NULL, seed INTEGER NOT NULL, return REAL NOT NULL, length INTEGER NOT NULL, PRIMARY KEY (task, seed)
+) WITHOUT ROWID;
+CREATE TABLE planned (key TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORM};
+"""
+
+#: Counts what no store of ours holds and a hostile one may: views, triggers, generated columns and virtual tables run
+#: as they are read or written, for ever if they like.
+FOREIGN = """
+SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger') OR sql LIKE '%VIRTUAL%'
+OR EXISTS (SELECT * FROM pragma_table_xinfo(sqlite_master.name) WHERE hidden > 0)
+"""
+
+#: What turns a store of an older form into one of the next.
+UPGRADES = {
+    1: "ALTER TABLE cell ADD COLUMN only TEXT",
+    2: """
+        ALTER TABLE cell ADD COLUMN stability_starts INTEGER;
+        ALTER TABLE cell ADD COLUMN unstable INTEGER;
+        ALTER TABLE cell ADD COLUMN rising INTEGER;
+        ALTER TABLE cell ADD COLUMN stability_seconds REAL
+    """,
+}
+
+
+def row_of(cell: Cell) -> dict[str, Any]:
+    """The columns that say which cell it is."""
+    subject, method = cell.subject, cell.method
+    return {
+        "key": cell.key,
+        "controller": subject.controller,
+        "algorithm": subject.algorithm,
+        "task": subject.task,
+        "training_seed": subject.training_seed,
+        "grouping": None if method is None else method.grouping,
+        "importance": None if method is None else method.importance,
+        "allocation": None if method is None else method.allocation,
+        "recovery": None if method is None else method.recovery,
+        "only": cell.only,
+        "sparsity_asked": cell.sparsity,
+        "seed": None if method is None else cell.seed,
+        "episode_seed": cell.episode_seed,
+        "episodes": cell.episodes,
+        "digest": subject.digest,
+        "min_width": cell.min_width,
+        "stability_starts": cell.stability,
+    }
+
+
+def columns_of(outcome: Outcome) -> dict[str, Any]:
+    """The columns that a computed cell fills besides."""
+    plan, episodes, checks = outcome.plan, outcome.episodes, outcome.checks
+    return {
+        "status": "done",
+        "sparsity_total": plan.sparsity_total,
+        "sparsity_deployed": plan.sparsity_deployed,
+        "params_total": plan.params_pruned,
+        "params_deployed": plan.params_deployed,
+        "macs_deployed": plan.macs_deployed,
+        "integrity": outcome.integrity,
+        "mean_return": episodes.mean_return,
+        "std_return": episodes.std_return,
+        "unstable": None if checks is None else checks.unstable.failures,
+        "rising": None if checks is None or checks.rising is None else checks.rising.failures,
+        "components": json.dumps({name: vars(part) for name, part in plan.components.items()}),
+        **{f"{stage}_seconds": seconds for stage, seconds in outcome.seconds.items()},
+    }

@@ -1,0 +1,308 @@
+"""Where a sweep keeps what it has computed: one SQLite file a folder, a cell there whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prunectl.agents.files import check_regular, replacing
+from prunectl.experiments.episodes.evaluator import Episodes
+from prunectl.experiments.statistics import normalised
+from prunectl.experiments.sweeping.cell import Cell, Outcome
+from prunectl.experiments.sweeping.schema import (
+    APPLICATION_ID,
+    COLUMNS,
+    FOREIGN,
+    FORM,
+    TABLES,
+    UPGRADES,
+    columns_of,
+    row_of,
+)
+
+FILE = "sweep.sqlite"
+LOCK = "sweep.lock"
+_AWAY = "move it away or choose another folder"
+
+
+class StoreError(ValueError):
+    """A sweep folder that cannot be read or written; the message says which and what to do."""
+
+
+class Store:
+    """The store of one sweep folder. Open it with `writing` or `reading`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / FILE
+        with self._explained():
+            self._connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    @classmethod
+    @contextmanager
+    def writing(cls, folder: Path) -> Iterator[Self]:
+        """The store for the one sweep that may write there; the folder and the file are made if they are missing.
+
+        Raises:
+            StoreError: another sweep is writing there, the file is damaged or not ours, or it cannot be written.
+            OSError: the folder cannot be made.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            store = cls(folder)
+            try:
+                yield store
+            finally:
+                store._connection.close()
+
+    @classmethod
+    @contextmanager
+    def reading(cls, folder: Path) -> Iterator[Self]:
+        """The store as it stands, also while a sweep is writing.
+
+        Raises:
+            StoreError: there is none, or the file is damaged or not ours.
+        """
+        if not (folder / FILE).is_file():
+            raise StoreError(f"{folder}: there is no {FILE} here; `prunectl sweep CONFIG --out {folder}` makes one")
+        store = cls(folder)
+        try:
+            yield store
+        finally:
+            store._connection.close()
+
+    def plan(self, cells: Sequence[Cell]) -> None:
+        """State the cells of the sweep: results hold these and no others that an earlier sweep left here."""
+        names = [(cell.subject.controller, cell.key) for cell in cells]
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM planned")
+            connection.executemany(
+                "INSERT INTO planned VALUES (?, ?)", ((key, position) for position, (_, key) in enumerate(names))
+            )
+            connection.executemany("UPDATE cell SET controller = ? WHERE key = ?", names)
+
+    def done(self) -> set[str]:
+        """Keys of the cells that need not be computed any more."""
+        with self._explained():
+            return {key for (key,) in self._connection.execute("SELECT key FROM cell WHERE status = 'done'")}
+
+    def planned(self) -> int:
+        """How many cells the sweep has, computed or not."""
+        with self._explained():
+            (count,) = self._connection.execute("SELECT count(*) FROM planned").fetchone()
+        return int(count)
+
+    def record(self, cell: Cell, outcome: Outcome) -> None:
+        """Keep a cell and its episodes, in one transaction."""
+        with self._transaction() as connection:
+            _insert(connection, row_of(cell) | columns_of(outcome))
+            connection.executemany(
+                "INSERT INTO episode VALUES (?, ?, ?, ?, ?)",
+                ((cell.key, number, *entry) for number, entry in enumerate(_entries(outcome.episodes))),
+            )
+
+    def record_failure(self, cell: Cell, error: str) -> None:
+        """Keep why a cell failed. The next sweep tries it again."""
+        with self._transaction() as connection:
+            _insert(connection, row_of(cell) | {"status": "failed", "error": error})
+
+    def record_random(self, episodes: Episodes) -> None:
+        """Keep the random reference of a task."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO random_episode VALUES (?, ?, ?, ?)",
+                ((episodes.task, *entry) for entry in _entries(episodes)),
+            )
+
+    def random_returns(self, task: str, seeds: Sequence[int]) -> NDArray[np.float64] | None:
+        """Returns ``(seeds,)`` of the random reference on these rising seeds, or None if one of them is missing."""
+        if not seeds:
+            return None
+        with self._explained():
+            found = dict(
+                self._connection.execute(
+                    "SELECT seed, return FROM random_episode WHERE task = ? AND seed BETWEEN ? AND ?",
+                    (task, seeds[0], seeds[-1]),
+                ).fetchall()
+            )
+        if len(found) < len(seeds):  # a file may ask for any number of them
+            return None
+        return np.asarray([found[seed] for seed in seeds]) if found.keys() >= set(seeds) else None
+
+    def results(self) -> pd.DataFrame:
+        """The planned cells that were computed or failed, a row each, in the order of the config.
+
+        ``normalised_return`` is NaN while a reference is missing, and where the dense controller does not beat random
+        actions. ``key`` identifies the cell.
+        """
+        with self._explained():
+            table = pd.read_sql_query(
+                "SELECT cell.* FROM cell JOIN planned USING (key) ORDER BY planned.position", self._connection
+            )
+        types = {"TEXT": "string", "INTEGER": "Int64", "REAL": "Float64"}
+        after = list(COLUMNS).index("std_return") + 1
+        columns = [*COLUMNS]
+        try:
+            table = table.astype({name: types[kind] for name, kind in COLUMNS.items()})
+            table["normalised_return"] = self._normalised(table)
+        except (ValueError, TypeError, OverflowError) as error:  # SQLite keeps a value of any type in any column
+            raise StoreError(f"{self.path}: {' '.join(str(error).split())[:120]}: {_AWAY}") from error
+        return table[[*columns[:after], "normalised_return", *columns[after:], "key"]]
+
+    def episode_returns(self) -> dict[str, NDArray[np.float64]]:
+        """Returns ``(episodes,)`` of every planned cell that was computed, by key, in the order of the seeds."""
+        with self._explained():
+            rows = self._connection.execute(
+                "SELECT cell, return FROM episode JOIN planned ON planned.key = cell ORDER BY cell, number"
+            ).fetchall()
+        grouped: dict[str, list[float]] = {}
+        for key, value in rows:
+            grouped.setdefault(key, []).append(value)
+        return {key: np.asarray(values) for key, values in grouped.items()}
+
+    def seconds_by_task(self) -> dict[str, float]:
+        """Mean seconds of a computed cell, by task, over everything that was ever computed here."""
+        stages = " + ".join(f"coalesce({name}, 0)" for name in COLUMNS if name.endswith("_seconds"))
+        with self._explained():
+            rows = self._connection.execute(f"SELECT task, avg({stages}) FROM cell WHERE status = 'done' GROUP BY task")
+            return dict(rows.fetchall())
+
+    def export(self, folder: Path | None = None) -> tuple[Path, Path]:
+        """Write ``results.csv`` and ``results.parquet`` to a folder, by default beside the store.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
+        table = self.results()
+        folder = folder or self.folder
+        paths = folder / "results.csv", folder / "results.parquet"
+        try:
+            with replacing(paths[0]) as temporary:
+                table.to_csv(temporary, index=False)
+            with replacing(paths[1]) as temporary:
+                table.to_parquet(temporary, index=False)
+        except OSError as error:
+            raise StoreError(f"{folder}: the results cannot be exported: {error.strerror or error}") from error
+        return paths
+
+    def _normalised(self, table: pd.DataFrame) -> pd.Series[float]:
+        rows = table.to_dict("records")
+        dense = {(row["digest"], row["task"]): row["mean_return"] for row in rows if row["sparsity_asked"] == 0}
+        measured = cache(lambda task, first, count: self.random_returns(task, range(first, first + count)))
+        values = []
+        for row in rows:
+            random = measured(row["task"], row["episode_seed"], row["episodes"])
+            top = dense.get((row["digest"], row["task"]), pd.NA)
+            if random is None or pd.isna(top) or pd.isna(row["mean_return"]):
+                values.append(np.nan)
+            else:
+                values.append(float(normalised(row["mean_return"], top, random.mean())))
+        return pd.Series(values, index=table.index, dtype="Float64")
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        # In one statement: a sweep may be making the store at this moment.
+        (application, form, tables) = connection.execute(
+            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
+            "FROM pragma_application_id, pragma_user_version"
+        ).fetchone()
+        if (application, form, tables) == (0, 0, 0):
+            connection.execute("PRAGMA journal_mode = WAL")
+            self._create()
+        elif application != APPLICATION_ID:
+            raise StoreError(f"{self.path}: a SQLite file, but not the store of a sweep: choose another folder")
+        elif connection.execute(FOREIGN).fetchone() != (0,):
+            raise StoreError(f"{self.path}: it holds more than the tables of a sweep: {_AWAY}")
+        elif form in UPGRADES:
+            self._upgrade()
+        elif form != FORM:
+            raise StoreError(
+                f"{self.path}: written by another version of prunectl (form {form}, this one reads {FORM}): "
+                "choose another folder"
+            )
+        connection.execute("PRAGMA foreign_keys = ON")
+        # In WAL mode nothing can be damaged so, and a killed process loses nothing; only a power cut may take the last
+        # cells, which are computed again.
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _create(self) -> None:
+        with self._transaction() as connection:
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if not tables:  # another process may have been quicker
+                for statement in TABLES.split(";"):
+                    connection.execute(statement)
+
+    def _upgrade(self) -> None:
+        with self._transaction() as connection:
+            (form,) = connection.execute("PRAGMA user_version").fetchone()  # another process may have been quicker
+            for older in range(form, FORM):
+                for statement in UPGRADES[older].split(";"):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {FORM}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn SQLite's errors into one line that says which file and what to do."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{self.path}: {error}: check the disk and the folder's permissions") from error
+        except (sqlite3.DatabaseError, pd.errors.DatabaseError, UnicodeError) as error:
+            raise StoreError(f"{self.path}: {error}: {_AWAY}") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for one writer. The kernel lets go of the lock however the process ends."""
+    path = folder / LOCK
+    if path.exists():
+        check_regular(path)
+    with path.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            holder = stream.read(20).strip()
+            raise StoreError(f"{folder}: another sweep is writing here (process {holder}): wait or stop it") from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def _insert(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
+    connection.execute("DELETE FROM cell WHERE key = ?", (row["key"],))
+    connection.execute(f"INSERT INTO cell ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+
+
+def _entries(episodes: Episodes) -> Iterator[tuple[int, float, int]]:
+    """Seed, return and length of each episode."""
+    returns, lengths = episodes.returns.tolist(), episodes.lengths.tolist()
+    return zip(episodes.seeds, returns, lengths, strict=True)

@@ -1,0 +1,1 @@
+"""Controllers from scratch, and how their importances drift on the way."""

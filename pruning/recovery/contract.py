@@ -1,0 +1,71 @@
+"""What a recovery that needs the control loop is given, and what it gives back; `experiments` supplies the loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from prunectl.agents.controller import Batch, Controller
+
+C = TypeVar("C", bound=Controller)
+
+#: Told now and then which share of a recovery's budget is spent, in [0, 1].
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a recovery may go on: ``steps`` (distill: batches; finetune: environment steps) or ``seconds``.
+
+    By seconds, the same seed need not give the same controller. The round that is under way is finished, and what
+    follows the rounds (validation, components that do not act) is not counted.
+
+    Raises:
+        ValueError: neither is given, or one that is not above 0.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [limit for limit in (self.steps, self.seconds) if limit is not None]
+        if not given or not all(0 < limit < math.inf for limit in given):
+            raise ValueError("a budget has a limit above 0, in steps or in seconds")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Where a controller went, and what it got.
+
+    ``observations`` ``(n, obs)`` are raw, ``actions`` ``(n, ...)`` as the environment took them; the return is a mean.
+    """
+
+    observations: Batch
+    actions: NDArray[Any]
+    mean_return: float
+
+
+@dataclass(frozen=True)
+class Recovered(Generic[C]):
+    """The controller handed back, and the mean validation returns of what was given and of what is handed back."""
+
+    controller: C
+    before: float
+    after: float
+
+
+class Loop(Protocol):
+    """A task, seen from a recovery. Nothing in it meets an episode that results are reported on."""
+
+    def visit(self, controller: Controller, number: int) -> Visit:
+        """Run the ``number``-th batch of training episodes; each number has start states of its own."""
+
+    def validate(self, controller: Controller) -> float:
+        """Mean return over the validation episodes, the same ones at every call."""
+
+    def finetune(self, controller: C, budget: Budget | None, told: Progress) -> Recovered[C]:
+        """Continue the controller's own training; never hand back something worse."""

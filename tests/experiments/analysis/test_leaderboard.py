@@ -1,0 +1,91 @@
+"""The ranking of methods over the controllers of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from prunectl.experiments.analysis.curves import panels
+from prunectl.experiments.analysis.safe_sparsity import Walk
+from prunectl.experiments.analysis.standings import Scores, leading, readable, scores_of, standings, standings_figure
+from prunectl.experiments.drawing.style import look
+from prunectl.experiments.sweeping.store import Store
+from prunectl.pruning import IMPORTANCES, Method
+from tests.experiments.fakes import record_curves
+
+STOCK = Method("stock-global", "magnitude", "uniform", "none")
+FULL, ELSEWHERE = Method(recovery="reconstruct"), Method(recovery="none")
+#: Normalised return by asked sparsity, for the first controller; the second keeps all of it. Deployed is 0.2 above.
+CURVES = {
+    STOCK: {0.25: 100.0, 0.5: 50.0, 0.75: 0.0},
+    FULL: {0.25: 100.0, 0.5: 100.0, 0.75: 90.0},
+}
+
+
+@pytest.fixture
+def ranked(tmp_path: Path) -> tuple[Scores, pd.DataFrame]:
+    with Store.writing(tmp_path) as store:
+        kept = {method: dict.fromkeys(curve, 100.0) for method, curve in CURVES.items()}
+        record_curves(store, {"one": {**CURVES, ELSEWHERE: CURVES[FULL]}, "two": kept})
+    with Store.reading(tmp_path) as store:
+        scores = scores_of(panels(store), 0)
+        return scores, standings(scores, store.results())
+
+
+def test_the_standings_are_worked_out_by_hand(ranked: tuple[Scores, pd.DataFrame]) -> None:
+    _, table = ranked
+    assert list(table["method"]) == [FULL.label, STOCK.label]  # what one controller lacks is not ranked
+    assert list(table["rank"]) == [1, 2]
+    # The first falls below 0.95 between 0.7 (1.0) and 0.95 (0.9): at 0.825; the second never does, up to 0.95.
+    best, stock = table.to_dict("records")
+    assert best["s95"] == pytest.approx((0.825 + 0.95) / 2)
+    assert best["worst"] == pytest.approx(0.825)
+    assert stock["s95"] == pytest.approx((0.475 + 0.95) / 2)
+    assert stock["s95_median"] == pytest.approx((0.475 + 0.95) / 2)
+    assert best["never_fell"] == stock["never_fell"] == 1
+    assert stock["area"] == pytest.approx((1 + (0.45 * 1 + 0.25 * 0.75 + 0.25 * 0.25) / 0.95) / 2)
+    # Two episodes that differ by the same amount everywhere: resampling them moves nothing but the scale.
+    assert stock["s95_low"] <= stock["s95"] <= stock["s95_high"]
+    assert best["seconds"] == 0.5  # planning; evaluation does not count
+
+
+def test_the_standings_have_the_safe_sparsity_where_stability_was_recorded(tmp_path: Path) -> None:
+    with Store.writing(tmp_path) as store:
+        record_curves(store, {name: {FULL: CURVES[FULL], STOCK: CURVES[STOCK]} for name in ("one", "two", "three")})
+        scores, results = scores_of(panels(store), 0), store.results()
+    held, lost = Walk(59, (0.0, 0.7), (True, True), (True, True)), Walk(59, (0.0, 0.7), (True, True), (True, False))
+    never = Walk(59, (0.0, 0.7), (False, True), (False, True))
+    keys = {name: (name, "CartPole-v1", None) for name in ("one", "two")}
+    stable = {(*keys["one"], FULL): held, (*keys["two"], FULL): lost, (*keys["one"], STOCK): never}
+    table = standings(scores, results, stable).set_index("method")
+    assert table.loc[FULL.label, ["safe", "safe_open", "safe_worst", "recorded"]].tolist() == [0.35, True, 0.0, 2]
+    assert table.loc[STOCK.label, ["safe", "safe_open", "safe_worst", "recorded"]].tolist() == [0.0, False, 0.0, 1]
+    shown = readable(table.reset_index())
+    assert shown["safe, mean"].tolist() == ["≥ 0.35 of 2", "0.00 of 1"]
+    assert "safe" not in standings(scores, results)
+    assert not [name for name in readable(standings(scores, results)) if "safe" in name]
+
+
+def test_figures_of_lines_show_the_best_of_each_grouping_and_recovery_once_there_are_too_many() -> None:
+    every = [Method(importance=name, recovery=recovery) for name in IMPORTANCES for recovery in ("none", "distill")]
+    table = pd.DataFrame({"method": [method.label for method in reversed(every)]})
+    assert leading(table, every[:3]) == set(every[:3])
+    assert leading(None, every) == set(every)
+    assert leading(table, every) == {every[-1], every[-2]}
+
+
+def test_one_line_a_method_is_shown_and_drawn(ranked: tuple[Scores, pd.DataFrame]) -> None:
+    scores, table = ranked
+    shown = readable(table)
+    assert shown["s95, mean"][0].startswith("≥ 0.89 [")
+    assert list(shown["never fell"]) == ["1 of 2", "1 of 2"]
+    figure = standings_figure(scores, table)
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == list(table["method"])
+    means = [line for line in left.lines if line.get_markersize() == 4.5]
+    assert [line.get_color() for line in means] == [look(method).colour for method in (FULL, STOCK)]
+    assert [line.get_xdata()[0] for line in means] == pytest.approx(list(table["s95"]))  # type: ignore[index]
+    assert right.get_xscale() == "log"
+    assert left.get_ylim()[0] > left.get_ylim()[1]  # the best on top
