@@ -14,6 +14,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
+from prunectl.errors import Error
+
 #: Batch of floats, first axis the batch.
 Batch = NDArray[np.floating[Any]]
 
@@ -22,7 +24,7 @@ Batch = NDArray[np.floating[Any]]
 Policy = Callable[[Batch, NDArray[np.intp]], NDArray[Any]]
 
 
-class ControllerError(ValueError):
+class ControllerError(Error):
     """A checkpoint or a controller that cannot be used as asked; the message says what, where and what to do."""
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, registry
 
+from prunectl.errors import Error
+
 #: The namespace of dm_control's tasks.
 DMC = "dm_control/"
 
 
-class TaskError(ValueError):
+class TaskError(Error):
     """A task that does not exist or cannot be made; the message says what to do."""
 
 

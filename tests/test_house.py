@@ -13,9 +13,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("agents", "envs", "experiments", "pruning")
 #: What each package may import of ours, by prefix.
 ALLOWED = {
-    "envs": ("prunectl.envs",),
-    "agents": ("prunectl.agents",),
-    "pruning": ("prunectl.pruning", "prunectl.agents.controller"),
+    "envs": ("prunectl.envs", "prunectl.errors"),
+    "agents": ("prunectl.agents", "prunectl.errors"),
+    "pruning": ("prunectl.pruning", "prunectl.agents.controller", "prunectl.errors"),
     "experiments": ("prunectl.",),
 }
 

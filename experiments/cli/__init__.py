@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from prunectl.errors import Error
 from prunectl.experiments.cli import bench, controllers, deployment, films, paper, stability, sweeps, tasks
 
 app = typer.Typer(
@@ -68,14 +69,6 @@ def mistake(error: Exception) -> str | None:
     """One line for an error that the user can put right, None for any other."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    if not isinstance(error, ValueError):
-        return None
-    from prunectl.agents import ControllerError
-    from prunectl.envs import TaskError
-    from prunectl.experiments.sweeping.config import ConfigError
-    from prunectl.experiments.sweeping.store import StoreError
-    from prunectl.pruning import PruningError
-
-    if isinstance(error, ControllerError | TaskError | PruningError | ConfigError | StoreError):
+    if isinstance(error, Error):
         return " ".join(str(error).split())
     return None

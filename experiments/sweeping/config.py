@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from prunectl.agents.files import read_bounded
+from prunectl.errors import Error
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED, MOST_SEED
 from prunectl.experiments.stability.bounds import CONFIDENCE, FEWEST, TOLERATED
 from prunectl.pruning import Method
@@ -33,7 +34,7 @@ MOST_STARTS = 10_000
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-class ConfigError(ValueError):
+class ConfigError(Error):
     """A sweep that cannot be run as asked; the message says which file, which key and what is allowed."""
 
 

@@ -11,7 +11,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from prunectl import envs
-from prunectl.agents.controller import Controller, ControllerError
+from prunectl.agents.controller import Controller
+from prunectl.errors import Error
 from prunectl.experiments.sweeping.cell import (
     Cell,
     Piece,
@@ -26,7 +27,6 @@ from prunectl.experiments.sweeping.cell import (
 )
 from prunectl.experiments.sweeping.store import Store
 from prunectl.experiments.sweeping.workers import check_workers
-from prunectl.pruning import PruningError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -41,7 +41,7 @@ LOOKAHEAD = 64
 RECOUNT = 2.0
 
 
-class ClusterError(RuntimeError):
+class ClusterError(Error):
     """The workers are gone; what was computed is in the store."""
 
 
@@ -345,6 +345,6 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, KilledWorker):
         return "it killed every worker process that computed it (out of memory, or a crash of the environment?)"
     text = " ".join(str(error).split())
-    if isinstance(error, PruningError | ControllerError | envs.TaskError):
+    if isinstance(error, Error):
         return text
     return f"{type(error).__name__}: {text}"

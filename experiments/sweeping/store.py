@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prunectl.agents.files import check_regular, replacing
+from prunectl.errors import Error
 from prunectl.experiments.episodes.evaluator import Episodes
 from prunectl.experiments.statistics import normalised
 from prunectl.experiments.sweeping.cell import Cell, Outcome
@@ -35,7 +36,7 @@ LOCK = "sweep.lock"
 _AWAY = "move it away or choose another folder"
 
 
-class StoreError(ValueError):
+class StoreError(Error):
     """A sweep folder that cannot be read or written; the message says which and what to do."""
 
 
