@@ -12,8 +12,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
 project = "prunectl"
-author = "the authors of prunectl"
-project_copyright = "2026, the authors of prunectl"
+author = "the prunectl authors"
+project_copyright = "2026, the prunectl authors"
 release = version = importlib.metadata.version("prunectl")
 
 extensions = [
