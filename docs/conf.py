@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "mathml",
+    "docstrings",
     "notebooks",
 ]
 exclude_patterns = ["_build", "README.md"]
@@ -30,6 +31,8 @@ nitpicky = False
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
+default_role = "code"
+autodoc_class_signature = "separated"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
