@@ -93,7 +93,8 @@ def _known(name: str) -> Callable[..., Env] | None:
 
 
 def _time_feature(env: Env, max_steps: int = TIMELESS, test_mode: bool = False) -> Env:
-    return TimeFeatureWrapper(env, max_steps=max_steps, test_mode=test_mode)
+    found: Env = TimeFeatureWrapper(env, max_steps=max_steps, test_mode=test_mode)
+    return found
 
 
 def _stacked(env: Env, stack_size: int, padding_type: str = "reset") -> Env:
