@@ -21,6 +21,7 @@ from prunectl.agents.controller import Batch, Component, Controller, ControllerE
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
+from prunectl.agents.surroundings import PLAIN, Surroundings
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class SB3Controller(Controller):
     policy_networks: BasePolicy
     normalisation: Normalisation | None = None
     rewards: RewardScale | None = None
+    surroundings: Surroundings | None = PLAIN
 
     def __post_init__(self) -> None:
         self.policy_networks.eval()

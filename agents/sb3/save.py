@@ -37,6 +37,7 @@ def save_zip(controller: SB3Controller, path: Path, provenance: Mapping[str, Any
         "algorithm": controller.algorithm,
         "normalisation": None if statistics is None else statistics.as_json(),
         "rewards": None if controller.rewards is None else asdict(controller.rewards),
+        **({} if controller.surroundings is None else {"surroundings": controller.surroundings.as_json()}),
         **provenance,
     }
     with replacing(path) as temporary:
