@@ -20,8 +20,9 @@ from prunectl.agents.deployment import load as exported
 from prunectl.agents.files import digest_of
 from prunectl.agents.sb3 import archive as zips
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
-from prunectl.agents.sb3.controller import Normalisation, RewardScale, SB3Controller
+from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.families import ALGORITHMS, recognise
+from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.statistics import read_statistics
 from prunectl.agents.tdmpc.checkpoint import CONFIG, read_checkpoint
 
