@@ -83,8 +83,8 @@ def inspect(
 
 
 def _draw(loaded: Loaded, graph: ComponentGraph, path: Path) -> None:
+    from prunectl.experiments.drawing.canvas import save
     from prunectl.experiments.drawing.component_graph import controller_figure
-    from prunectl.experiments.report.figures import save
     from prunectl.pruning import PruningPlan
     from prunectl.pruning.plan import uncut
     from prunectl.pruning.stock import stock_groups

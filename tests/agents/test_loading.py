@@ -22,7 +22,8 @@ from conftest import SaveTiny, untrained
 from prunectl import agents, envs
 from prunectl.agents import ControllerError
 from prunectl.agents.rl_zoo import open_run
-from prunectl.agents.sb3.controller import Normalisation, SB3Controller
+from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.agents.sb3.normalisation import Normalisation
 from prunectl.agents.sb3.statistics import read_statistics
 
 
