@@ -1,4 +1,4 @@
-"""Our docstrings as napoleon reads them, but for one thing: it takes what stands before a colon for a property's type."""
+"""Our docstrings as napoleon reads them, but that it takes what stands before a property's colon for its type."""
 
 from __future__ import annotations
 

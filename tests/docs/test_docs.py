@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if path.name != "README.md")]
 #: Pages whose blocks take longer than a few seconds together.
-SLOW: set[str] = set()
+SLOW = {"README", "choosing", "figures", "firmware", "own-environment", "sweeps", "tutorial"}
 #: What a block may be in.
 LANGUAGES = ("python", "bash", "yaml", "toml", "c", "text", "bibtex")
 #: The fewest words that a reason has.
@@ -77,7 +77,7 @@ def test_few_blocks_do_not_run() -> None:
 
 
 #: Blocks that install, or need a cluster, a network or a file of the reader's.
-NOT_RUN = 20
+NOT_RUN = 5
 
 
 @pytest.mark.parametrize(
