@@ -77,7 +77,7 @@ def test_few_blocks_do_not_run() -> None:
 
 
 #: Blocks that install, or need a cluster, a network or a file of the reader's.
-NOT_RUN = 5
+NOT_RUN = 4
 
 
 @pytest.mark.parametrize(
