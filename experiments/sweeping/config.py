@@ -193,15 +193,24 @@ def load_config(path: Path) -> SweepConfig:
     except Exception as error:  # PyYAML lets through whatever a date or a number raises
         reason = f"{type(error).__name__}: " if not isinstance(error, yaml.YAMLError) else ""
         raise ConfigError(f"{path}: not YAML: {reason}{' '.join(str(error).split())[:300]}") from error
+    return config_of(data, str(path))
+
+
+def config_of(data: Any, where: str) -> SweepConfig:
+    """Check a sweep that is plain data already; errors begin with ``where`` it is from.
+
+    Raises:
+        ConfigError: an unknown key or name, a value out of range, an environment variable that is not set.
+    """
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{path}: not a sweep: it needs the keys controllers, methods and sparsities")
+        raise ConfigError(f"{where}: not a sweep: it needs the keys controllers, methods and sparsities")
     try:
         return SweepConfig.model_validate(dict(data))
     except ValidationError as error:
         # A mistyped key is told before the key that is missing because of it.
         first, *others = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         more = f" (and {len(others)} more)" if others else ""
-        raise ConfigError(f"{path}: {_explain(first)}{more}") from error
+        raise ConfigError(f"{where}: {_explain(first)}{more}") from error
 
 
 class _Loader(yaml.SafeLoader):

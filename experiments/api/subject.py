@@ -1,0 +1,111 @@
+"""What a public function is given: a model in memory, a controller, or something that names a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from prunectl import agents, envs
+from prunectl.agents import Controller, ControllerError, Loaded
+from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.agents.sb3.live import algorithm_name
+from prunectl.experiments.api.calling import log
+from prunectl.experiments.api.place import Env, Place, place_of, place_of_model
+
+#: A Stable-Baselines3 model in memory, a controller, what `load` gave, or a checkpoint's path or name.
+Model = BaseAlgorithm | Controller | Loaded | str | Path
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A controller, where it is run, and the live object that it was taken from, if any."""
+
+    loaded: Loaded
+    place: Place | None
+    source: BaseAlgorithm | None = None
+
+    @property
+    def controller(self) -> Controller:
+        return self.loaded.controller
+
+    @property
+    def task(self) -> str:
+        """The task's id as it exists today.
+
+        Raises:
+            ControllerError: nobody named one.
+        """
+        if self.place is None:
+            raise ControllerError(
+                f"{self.loaded.name}: it does not name its task: say which with env=... (--task ID at the command line)"
+            )
+        return self.place.task
+
+    def stored_task(self) -> str | None:
+        """The task's id where it means something outside this process."""
+        return self.place.task if self.place is not None and self.place.known else None
+
+
+def subject_of(model: Model, env: Env | None = None, trust: bool = False) -> Subject:
+    """Find out what a user means.
+
+    Args:
+        model: what is to be pruned or run. It is copied and stays as it is.
+        env: where it is run; by default where the model learns, or the task that the checkpoint names.
+        trust: unpickle a checkpoint, and run exported C, on the user's word.
+
+    Raises:
+        ControllerError: no such checkpoint, a model of no known algorithm, or one that does not fit the environment.
+        TaskError: no such task, or an environment that cannot be made again.
+    """
+    place = None if env is None else place_of(env)
+    if isinstance(model, BaseAlgorithm):
+        return _of_model(model, place)
+    if isinstance(model, Controller):
+        loaded = Loaded(model, model.algorithm, None, None, _digest(model), None)
+    else:
+        loaded = model if isinstance(model, Loaded) else agents.load(model, trust=trust)
+    if place is None:
+        named = loaded.task_to_run(None, trust)
+        place = None if named is None else Place(named)
+    if place is not None:
+        if isinstance(loaded.controller, SB3Controller) and (place.normalisation or place.rewards):
+            seen = replace(loaded.controller, normalisation=place.normalisation, rewards=place.rewards)
+            loaded = replace(loaded, controller=seen)
+        place = _today(place)
+    return Subject(loaded, place)
+
+
+def _of_model(model: BaseAlgorithm, place: Place | None) -> Subject:
+    own = place_of_model(model)
+    place = place or own
+    statistics = next((p for p in (place, own) if p is not None and (p.normalisation or p.rewards)), None)
+    algorithm = algorithm_name(model)
+    controller = SB3Controller.of(algorithm, model, None if statistics is None else statistics.normalisation)
+    if statistics is not None:
+        controller = replace(controller, rewards=statistics.rewards)
+    loaded = Loaded(controller, algorithm, None, model.seed, _digest(controller), None)
+    return Subject(loaded, None if place is None else _today(place), model)
+
+
+def _today(place: Place) -> Place:
+    task, remark = envs.resolve(place.task)
+    if remark:
+        log.warning(remark)
+    return place if task == place.task else replace(place, task=task)
+
+
+def _digest(controller: Controller) -> str:
+    """A hash of all that a controller in memory computes with."""
+    found = hashlib.sha256(controller.algorithm.encode())
+    tensors: dict[str, Any] = controller.networks.state_dict()
+    for name, tensor in tensors.items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().numpy().tobytes())
+    if isinstance(controller, SB3Controller) and controller.normalisation is not None:
+        found.update(repr(controller.normalisation.as_json()).encode())
+    return found.hexdigest()
