@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def _load(text: str, word: _Word) -> Loaded:
         return load_run(hub.download(text), text.removeprefix(hub.PREFIX), **vars(word))
     path = Path(text)
     if text and path.exists():
-        return _load_path(path, _short_name(path.resolve()), word)
+        found = _load_path(path, _short_name(path.resolve()), word)
+        return replace(found, folder=path if path.is_dir() else path.parent)
     entry = _bundled_entry(text)
     if entry is None:
         near = difflib.get_close_matches(text, [e["name"] for e in bundled()], n=3, cutoff=0.5)

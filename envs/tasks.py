@@ -93,10 +93,7 @@ def stand_ins(task_id: str) -> tuple[str, ...]:
     if name.startswith(DMC):
         _register_dm_control(task_id)
     if module:
-        try:
-            importlib.import_module(module)
-        except Exception as error:  # whatever the module's own code raises
-            raise TaskError(f"task '{task_id}': module '{module}' cannot be imported ({error!r:.120})") from error
+        _import(module, task_id)
     base, version = _split(name)
     versions = sorted((v for b, v in map(_split, registry) if b == base and v is not None), reverse=True)
     # Whether the newest can be made, and one of the user's own, is for `make` to say: it says why not.
@@ -108,6 +105,19 @@ def stand_ins(task_id: str) -> tuple[str, ...]:
     near = difflib.get_close_matches(name, [*TASKS, *registry], n=3, cutoff=0.4)
     offer = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "; `prunectl tasks` lists them"
     raise TaskError(f"unknown task '{task_id}'{offer}")
+
+
+def _import(module: str, task_id: str) -> None:
+    """Import what registers a task."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever the module's own code raises
+        cannot = f"task '{task_id}': module '{module}' cannot be imported ({error!r:.120})"
+        if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
+            raise TaskError(
+                f"{cannot}: run this in the folder where it lies, or put that folder on PYTHONPATH; on every worker too"
+            ) from error
+        raise TaskError(cannot) from error
 
 
 def remark_on(asked: str, used: str) -> str | None:

@@ -115,9 +115,12 @@ def evaluate(
         return run(policy, made, task, seeds, record, most_steps)
 
 
-def evaluate_random(task: str, seeds: Sequence[int], most_steps: int | None = None) -> Episodes:
-    """The same for uniformly random actions, the lower reference of normalised returns."""
-    with environments(task, len(seeds)) as made:
+def evaluate_random(
+    task: str, seeds: Sequence[int], controller: Controller | None = None, most_steps: int | None = None
+) -> Episodes:
+    """The same for uniformly random actions, the lower reference of normalised returns; where a controller is given, in
+    the environment that it needs."""
+    with environments(task, len(seeds), controller) as made:
         for env, seed in zip(made, seeds, strict=True):
             env.action_space.seed(seed)
 

@@ -180,6 +180,26 @@ def test_a_file_does_not_decide_what_is_imported(save_tiny: SaveTiny, tmp_path: 
     assert loaded.task_to_run("evil:CartPole-v1") == loaded.task_to_run(None, trust=True) == "evil:CartPole-v1"
 
 
+def test_a_task_of_a_module_is_named_once(save_tiny: SaveTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    run, other = tmp_path / "run", tmp_path / "other"
+    for folder in (run, other):
+        folder.mkdir()
+        untrained("ppo", "CartPole-v1").save(folder / "a.zip", {"task": "mine:CartPole-v1"})
+    loaded = agents.load(run / "a.zip")
+    loaded.remember_task("CartPole-v1")
+    loaded.remember_task("another:CartPole-v1")
+    with pytest.raises(ControllerError, match="say --task mine:CartPole-v1 once"):
+        agents.load(run).task_to_run(None)
+    loaded.remember_task("mine:CartPole-v1")
+    assert agents.load(run).task_to_run(None) == "mine:CartPole-v1"
+    with pytest.raises(ControllerError, match="once"):
+        agents.load(other / "a.zip").task_to_run(None)
+    (tmp_path / "settings" / "prunectl" / "trusted-tasks.json").write_text('{"damaged": ')
+    with pytest.raises(ControllerError, match="once"):
+        agents.load(run).task_to_run(None)
+
+
 @pytest.mark.parametrize("name", ["tiny.zip", "tiny.pt"])
 def test_damage_of_any_kind_is_one_clear_error(save_tiny: SaveTiny, tmp_path: Path, name: str) -> None:
     path = tmp_path / name

@@ -110,8 +110,16 @@ def test_todays_versions_stand_for_themselves() -> None:
 def test_an_unknown_id_offers_the_nearest() -> None:
     with pytest.raises(TaskError, match="did you mean Pendulum-v1"):
         resolve("Pendlum-v1")
-    with pytest.raises(TaskError, match="module 'no_such_module' cannot be imported"):
+    with pytest.raises(TaskError, match=r"module 'no_such_module' cannot be imported.*PYTHONPATH; on every worker"):
         resolve("no_such_module:Thing-v0")
+
+
+def test_a_module_that_misses_another_is_not_to_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "needy_tasks.py").write_text("import no_such_module_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TaskError, match="No module named 'no_such_module_at_all'") as raised:
+        resolve("needy_tasks:Thing-v0")
+    assert "PYTHONPATH" not in str(raised.value)
 
 
 def test_dm_control_is_an_extra() -> None:
