@@ -78,6 +78,16 @@ def read_archive(path: Path) -> Archive:
     return Archive(data, state, variables, sidecar)
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is what Stable-Baselines3 saves, by what is in it."""
+    try:
+        check_regular(path)
+        with path.open("rb") as stream, open_zip(stream) as archive:
+            return "policy.pth" in archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return False
+
+
 def blueprint(archive: Archive, where: str) -> Blueprint:
     """Everything but the weights, from the readable entries alone.
 
@@ -247,6 +257,8 @@ def _named(module: Any, pattern: str, kind: type, value: Any) -> Any:
 
 
 def _activation(value: Any) -> Any:
+    if "torch.nn.modules.linear.Identity" in str(value):
+        return nn.Identity
     return _named(nn.modules.activation, r"torch\.nn\.modules\.activation\.(\w+)", nn.Module, value)
 
 

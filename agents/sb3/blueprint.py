@@ -84,7 +84,7 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
     Raises:
         ControllerError: the blueprint and the weights do not fit.
     """
-    kwargs = policy_settings(blueprint.policy_kwargs, state)
+    kwargs = policy_settings(blueprint.algorithm, blueprint.policy_kwargs, state)
     policy_class = _policy_class(blueprint.algorithm)
     model: Any = ALGORITHMS[blueprint.algorithm](policy_class, env=None, _init_setup_model=False, device="cpu")  # type: ignore[call-arg]
     vars(model).update(blueprint.settings)
@@ -120,9 +120,9 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
     return model  # type: ignore[no-any-return]
 
 
-def policy_settings(fixed: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
+def policy_settings(algorithm: str, fixed: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Keyword arguments of the policy: the widths that the weights tell, and what is fixed besides."""
-    return {**fixed, **_merged(fixed, policy_arguments(state))}
+    return {**fixed, **_merged(fixed, policy_arguments(state, algorithm))}
 
 
 class _Bounded(TorchFunctionMode):

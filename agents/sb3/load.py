@@ -71,7 +71,7 @@ def load_run(path: Path, name: str, trust: bool, normalisation: Path | None, tim
         training_seed=seed_named(archive.sidecar.get("training_seed", archive.data.get("seed"))),
         digest=_digest([run.checkpoint, *([] if beside is None else [beside])], surroundings if said_beside else PLAIN),
         plan=plan_named(archive.sidecar.get("plan"), path),
-        remarks=(*run.remarks, *_remarks(controller, name, beside)),
+        remarks=(*run.remarks, *_remarks(controller, name, beside, run)),
     )
 
 
@@ -110,7 +110,7 @@ def _digest(files: list[Path], surroundings: Surroundings | None) -> str:
     return hashlib.sha256((content + json.dumps(told, sort_keys=True)).encode()).hexdigest()
 
 
-def _remarks(controller: SB3Controller, name: str, statistics: Path | None) -> Iterator[str]:
+def _remarks(controller: SB3Controller, name: str, statistics: Path | None, run: rl_zoo.Run) -> Iterator[str]:
     """What was found beside the checkpoint."""
     if statistics is not None and controller.normalisation is not None:
         yield f"{name}: its observations are normalised by {statistics}"
@@ -123,6 +123,8 @@ def _remarks(controller: SB3Controller, name: str, statistics: Path | None) -> I
     others = [f"{wrapper.split('.')[-1]}" for wrapper, _ in surroundings.wrappers if wrapper != TIME_FEATURE]
     if others:
         yield f"{name}: its environment stands behind {', '.join(others)}"
+    if run.packages:
+        yield f"{name}: tasks come from {', '.join(run.packages)}: --task {run.packages[0]}:ID, if ID is unknown here"
 
 
 def _unpickled(path: Path, archive: zips.Archive) -> BaseAlgorithm:
