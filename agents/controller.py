@@ -114,6 +114,11 @@ class Controller(ABC):
         """Environment steps that a decision holds."""
         return 1
 
+    @property
+    def plans(self) -> bool:
+        """Whether `act` searches for its action in the controller's own model, so that a decision is dear."""
+        return False
+
     def policy(self, seeds: Sequence[int]) -> Policy:
         """What drives one episode a seed. A controller with a memory or with randomness overrides this."""
         return lambda observations, episodes: self.act(observations)

@@ -15,9 +15,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.sb3.architecture import pad_twins
 from prunectl.agents.sb3.blueprint import policy_settings
-from prunectl.agents.sb3.controller import Normalisation, RewardScale, SB3Controller
+from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.extractor import known_extractor
 from prunectl.agents.sb3.families import ALGORITHMS
+from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.randomness import random_state_kept
 
 

@@ -20,9 +20,10 @@ from prunectl.agents.loaded import Loaded, plan_named, seed_named, task_named
 from prunectl.agents.sb3 import archive as zips
 from prunectl.agents.sb3.beside import statistics_beside
 from prunectl.agents.sb3.blueprint import build, of_model
-from prunectl.agents.sb3.controller import Normalisation, RewardScale, SB3Controller
+from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.faithful import check_faithful
 from prunectl.agents.sb3.families import ALGORITHMS, recognise
+from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.statistics import read_statistics
 from prunectl.agents.surroundings import PLAIN, TIME_FEATURE, Surroundings
 

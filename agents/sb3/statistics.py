@@ -9,7 +9,7 @@ from prunectl.agents.arrays import admit_arrays, number, numbers
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.files import read_bounded
 from prunectl.agents.pickles import PickleError, read_pickle
-from prunectl.agents.sb3.controller import Normalisation, RewardScale
+from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 
 #: The statistics of a vector observation take kilobytes.
 LARGEST_FILE = 16 * 2**20

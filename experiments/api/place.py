@@ -18,8 +18,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from prunectl import envs
-from prunectl.agents.sb3.controller import Normalisation, RewardScale
 from prunectl.agents.sb3.live import statistics_of
+from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 
 Environment = gym.Env[Any, Any]
 #: A task id, an environment, several of them, or a function that makes one.

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from prunectl.experiments import statistics
 from prunectl.experiments.analysis.curves import Panel, normalised_draws, panels, pooled
+from prunectl.experiments.drawing.canvas import legend, save
 from prunectl.experiments.drawing.style import LOOK
 from prunectl.experiments.drawing.tables import write_table
 from prunectl.experiments.report import figures
@@ -30,7 +31,7 @@ def write_components(store: Store, work: Work, folder: Path) -> list[Path]:
     for task in dict.fromkeys(panel.task for panel in together):
         here = [panel for panel in together if panel.task == task]
         name = task.rpartition("/")[2].rpartition("-v")[0].lower()
-        written += figures.save(components_figure(here), folder / f"components-{name}")
+        written += save(components_figure(here), folder / f"components-{name}")
     remark = (
         "s95: the highest sparsity of the component itself (of the latent: share of its units) up to which the "
         "normalised return stays at or above 0.95, everything else dense; low and high: its 95% bootstrap interval "
@@ -83,7 +84,7 @@ def components_figure(together: list[Panel]) -> Figure:
         for axes in grid[len(together) :]:
             axes.set_visible(False)
         figure.suptitle(f"{together[0].task}: one component pruned, the others dense", fontsize=9)
-        figures.legend(figure, figures.methods_of(together), 4)
+        legend(figure, figures.methods_of(together), 4)
     return figure
 
 

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prunectl.experiments.analysis.curves import Panel, panels, pooled
+from prunectl.experiments.drawing.canvas import legend, save
 from prunectl.experiments.drawing.style import LOOK, REFERENCE, look
 from prunectl.experiments.drawing.tables import write_file, write_table
-from prunectl.experiments.paper.rates import CUT, planning_rates
+from prunectl.experiments.paper.planning_rates import CUT, planning_rates
 from prunectl.experiments.report import figures
 from prunectl.experiments.report.write import as_markdown, summarise
 from prunectl.experiments.sweeping.dispatch import Work
@@ -31,7 +32,7 @@ def write_returns(store: Store, work: Work, folder: Path) -> list[Path]:
     together = pooled(found)
     rates = planning_rates(work, results)
     figure = returns_figure(together, rates)
-    written = [*figures.save(figure, folder / "reward-vs-sparsity")]
+    written = [*save(figure, folder / "reward-vs-sparsity")]
     written += _write_summary(summarise(together), folder / "summary")
     written += _write_summary(summarise(found), folder / "summary_by_training")
     normalised = normalised_table(results)
@@ -77,7 +78,7 @@ def returns_figure(together: list[Panel], rates: pd.DataFrame) -> Figure:
             bottom.set_xlabel("deployed sparsity")
         grid[0, 0].set_ylabel("return")
         grid[1, 0].set_ylabel("decisions a second, one core")
-        figures.legend(figure, methods, 2 * columns)
+        legend(figure, methods, 2 * columns)
     return figure
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from prunectl.experiments.analysis.curves import panels, pooled
+from prunectl.experiments.deploying.rates import widths_of
+from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.tables import write_table
-from prunectl.experiments.paper.rates import CUT, widths_of
+from prunectl.experiments.paper.planning_rates import CUT
 from prunectl.experiments.report import figures
 from prunectl.experiments.sweeping.dispatch import Work
 from prunectl.experiments.sweeping.store import Store
@@ -27,7 +29,7 @@ REMARK = (
 def write_unrefitted(store: Store, work: Work, folder: Path) -> list[Path]:
     """Write the figure and the table."""
     figure = figures.return_figure(pooled(panels(store)), "deployed", np.random.default_rng(SEED))
-    written = [*figures.save(figure, folder / "without-recovery")]
+    written = [*save(figure, folder / "without-recovery")]
     formats = {"sparsity_asked": "g", "flow_units": ".0f", "integrity": ".2f", "normalised_return": ".2f"}
     return written + write_table(flow_widths(store.results(), work), folder / "flow-widths", formats, REMARK)
 

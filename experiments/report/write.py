@@ -17,6 +17,7 @@ from prunectl.experiments.analysis.aggregates import readable as read_aggregates
 from prunectl.experiments.analysis.curves import AXES, Curve, Panel, normalised_draws, panels, score_on
 from prunectl.experiments.analysis.safe_sparsity import NO_WALKS, Key, Walk, as_columns, walks
 from prunectl.experiments.analysis.standings import leading, readable, scores_of, standings, standings_figure
+from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.tables import write_table
 from prunectl.experiments.report import figures
 from prunectl.experiments.report.figures.sweep import sweep_figures
@@ -117,7 +118,7 @@ def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
     if (figure := figures.stability_figure(shown, stable, _generator())) is not None:
         drawn["stability"] = figure
     for name, figure in drawn.items():
-        written += figures.save(figure, folder / name)
+        written += save(figure, folder / name)
     if len(aggregates):
         read = read_aggregates(aggregates)
         written += write_table(aggregates, folder / "aggregate", shown=read, remark=_AGGREGATES)

@@ -166,7 +166,7 @@ class _Curve(BaseCallback):
         )
         pd.DataFrame(self.rows).to_csv(self.out / "curve.csv", index=False)
         if self.training.track_importance:
-            self.drift.append(drift.measure(controller, self.num_timesteps, episodes))
+            self.drift.append(drift.measure_importances(controller, self.num_timesteps, episodes))
             drift.write_table(self.drift, self.out)
         if episodes.mean_return >= self.best:
             self.best, self.kept_step = episodes.mean_return, self.num_timesteps

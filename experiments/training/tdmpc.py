@@ -173,7 +173,7 @@ class _Run:
         self.rows.append({"step": self.step, **point, "seconds": round(self.seconds(), 1)})
         pd.DataFrame(self.rows).to_csv(self.out / "curve.csv", index=False)
         if track:
-            self.drift.append(drift.measure(self.controller, self.step, episodes))
+            self.drift.append(drift.measure_importances(self.controller, self.step, episodes))
             drift.write_table(self.drift, self.out)
         if episodes.mean_return >= self.best:
             self.best, self.kept_step = episodes.mean_return, self.step
