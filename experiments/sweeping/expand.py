@@ -15,7 +15,7 @@ from prunectl import agents, envs
 from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.files import replacing
 from prunectl.envs.plants import PLANTS
-from prunectl.experiments.episodes.evaluator import environments
+from prunectl.experiments.episodes.evaluator import environments, task_for
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.provenance import command_line, versions
 from prunectl.experiments.stability.lyapunov import STEPS
@@ -95,9 +95,9 @@ def _load(entry: ControllerEntry, trust: bool, remark: Callable[[str], None]) ->
         raise ConfigError(
             f"controllers: {entry.controller} does not name its task: write {{controller: ..., task: ID}}"
         )
-    task, changed = envs.resolve(named)
-    if changed:
-        remark(f"{loaded.name}: {changed}")
+    task, changed = task_for(loaded.controller, named)
+    for said in (*loaded.remarks, *([f"{loaded.name}: {changed}"] if changed else [])):
+        remark(said)
     try:
         with environments(task, 1, loaded.controller):
             pass
