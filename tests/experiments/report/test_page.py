@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from prunectl.experiments.analysis.curves import panels
+from prunectl.experiments.analysis.findings import findings
 from prunectl.experiments.drawing.style import look
 from prunectl.experiments.report import page as page_parts
 from prunectl.experiments.report.page import assemble
@@ -34,8 +34,7 @@ NASTY = "</script><!--<img src=x onerror=alert(1)>"
 def data_of(folder: Path) -> dict[str, Any]:
     """The page's data, made without the figures."""
     with Store.reading(folder) as store:
-        found, results, returns = panels(store), store.results(), store.episode_returns()
-        return page_data(results, returns, store.planned(), found, (), folder, 0)
+        return page_data(findings(store), (), folder)
 
 
 def embedded(page: str) -> dict[str, Any]:

@@ -19,11 +19,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from prunectl.experiments.analysis.curves import panels
-from prunectl.experiments.analysis.safe_sparsity import walks
+from prunectl.experiments.analysis.findings import findings
 from prunectl.experiments.report.page import Picture, assemble
 from prunectl.experiments.report.page.data import Table, page_data
-from prunectl.experiments.report.write import summarise
 from prunectl.experiments.stability.bounds import Checks, Count
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method
@@ -68,9 +66,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.record_failure(failed, "<b>no</b>")
         for task in ("CartPole-v1", "Pendulum-v1"):
             store.record_random(episodes([-10.0, 10.0], task))
-        found, results, returns_of = panels(store), store.results(), store.episode_returns()
-        tables = [Table("summary", "Summary", summarise(found, walks(results)), "A remark.", chosen=True)]
-        data = page_data(results, returns_of, store.planned(), found, tables, folder, 0)
+        found = findings(store)
+        data = page_data(found, [Table("summary", "Summary", found.summary, "A remark.", chosen=True)], folder)
     path = folder / "report.html"
     path.write_text(assemble("sweep", data, [Picture("figure", b"", "A figure.")]), encoding="utf-8")
     return path
