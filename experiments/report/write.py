@@ -90,7 +90,8 @@ def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
     if found.standings is not None:
         remark, shown = _STANDINGS + safe, standings.readable(found.standings)
         written += write_table(found.standings, folder / "leaderboard", shown=shown, remark=remark)
-        tables.append(Table("leaderboard", "Leaderboard", found.standings, remark))
+        marked = found.standings.assign(s95_open=found.standings["never_fell"] > 0)  # the page's word for a lower bound
+        tables.append(Table("leaderboard", "Leaderboard", marked, remark))
     parts = [table.assign(axis=axis) for axis, table in found.aggregates.items() if axis in AXES]
     if parts:
         table = pd.concat(parts, ignore_index=True)

@@ -197,6 +197,18 @@ def test_the_report_makes_the_page(folder: Path) -> None:
     assert columns["s95_total"] == pytest.approx([0.05 / 0.495 * 0.5], rel=1e-5)
 
 
+def test_a_mean_over_curves_that_never_fell_is_marked_as_a_lower_bound_in_the_leaderboard(tmp_path: Path) -> None:
+    curves = {METHODS[0]: {0.5: 50.0, 0.75: 0.0}, METHODS[2]: {0.5: 100.0, 0.75: 99.0}}
+    with Store.writing(tmp_path) as store:
+        record_curves(store, {"one": curves, "two": curves})
+    write_report(tmp_path)
+    tables = {table["name"]: table for table in embedded((tmp_path / "report.html").read_text())["tables"]}
+    columns = {column["name"]: column["values"] for column in tables["leaderboard"]["columns"]}
+    assert columns["method"] == [METHODS[2].label, METHODS[0].label]
+    assert columns["s95_open"] == [True, False]
+    assert "s95_open" not in (tmp_path / "leaderboard.csv").read_text()
+
+
 def test_every_part_of_the_page_is_installed() -> None:
     with (ROOT / "pyproject.toml").open("rb") as stream:
         patterns = tomllib.load(stream)["tool"]["setuptools"]["package-data"]["prunectl.experiments"]
