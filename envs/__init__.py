@@ -3,9 +3,10 @@
 import gymnasium as gym
 
 from prunectl.envs.linear import SYSTEMS
-from prunectl.envs.make import Env, make
+from prunectl.envs.make import make
 from prunectl.envs.pictures import picture
 from prunectl.envs.tasks import TASKS, Task, TaskError, lookup, resolve
+from prunectl.envs.wrapping import Env
 
 __all__ = ["TASKS", "Env", "Task", "TaskError", "lookup", "make", "picture", "resolve"]
 

@@ -23,6 +23,7 @@ from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.save import save_zip
+from prunectl.agents.surroundings import PLAIN, Surroundings
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class SB3Controller(Controller):
     policy_networks: BasePolicy
     normalisation: Normalisation | None = None
     rewards: RewardScale | None = None
+    surroundings: Surroundings | None = PLAIN
 
     def __post_init__(self) -> None:
         self.policy_networks.eval()
@@ -114,7 +116,8 @@ class SB3Controller(Controller):
         return replace(self, policy_networks=networks)
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-        return save_zip(path, self.blueprint, self.policy_networks, self.normalisation, self.rewards, provenance)
+        statistics = self.normalisation, self.rewards
+        return save_zip(path, self.blueprint, self.policy_networks, *statistics, self.surroundings, provenance)
 
     @cached_property
     def _path(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:

@@ -16,6 +16,7 @@ from prunectl.agents.files import replacing
 from prunectl.agents.sb3.architecture import pad_twins
 from prunectl.agents.sb3.blueprint import Blueprint, build
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
+from prunectl.agents.surroundings import Surroundings
 
 #: The file inside the zip that Stable-Baselines3 passes over and `agents.load` reads.
 SIDECAR = "prunectl.json"
@@ -27,6 +28,7 @@ def save_zip(
     networks: nn.Module,
     normalisation: Normalisation | None,
     rewards: RewardScale | None,
+    surroundings: Surroundings | None,
     provenance: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """Write the zip, with fresh optimisers and no replay buffer; plain ``ALGO.load(path)`` reads it.
@@ -43,6 +45,7 @@ def save_zip(
         "algorithm": blueprint.algorithm,
         "normalisation": None if normalisation is None else normalisation.as_json(),
         "rewards": None if rewards is None else asdict(rewards),
+        **({} if surroundings is None else {"surroundings": surroundings.as_json()}),
         **provenance,
     }
     with replacing(path) as temporary:

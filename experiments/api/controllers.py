@@ -12,7 +12,7 @@ from prunectl.agents import Controller, Loaded
 from prunectl.experiments.api.calling import Progress, log, on_one_thread, shown
 from prunectl.experiments.api.place import Env, place_of
 from prunectl.experiments.api.small import Small
-from prunectl.experiments.api.subject import Model, Subject, subject_of
+from prunectl.experiments.api.subject import Model, subject_of
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import Episodes, evaluate_random
 from prunectl.experiments.episodes.evaluator import evaluate as run
@@ -38,16 +38,22 @@ RANDOM = "random"
 JUDGED = 10
 
 
-def load(source: str | Path, trust: bool = False) -> Loaded:
+def load(
+    source: str | Path, trust: bool = False, normalisation: str | Path | None = None, time_feature: bool = False
+) -> Loaded:
     """Load a checkpoint; nothing from the file is executed unless it is trusted.
 
     Args:
         source: a ``.zip`` of Stable-Baselines3, an rl-zoo run folder, a TD-MPC ``.pt``, an exported ``.onnx`` or
             ``.c``, a bundled name, or ``hf://user/name``.
         trust: unpickle it, and compile and run exported C, on your word.
+        normalisation: the file with the observation statistics (what `VecNormalize.save` writes), where they are
+            neither in the checkpoint nor beside it.
+        time_feature: the observation ends with the share of the episode that is left, though no file says so.
 
     Returns:
-        The controller with its name, its task, its training seed, a digest, and its plan where it is a pruned one.
+        The controller with its name, its task, its training seed, a digest, its plan where it is a pruned one, and
+        remarks on how it was put together.
 
     Raises:
         Error: nothing there, or nothing that can be rebuilt.
@@ -58,7 +64,8 @@ def load(source: str | Path, trust: bool = False) -> Loaded:
         >>> loaded.task, loaded.controller.algorithm, loaded.controller.parameters()
         ('Pendulum-v1', 'sac', 14211)
     """
-    return agents.load(source, trust=trust)
+    beside = None if normalisation is None else Path(normalisation)
+    return agents.load(source, trust, beside, time_feature)
 
 
 @on_one_thread
@@ -78,7 +85,7 @@ def trace(model: Model, trust: bool = False) -> ComponentGraph:
         >>> graph.components, list(graph.groups)[0]
         (('actor', 'value'), 'actor/trunk.0')
     """
-    return find_groups(subject_of(model, trust=trust).controller)
+    return find_groups(subject_of(model, trust=trust, needed=False).controller)
 
 
 def inspect(model: Model, trust: bool = False) -> ComponentGraph:
@@ -181,18 +188,12 @@ def prune(
         >>> round(small.plan.sparsity_total, 2), small.pruned.mean_return
         (0.5, 500.0)
     """
-    method = Method.of(grouping, importance, allocation, recovery)
-    check_sparsity(sparsity)
-    allowed = read_budget(budget)
-    try:
-        check_budget(method, allowed)
-    except PruningError as error:
-        raise PruningError(f"budget {budget}: {error}") from error
+    method, allowed = check_method(sparsity, grouping, importance, allocation, recovery, budget)
     subject = subject_of(model, env, trust)
     controller, task = subject.controller, subject.task
     started = time.perf_counter()
     seeds = reported_seeds(JUDGED)
-    random, dense = evaluate_random(task, seeds), run(controller, task, seeds)
+    random, dense = evaluate_random(task, seeds, controller), run(controller, task, seeds)
     if dense.mean_return <= random.mean_return:
         log.warning(
             f"{subject.loaded.name} returns {dense.mean_return:.1f} on {task}, no better than random actions "
@@ -272,8 +273,31 @@ def apply(plan: PruningPlan, model: Model, trust: bool = False) -> Controller:
         >>> small.parameters() < prunectl.load("ppo-cartpole").controller.parameters()
         True
     """
-    controller = subject_of(model, trust=trust).controller
+    controller = subject_of(model, trust=trust, needed=False).controller
     return carry_out(plan, controller, find_groups(controller))
+
+
+def check_method(
+    sparsity: float,
+    grouping: str = "component",
+    importance: str | None = None,
+    allocation: str = "uniform",
+    recovery: str | None = None,
+    budget: str | int | None = None,
+) -> tuple[Method, Budget | None]:
+    """What these names mean, refused before anything is loaded where they mean nothing.
+
+    Raises:
+        PruningError: an unknown name, a sparsity outside [0, 1), or a budget that the recovery cannot go by.
+    """
+    method = Method.of(grouping, importance, allocation, recovery)
+    check_sparsity(sparsity)
+    allowed = read_budget(budget)
+    try:
+        check_budget(method, allowed)
+    except PruningError as error:
+        raise PruningError(f"budget {budget}: {error}") from error
+    return method, allowed
 
 
 def read_budget(said: str | int | None) -> Budget | None:
@@ -290,8 +314,3 @@ def read_budget(said: str | int | None) -> Budget | None:
         return Budget(steps=int(said))
     except ValueError as error:
         raise PruningError(f"budget {said}: write steps as 24000, or seconds as 60s; above 0") from error
-
-
-def subject_for(model: Model, task: str | None, trust: bool) -> Subject:
-    """What a command is given: a checkpoint and the user's task, if they name one."""
-    return subject_of(model, task, trust)

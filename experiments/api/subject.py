@@ -16,9 +16,6 @@ from prunectl.agents.sb3.live import algorithm_name
 from prunectl.experiments.api.calling import log
 from prunectl.experiments.api.place import Env, Place, place_of, place_of_model
 
-#: A Stable-Baselines3 model in memory, a controller, what `load` gave, or a checkpoint's path or name.
-Model = BaseAlgorithm | Controller | Loaded | str | Path
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -50,34 +47,68 @@ class Subject:
         return self.place.task if self.place is not None and self.place.known else None
 
 
-def subject_of(model: Model, env: Env | None = None, trust: bool = False) -> Subject:
-    """Find out what a user means.
+#: A Stable-Baselines3 model in memory, a controller, what `load` gave, a checkpoint's path or name, or what is known of
+#: one of these already.
+Model = BaseAlgorithm | Controller | Loaded | Subject | str | Path
+
+
+def subject_of(
+    model: Model,
+    env: Env | None = None,
+    trust: bool = False,
+    normalisation: str | Path | None = None,
+    time_feature: bool = False,
+    needed: bool = True,
+) -> Subject:
+    """Find out what a user means. What they should know of it goes to `calling.log`.
 
     Args:
         model: what is to be pruned or run. It is copied and stays as it is.
         env: where it is run; by default where the model learns, or the task that the checkpoint names.
         trust: unpickle a checkpoint, and run exported C, on the user's word.
+        normalisation: the file of a checkpoint's observation statistics, where they do not lie beside it.
+        time_feature: a checkpoint's observation ends with the share of the episode that is left.
+        needed: a task that a file names, and that is unknown here, is an error.
 
     Raises:
         ControllerError: no such checkpoint, a model of no known algorithm, or one that does not fit the environment.
         TaskError: no such task, or an environment that cannot be made again.
     """
+    if isinstance(model, Subject):
+        return model
     place = None if env is None else place_of(env)
     if isinstance(model, BaseAlgorithm):
         return _of_model(model, place)
     if isinstance(model, Controller):
         loaded = Loaded(model, model.algorithm, None, None, _digest(model), None)
     else:
-        loaded = model if isinstance(model, Loaded) else agents.load(model, trust=trust)
+        beside = None if normalisation is None else Path(normalisation)
+        loaded = model if isinstance(model, Loaded) else agents.load(model, trust, beside, time_feature)
+        for remark in loaded.remarks:
+            log.warning(remark)
     if place is None:
-        named = loaded.task_to_run(None, trust)
-        place = None if named is None else Place(named)
+        place = _named(loaded, trust, needed)
     if place is not None:
         if isinstance(loaded.controller, SB3Controller) and (place.normalisation or place.rewards):
             seen = replace(loaded.controller, normalisation=place.normalisation, rewards=place.rewards)
             loaded = replace(loaded, controller=seen)
         place = _today(place)
     return Subject(loaded, place)
+
+
+def _named(loaded: Loaded, trust: bool, needed: bool) -> Place | None:
+    """Where the files say that a controller is run."""
+    named = loaded.task_to_run(None, trust)
+    if named is None:
+        return None
+    try:
+        envs.resolve(named)
+    except envs.TaskError as error:
+        if needed:
+            raise
+        log.warning(f"{loaded.name}: {error}")
+        return None
+    return Place(named)
 
 
 def _of_model(model: BaseAlgorithm, place: Place | None) -> Subject:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from prunectl import __version__
 from prunectl.errors import Error
 from prunectl.experiments.cli import bench, controllers, deployment, films, paper, stability, sweeps, tasks
+from prunectl.experiments.cli.common import say
 
 app = typer.Typer(
     name="prunectl",
@@ -17,6 +21,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make trained neural controllers smaller, component by component, and measure what that costs.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"prunectl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, help="Print the version and exit.", callback=lambda v: _version(v)),
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("tasks")(tasks.list_tasks)
 app.command("agents")(tasks.list_agents)
 app.command()(controllers.inspect)
@@ -42,8 +64,18 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+class _Remarks(logging.Handler):
+    """What the user should know, on whatever standard error is by then, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(printable(record.getMessage()))
+
+
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status. What is nobody's mistake but ours is raised."""
+    log = logging.getLogger("prunectl")
+    log.handlers, log.propagate = [_Remarks()], False
+    log.setLevel(logging.INFO)
     try:
         status = app(arguments, standalone_mode=False)
     except typer.TyperException as error:

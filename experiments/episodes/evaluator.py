@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from prunectl import envs
 from prunectl.agents.controller import Batch, Controller, ControllerError, Policy
+from prunectl.agents.surroundings import PLAIN, Surroundings
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,13 @@ def environments(
         ControllerError: the controller's spaces are not the task's.
         TaskError: the task cannot be made.
     """
-    made = [envs.make(task, drawn=drawn)]
+    surroundings = PLAIN if controller is None else _surroundings(controller, task)
+    made: list[envs.Env] = []
     try:
-        if controller is not None:
-            time_feature = _needs_time_feature(controller, made[0], task)
-            if time_feature:
-                made.pop().close()
-                made.append(envs.make(task, time_feature=True, drawn=drawn))
-        else:
-            time_feature = False
-        made.extend(envs.make(task, time_feature, drawn) for _ in range(count - 1))
+        for _ in range(count):
+            made.append(envs.make(task, surroundings.settings, surroundings.wrappers, drawn))
+            if controller is not None and len(made) == 1:
+                _check_fit(controller, made[0], task)
         yield made
     finally:
         for env in made:
@@ -101,9 +99,10 @@ def evaluate(
         return run(policy, made, task, seeds, record, most_steps)
 
 
-def evaluate_random(task: str, seeds: Sequence[int]) -> Episodes:
-    """The same for uniformly random actions, the lower reference of normalised returns."""
-    with environments(task, len(seeds)) as made:
+def evaluate_random(task: str, seeds: Sequence[int], controller: Controller | None = None) -> Episodes:
+    """The same for uniformly random actions, the lower reference of normalised returns; where a controller is given, in
+    the environment that it needs."""
+    with environments(task, len(seeds), controller) as made:
         for env, seed in zip(made, seeds, strict=True):
             env.action_space.seed(seed)
 
@@ -180,8 +179,20 @@ def _disturbed(
     return disturbed
 
 
-def _needs_time_feature(controller: Controller, env: envs.Env, task: str) -> bool:
-    """Check the spaces; a controller whose observation is one wider was trained with the time left appended."""
+def _surroundings(controller: Controller, task: str) -> Surroundings:
+    """What the controller needs around the task. Files of ours from before they said so were pruned and measured with
+    the time left as the last observation wherever they have one more than the task."""
+    if controller.surroundings is not None:
+        return controller.surroundings
+    env = envs.make(task)
+    given, seen = env.observation_space.shape, controller.observation_space.shape
+    env.close()
+    assert given is not None
+    return PLAIN.with_time_feature() if seen == (given[0] + 1,) else PLAIN
+
+
+def _check_fit(controller: Controller, env: envs.Env, task: str) -> None:
+    """Raise ControllerError unless the controller's spaces are the environment's."""
     ours, theirs = controller.observation_space.shape, env.observation_space.shape
     assert ours is not None
     assert theirs is not None
@@ -197,12 +208,13 @@ def _needs_time_feature(controller: Controller, env: envs.Env, task: str) -> boo
             f"[{asked.low.min():g}, {asked.high.max():g}]: name the task that it was trained on with --task"
         )
     if ours == theirs:
-        return False
+        return
+    perhaps = ""
     if ours == (theirs[0] + 1,):
-        return True
+        perhaps = ", or say with --time-feature that its last number is the share of the episode that is left"
     raise ControllerError(
         f"the controller observes {ours[0]} numbers, {task} gives {theirs[0]}: "
-        "name the task that it was trained on with --task"
+        f"name the task that it was trained on with --task{perhaps}"
     )
 
 

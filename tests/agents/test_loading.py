@@ -345,7 +345,7 @@ RETURNS = {
     "ppo/LunarLanderContinuous-v2_1": (271.3, 5),
     "ppo/Hopper-v3_1": (2438.6, 20),
     "ppo/HalfCheetah-v3_1": (5885.9, 100),
-    "ppo/BipedalWalker-v3_1": (211, 10),
+    "ppo/BipedalWalker-v3_1": (211, 75),  # 115 an episode: how many of ten fall hangs on the last bit
     "ppo/Swimmer-v3_1": (281.6, 20),  # as rl-zoo reports it
     "a2c/HalfCheetah-v3_1": (3066.8, 250),
     "trpo/Hopper-v3_1": (3624.2, 20),

@@ -73,7 +73,7 @@ def test_any_gymnasium_id_has_a_spec() -> None:
 
 
 def test_the_time_feature_counts_down() -> None:
-    env = make("Swimmer-v5", time_feature=True)
+    env = make("Swimmer-v5", wrappings=[("sb3_contrib.common.wrappers.TimeFeatureWrapper", {})])
     first, _ = env.reset(seed=0)
     second, *_ = env.step(env.action_space.sample())
     assert first.shape == (9,)
