@@ -82,7 +82,7 @@ def findings(store: Store) -> Findings:
     found, results = panels(store), store.results()
     whole = [panel for panel in found if panel.only is None]
     stable, read = walks(results), read_panels(found, SEED)
-    scores = scores_of(whole, SEED) if len(whole) > 1 else {}
+    scores = scores_of(whole, SEED)
     ranked = standings(scores, results, stable) if len(scores) > 1 else None
     methods = dict.fromkeys(curve.method for panel in found for curve in panel.curves)
     tasks = redrawn_tasks(found, np.random.default_rng(SEED))

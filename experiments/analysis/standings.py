@@ -1,4 +1,4 @@
-"""Which pruning method keeps most over all controllers of a sweep."""
+"""Which pruning method keeps most over all controllers of a sweep, be it one."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
         left.set_yticks(range(len(table)), [str(label) for label in table["method"]])
         left.invert_yaxis()
         count = table["controllers"][0]
-        left.set_xlabel(f"s95, {AXIS} sparsity\nsmall: {count} controllers; \u25b8 never fell, so at least that")
+        small = f"small: {count} controllers; " if count > 1 else ""
+        left.set_xlabel(f"s95, {AXIS} sparsity\n{small}\u25b8 never fell, so at least that")
         left.set_xlim(-0.02, 1.0)
         right.set(xlabel="seconds (median)", xscale="log")
     return figure
