@@ -18,12 +18,14 @@ from prunectl.agents import extractors, hub, rl_zoo
 from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.deployment import load as exported
 from prunectl.agents.files import digest_of
+from prunectl.agents.loaders import further, plugged
 from prunectl.agents.sb3 import archive as zips
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
 from prunectl.agents.sb3.controller import Normalisation, RewardScale, SB3Controller
 from prunectl.agents.sb3.families import ALGORITHMS, recognise
 from prunectl.agents.sb3.statistics import read_statistics
 from prunectl.agents.tdmpc.checkpoint import CONFIG, read_checkpoint
+from prunectl.registry import Plugin
 
 #: Where the bundled controllers lie.
 ZOO = Path(__file__).parent / "zoo"
@@ -34,7 +36,8 @@ class Loaded:
     """A controller and what its files say of it.
 
     ``task`` is the environment's id as written there, perhaps an old version. ``digest`` is a SHA-256 over everything
-    that decides what the controller does. ``plan`` is the provenance of a pruned checkpoint.
+    that decides what the controller does. ``plan`` is the provenance of a pruned checkpoint. ``loader`` is the plug-in
+    that read it, if one did.
     """
 
     controller: Controller
@@ -43,6 +46,7 @@ class Loaded:
     training_seed: int | None
     digest: str
     plan: Mapping[str, Any] | None
+    loader: Plugin | None = None
 
     def task_to_run(self, asked: str | None, trust: bool = False) -> str | None:
         """The task that the user asks for, else the one that the files name.
@@ -73,7 +77,9 @@ def load(reference: str | Path, trust: bool = False) -> Loaded:
     try:
         return _load(str(reference), trust)
     except ControllerError:
-        raise
+        if not further():  # no installed package has a loader for it
+            raise
+        return _load(str(reference), trust)
     except Exception as error:  # a damaged file may fail in any way; whichever it is, it is the file
         if isinstance(error, OSError) and error.filename is not None:
             raise
@@ -110,6 +116,9 @@ def _bundled_entry(name: str) -> Mapping[str, Any] | None:
 def _load_path(path: Path, name: str, trust: bool) -> Loaded:
     """A TD-MPC checkpoint is a ``.pt`` or a folder with one, exports have endings of their own; all else is
     Stable-Baselines3's."""
+    if (foreign := plugged(path)) is not None:
+        controller, digest, loader = foreign
+        return Loaded(controller, name, None, None, digest, None, loader)
     if exported.is_exported(path):
         return _load_exported(path, name, trust)
     tensors = [path] if path.suffix == ".pt" else sorted(path.glob("*.pt")) if path.is_dir() else []

@@ -1,4 +1,4 @@
-"""Which pruning method keeps most over all controllers of a sweep: the ranking, and its one-page figure."""
+"""Which pruning method keeps most over all controllers of a sweep, be it one: the ranking, and its one-page figure."""
 
 from __future__ import annotations
 
@@ -155,7 +155,8 @@ def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
         left.set_yticks(range(len(table)), [str(label) for label in table["method"]])
         left.invert_yaxis()
         count = table["controllers"][0]
-        left.set_xlabel(f"s95, {AXIS} sparsity\nsmall: {count} controllers; \u25b8 never fell, so at least that")
+        small = f"small: {count} controllers; " if count > 1 else ""
+        left.set_xlabel(f"s95, {AXIS} sparsity\n{small}\u25b8 never fell, so at least that")
         left.set_xlim(-0.02, 1.0)
         right.set(xlabel="seconds (median)", xscale="log")
     return figure
@@ -164,4 +165,4 @@ def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
 def _seconds(results: pd.DataFrame) -> dict[Method, float]:
     pruned = results[(results["status"] == "done") & results["grouping"].notna()]
     groups = pruned.groupby(METHOD, sort=False)
-    return {Method(*map(str, list(names))): float(rows[STAGES].sum(axis=1).median()) for names, rows in groups}
+    return {Method.recorded(list(map(str, names))): float(rows[STAGES].sum(axis=1).median()) for names, rows in groups}

@@ -14,8 +14,8 @@ from prunectl.experiments.cli.common import Trust, say
 if TYPE_CHECKING:
     from distributed import Client
 
+    from prunectl.experiments.sweeping.cell import Failure, ToDo, Work
     from prunectl.experiments.sweeping.config import SweepConfig
-    from prunectl.experiments.sweeping.dispatch import Failure, ToDo, Work
     from prunectl.experiments.sweeping.store import Store
 
 

@@ -14,7 +14,7 @@ from prunectl.experiments.analysis.curves import Panel, normalised_draws, panels
 from prunectl.experiments.drawing.style import LOOK
 from prunectl.experiments.drawing.tables import write_table
 from prunectl.experiments.report import figures
-from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.store import Store
 
 #: Seed of the bootstrap.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from prunectl.agents.controller import Controller
-from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.cell import Work
 from prunectl.pruning import apply, trace
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.plan import describe

@@ -17,7 +17,7 @@ from prunectl.experiments.drawing.tables import write_file, write_table
 from prunectl.experiments.paper.rates import CUT, planning_rates
 from prunectl.experiments.report import figures
 from prunectl.experiments.report.write import as_markdown, summarise
-from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method
 
@@ -55,7 +55,7 @@ def _write_summary(summary: pd.DataFrame, path: Path) -> list[Path]:
 def normalised_table(results: pd.DataFrame) -> pd.DataFrame:
     """A row a task and method, a column a sparsity: mean over the trainings of each one's own normalised return."""
     pruned = results[(results["status"] == "done") & results["grouping"].notna()]
-    labels = [Method(*map(str, row)).label for row in pruned[[*CUT, "recovery"]].to_numpy()]
+    labels = [Method.recorded(list(map(str, row))).label for row in pruned[[*CUT, "recovery"]].to_numpy()]
     values = pruned.assign(method=labels).groupby(["task", "method", "sparsity_asked"], sort=False)
     table = values["normalised_return"].mean().unstack("sparsity_asked").sort_index(axis=1)
     order = list(dict.fromkeys(zip(pruned["task"], labels, strict=True)))

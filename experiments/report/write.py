@@ -105,7 +105,7 @@ def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
     tables = []
     whole = [panel for panel in found if panel.only is None]
     scores = scores_of(whole, SEED)
-    ranked = standings(scores, results, stable) if len(whole) > 1 and len(scores) > 1 else None
+    ranked = standings(scores, results, stable) if len(scores) > 1 else None
     few = leading(ranked, figures.methods_of(found))
     drawn, aggregates = sweep_figures(found, results, few, SEED)
     if ranked is not None:
