@@ -16,6 +16,7 @@ from prunectl.agents.controller import ControllerError
 from prunectl.agents.deployment import load as exported
 from prunectl.agents.files import digest_of, is_whole_zip
 from prunectl.agents.loaded import Loaded, plan_named, seed_named, task_named
+from prunectl.agents.loaders import further, plugged
 from prunectl.agents.rl_zoo import ARGUMENTS
 from prunectl.agents.sb3.archive import is_archive
 from prunectl.agents.sb3.families import ALGORITHMS
@@ -47,7 +48,9 @@ def load(
     try:
         return _load(str(reference), _Word(trust, normalisation, time_feature))
     except ControllerError:
-        raise
+        if not further():  # no installed package has a loader for it
+            raise
+        return _load(str(reference), _Word(trust, normalisation, time_feature))
     except Exception as error:  # a damaged file may fail in any way, and so may a fault of ours
         if (isinstance(error, OSError) and error.filename is not None) or os.environ.get(DEBUG):
             raise
@@ -101,6 +104,9 @@ def _bundled_entry(name: str) -> Mapping[str, Any] | None:
 def _load_path(path: Path, name: str, word: _Word) -> Loaded:
     """A TD-MPC checkpoint is a ``.pt`` or a folder with one, exports have endings of their own; all else is
     Stable-Baselines3's."""
+    if (foreign := plugged(path)) is not None:
+        controller, digest, loader = foreign
+        return Loaded(controller, name, None, None, digest, None, loader=loader)
     if exported.is_exported(path):
         _only_for_zips(path, word)
         return _load_exported(path, name, word.trust)

@@ -9,6 +9,7 @@ from typing import Any
 
 from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.trusted import is_trusted, trust_task
+from prunectl.registry import Plugin
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Loaded:
     ``task`` is the environment's id as written there, perhaps an old version. ``digest`` is a SHA-256 over everything
     that decides what the controller does. ``plan`` is the provenance of a pruned checkpoint. ``remarks`` are what the
     user should know of how it was found and put together, a line each. ``folder`` is where the checkpoint lies.
+    ``loader`` is the plug-in that read it, if one did.
     """
 
     controller: Controller
@@ -28,6 +30,7 @@ class Loaded:
     plan: Mapping[str, Any] | None
     remarks: tuple[str, ...] = ()
     folder: Path | None = None
+    loader: Plugin | None = None
 
     def task_to_run(self, asked: str | None, trust: bool = False) -> str | None:
         """The task that the user asks for, else the one that the files name.
