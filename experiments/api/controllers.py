@@ -62,7 +62,7 @@ def load(
         >>> import prunectl
         >>> loaded = prunectl.load("sac-pendulum")
         >>> loaded.task, loaded.controller.algorithm, loaded.controller.parameters()
-        ('Pendulum-v1', 'sac', 14211)
+        ('Pendulum-v1', 'sac', 201988)
     """
     beside = None if normalisation is None else Path(normalisation)
     return agents.load(source, trust, beside, time_feature)
@@ -83,7 +83,7 @@ def trace(model: Model, trust: bool = False) -> ComponentGraph:
         >>> import prunectl
         >>> graph = prunectl.trace("ppo-cartpole")
         >>> graph.components, list(graph.groups)[0]
-        (('actor', 'value'), 'actor/trunk.0')
+        (('actor', 'value'), 'actor/0')
     """
     return find_groups(subject_of(model, trust=trust, needed=False).controller)
 
@@ -249,7 +249,7 @@ def plan(
         >>> import prunectl
         >>> plan = prunectl.plan("ppo-cartpole", 0.5, importance="magnitude")
         >>> plan.components["actor"].widths_pruned
-        (43, 43, 2)
+        (44, 44, 2)
     """
     method = Method.of(grouping, importance, allocation, "none")
     check_sparsity(sparsity)

@@ -27,6 +27,7 @@ def sweep(
     scheduler: str | None = None,
     slurm: int | None = None,
     trust: bool = False,
+    allow_plugins: bool = False,
     progress: Progress = False,
 ) -> pd.DataFrame:
     """Prune and measure every combination that a config names; the same call goes on where it stopped.
@@ -38,6 +39,7 @@ def sweep(
         scheduler: the address of a dask cluster to compute on instead.
         slurm: so many workers as SLURM jobs instead.
         trust: see `load`.
+        allow_plugins: import the modules that the config names (``plugins:``, ``module:name``): they can run any code.
         progress: ``True`` for a bar, or a function that is told the share of the cells done.
 
     Returns:
@@ -61,7 +63,7 @@ def sweep(
         >>> table[["recovery", "sparsity_asked", "status"]].fillna("dense").to_numpy().tolist()
         [['dense', 0.0, 'done'], ['none', 0.9, 'done'], ['reconstruct', 0.9, 'done']]
     """
-    settings, name = settings_of(config)
+    settings, name = settings_of(config, allow_plugins)
     if out is None and name is None:
         raise ConfigError("a sweep given as data has no name: say where its results go with out=...")
     folder = Path("out") / str(name) if out is None else Path(out)
@@ -72,7 +74,9 @@ def sweep(
         return store.results()
 
 
-def settings_of(config: SweepConfig | Mapping[str, Any] | str | Path) -> tuple[SweepConfig, str | None]:
+def settings_of(
+    config: SweepConfig | Mapping[str, Any] | str | Path, allow_plugins: bool = False
+) -> tuple[SweepConfig, str | None]:
     """A sweep's settings, checked, and its name where it has one.
 
     Raises:
@@ -82,9 +86,9 @@ def settings_of(config: SweepConfig | Mapping[str, Any] | str | Path) -> tuple[S
     if isinstance(config, SweepConfig):
         return config, None
     if isinstance(config, Mapping):
-        return config_of(config, "config"), None
+        return config_of(config, "config", allow_plugins), None
     path = config_path(config)
-    return load_config(path), path.stem
+    return load_config(path, allow_plugins), path.stem
 
 
 def config_path(named: str | Path) -> Path:

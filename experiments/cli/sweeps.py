@@ -12,7 +12,7 @@ import typer
 from prunectl.experiments.cli.common import Trust, columns, say
 
 if TYPE_CHECKING:
-    from prunectl.experiments.sweeping.dispatch import Work
+    from prunectl.experiments.sweeping.cell import Work
 
 
 def sweep(
@@ -34,6 +34,9 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells and an estimate, compute nothing.")
     ] = False,
+    allow_plugins: Annotated[
+        bool, typer.Option("--allow-plugins", help="Import the modules that CONFIG names: they can run any code.")
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the sweeps that come with prunectl.")] = False,
     trust: Trust = False,
 ) -> None:
@@ -52,7 +55,7 @@ def sweep(
     if config is None:
         raise typer.BadParameter("name a CONFIG.yaml, or a bundled sweep (`prunectl sweep --list`)")
     torch.set_num_threads(1)
-    settings, name = settings_of(config)
+    settings, name = settings_of(config, allow_plugins)
     chosen = chosen_workers(settings, workers, scheduler, slurm)
     folder = out or Path("out") / str(name)
     if dry_run:

@@ -10,6 +10,7 @@ from prunectl.experiments.report.figures.overall import (
 )
 from prunectl.experiments.report.figures.returns import draw_returns, methods_of, return_figure
 from prunectl.experiments.report.figures.safe_lines import stability_figure
+from prunectl.experiments.report.figures.standings import standings_figure
 
 __all__ = [
     "algorithms_figure",
@@ -22,4 +23,5 @@ __all__ = [
     "profile_figure",
     "return_figure",
     "stability_figure",
+    "standings_figure",
 ]

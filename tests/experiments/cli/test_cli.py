@@ -114,7 +114,7 @@ def test_prune_then_evaluate(prunectl: Prunectl, balancer: Path, tmp_path: Path)
     assert data["params_pruned"] == sum(c["params_pruned"] for c in data["components"].values()) < data["params_dense"]
     assert data["components"]["actor"]["widths_dense"] == [12, 12, 2]
     assert data["seconds"] == pytest.approx(sum(data["stages"].values()))
-    assert data["stages"].keys() == {"calibration", "plan", "surgery", "recovery"}
+    assert data["stages"].keys() == {"calibration", "plan", "surgery", "recovery", "evaluation"}
     assert data["method"] == {
         "grouping": "component",
         "importance": "surgeon",
@@ -154,7 +154,10 @@ def test_distilling_says_what_it_gained_on_validation_episodes(
     assert data["validation"]["after"] > 400
     status, text, _ = prunectl(*asked, "--force")
     assert status == 0
-    assert f"{data['validation']['after']:.1f} after" in text  # the same seed, the same student
+    assert (
+        f"distill took the return from {data['validation']['before']:.1f} to {data['validation']['after']:.1f}" in text
+    )
+    assert "it keeps 100% of the dense return" in text
     assert json_of(prunectl("evaluate", out, "--episodes", 3, "--json"))["mean_return"] > 400
 
 
@@ -213,15 +216,15 @@ def test_an_old_task_version_is_mapped_and_said_on_standard_error(prunectl: Prun
         ),
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "distill", "--budget", "long", "-o", "{folder}/o.zip"],
-            ["--budget long", "24000", "60s"],
+            ["budget long", "24000", "60s"],
         ),
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "distill", "--budget", "0s", "-o", "{folder}/o.zip"],
-            ["--budget 0s", "above 0"],
+            ["budget 0s", "above 0"],
         ),
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "finetune", "--budget", "9s", "-o", "{folder}/o.zip"],
-            ["--budget 9s", "environment steps"],
+            ["budget 9s", "environment steps"],
         ),
         (
             [
@@ -232,7 +235,7 @@ def test_an_old_task_version_is_mapped_and_said_on_standard_error(prunectl: Prun
         ),
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "none", "--budget", "60s", "-o", "{folder}/o.zip"],
-            ["--budget", "recovery 'none'", "distill"],
+            ["budget 60s", "recovery 'none'", "distill"],
         ),
         (["prune", "{ok}", "--sparsity", "0.5", "-o", "{folder}/no/such/o.zip"], ["no/such", "folder"]),
         (["prune", "{ok}", "--sparsity", "0.5", "-o", "{folder}"], ["folder"]),
@@ -275,7 +278,7 @@ def test_an_error_of_ours_is_not_dressed_up_as_the_users(balancer: Path, monkeyp
     def broken(*arguments: object, **named: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("prunectl.experiments.episodes.evaluator.evaluate", broken)
+    monkeypatch.setattr("prunectl.experiments.api.controllers.run", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run(["evaluate", str(balancer)])
 
