@@ -160,7 +160,7 @@ def _register_dm_control(task_id: str) -> None:
         shimmy = importlib.import_module("shimmy")
         importlib.import_module("dm_control")
     except ImportError as error:
-        raise TaskError(f"task '{task_id}' needs dm_control: pip install prunectl[dmc]") from error
+        raise TaskError(f"task '{task_id}' needs dm_control: pip install 'shimmy[dm-control]'") from error
     if not any(name.startswith(DMC) for name in registry):
         gym.register_envs(shimmy)
 

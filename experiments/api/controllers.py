@@ -106,6 +106,7 @@ def evaluate(
     env: Env | None = None,
     episodes: int = 20,
     seed: int = 0,
+    max_steps: int | None = None,
     trust: bool = False,
 ) -> Episodes:
     """Run seeded episodes with deterministic actions.
@@ -116,6 +117,7 @@ def evaluate(
             taken) or a function that makes one. By default where the model learns, or what the checkpoint names.
         episodes: how many.
         seed: environment seed of the first episode; the others follow.
+        max_steps: break every episode off after so many steps; by default where the task does.
         trust: see `load`.
 
     Returns:
@@ -137,9 +139,9 @@ def evaluate(
         task, remark = envs.resolve(place.task)
         if remark:
             log.warning(remark)
-        return evaluate_random(task, seeds)
+        return evaluate_random(task, seeds, most_steps=max_steps)
     subject = subject_of(model, env, trust)
-    return run(subject.controller, subject.task, seeds)
+    return run(subject.controller, subject.task, seeds, most_steps=max_steps)
 
 
 @on_one_thread

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 
 from prunectl.experiments.api.calling import Progress, log, on_one_thread
 from prunectl.experiments.report.write import write_report
+from prunectl.experiments.sweeping.bundled import config_path
 from prunectl.experiments.sweeping.cell import Cell
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, config_of, load_config
 from prunectl.experiments.sweeping.run import Shown, chosen_workers, completed
@@ -33,7 +33,7 @@ def sweep(
     """Prune and measure every combination that a config names; the same call goes on where it stopped.
 
     Args:
-        config: a sweep as a mapping, a YAML file's path, or a bundled one's short name (`bundled_configs`).
+        config: a sweep as a mapping, a YAML file's path, or a bundled one's short name (``prunectl sweep --list``).
         out: the folder of its store and exports; by default ``out/`` and the config's name.
         workers: worker processes of this machine; by default one a core.
         scheduler: the address of a dask cluster to compute on instead.
@@ -89,21 +89,6 @@ def settings_of(
         return config_of(config, "config", allow_plugins), None
     path = config_path(config)
     return load_config(path, allow_plugins), path.stem
-
-
-def config_path(named: str | Path) -> Path:
-    """A file's path, or the path of the bundled config of that short name."""
-    path = Path(named)
-    if path.exists() or path.suffix:
-        return path
-    return bundled_configs().get(str(named), path)
-
-
-def bundled_configs() -> dict[str, Path]:
-    """The sweeps that come with prunectl, by short name."""
-    folder = Path(str(resources.files("prunectl.experiments") / "configs"))
-    found = sorted(path for path in folder.rglob("*.yaml") if path.name != "training.yaml")
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
 
 
 @dataclass(frozen=True)

@@ -83,5 +83,5 @@ def _check_format(path: Path) -> None:
         raise typer.BadParameter(f"-o {path}: films are written as {' or '.join(WRITERS)}: name it so")
     if path.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
         raise typer.BadParameter(
-            f"-o {path}: an .mp4 needs imageio-ffmpeg: pip install prunectl[video], or name a .gif"
+            f"-o {path}: an .mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or name a .gif"
         )

@@ -113,6 +113,8 @@ def _load(
             pass
     except ControllerError as error:
         raise ControllerError(f"{entry.controller}: {error}") from error
+    if loaded.plan is not None:
+        remark(f"{loaded.name} is a pruned controller already: here 'dense' means as it is, and sparsities are of that")
     name = entry.name or loaded.name
     subject = Subject(name, loaded.digest, loaded.controller.algorithm, task, loaded.training_seed)
     return loaded.controller, subject, loaded.loader

@@ -132,7 +132,7 @@ def test_a_module_that_misses_another_is_not_to_be_moved(tmp_path: Path, monkeyp
 
 def test_dm_control_is_an_extra() -> None:
     if importlib.util.find_spec("dm_control") is None:
-        with pytest.raises(TaskError, match=r"pip install prunectl\[dmc\]"):
+        with pytest.raises(TaskError, match=r"pip install 'shimmy\[dm-control\]'"):
             resolve("dm_control/cartpole-swingup-v0")
         pytest.skip("dm_control is not installed")
     env = make("dm_control/cartpole-swingup-v0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -366,3 +367,53 @@ def test_training_options_reach_the_trainer(
     assert training.encoder == [8, 4]
     assert training.track_importance
     assert training.overrides == {"gamma": 0.9, "policy_kwargs": {"net_arch": [8]}}
+
+
+def test_the_version(prunectl: Prunectl) -> None:
+    from importlib import metadata
+
+    assert prunectl("--version") == (0, f"prunectl {metadata.version('prunectl')}\n", "")
+
+
+def test_bundled_sweeps_go_by_a_short_name(prunectl: Prunectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, out, _ = prunectl("sweep", "--list")
+    assert status == 0
+    assert re.search(r"^demo  +What component-aware pruning buys", out, re.M)
+    assert "paper/reference" in out
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = prunectl("sweep", "demo", "--dry-run")
+    assert status == 0
+    assert "sac-pendulum" in out
+    status, _, err = prunectl("sweep", "demmo")
+    assert status == 2
+    assert "demmo" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_bundled_controllers_are_listed_once_in_a_clone_too(
+    prunectl: Prunectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, balancer: Path
+) -> None:
+    from prunectl.agents.load import ZOO
+
+    shutil.copytree(ZOO / "sac-pendulum-1", tmp_path / "agents" / "zoo" / "sac-pendulum-1")
+    shutil.copy(ZOO / "index.json", tmp_path / "agents" / "zoo")
+    shutil.copy(balancer, tmp_path / "mine.zip")
+    monkeypatch.chdir(tmp_path)
+    assert json_of(prunectl("agents", "--json"))["found"] == ["mine.zip"]
+
+
+def test_episodes_are_broken_off(prunectl: Prunectl, balancer: Path) -> None:
+    data = json_of(prunectl("evaluate", balancer, "--episodes", 2, "--max-steps", 9, "--json"))
+    assert data["lengths"] == [9, 9]
+    data = json_of(prunectl("evaluate", "random", "--task", "Pendulum-v1", "--episodes", 1, "--max-steps", 3, "--json"))
+    assert data["lengths"] == [3]
+
+
+def test_a_pruned_controller_is_not_called_dense_in_silence(prunectl: Prunectl, balancer: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.zip"
+    assert prunectl("prune", balancer, "--sparsity", 0.3, "--recovery", "none", "-o", small)[0] == 0
+    config = tmp_path / "again.yaml"
+    config.write_text(f"controllers: {small}\nmethods: {{recovery: none}}\nsparsities: 0.3\nepisodes: 1\n")
+    status, _, err = prunectl("sweep", config, "--dry-run")
+    assert status == 0
+    assert "small is a pruned controller already" in err
