@@ -19,7 +19,7 @@ def no_better_than_random(dense: Episodes, random: Episodes) -> str | None:
     if dense.mean_return > random.mean_return + 2 * error:
         return None
     return (
-        f"its return on {dense.task}, {dense.mean_return:.1f}, is no better than that of random actions, "
+        f"its return on {dense.task}, {dense.mean_return:.1f}, is no better than random actions' "
         f"{random.mean_return:.1f}: is this its task (--task ID), and are its observation statistics missing "
         "(--normalisation FILE)?"
     )
