@@ -267,7 +267,7 @@ def test_reading_writes_nothing_whatever_the_form(tmp_path: Path) -> None:
         with Store.reading(tmp_path) as store:
             pd.testing.assert_frame_equal(store.results(), now)
             assert store.seconds_by_task() == {"CartPole-v1": 2.0}
-            with pytest.raises(StoreError, match="readonly|is a view"):
+            with pytest.raises(StoreError, match=r"readonly|is a view"):
                 store.record_failure(PRUNED, "why")
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
