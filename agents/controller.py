@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
+from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.errors import Error
 
 #: Batch of floats, first axis the batch.
@@ -61,6 +62,9 @@ class Controller(ABC):
     observation_space: spaces.Box
     action_space: spaces.Box | spaces.Discrete
     networks: nn.Module
+    #: What it was trained in besides the task's id. None for files of ours from before that was written down: then one
+    #: observation more than the task gives was the time left.
+    surroundings: Surroundings | None = PLAIN
     #: How the files end that `save` writes and `agents.load` reads.
     suffix: str
 
@@ -109,6 +113,11 @@ class Controller(ABC):
     def held_steps(self) -> int:
         """Environment steps that a decision holds."""
         return 1
+
+    @property
+    def plans(self) -> bool:
+        """Whether `act` searches for its action in the controller's own model, so that a decision is dear."""
+        return False
 
     def policy(self, seeds: Sequence[int]) -> Policy:
         """What drives one episode a seed. A controller with a memory or with randomness overrides this."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from prunectl.agents.controller import ControllerError
+from prunectl.agents.rl_zoo import CURVES
 
 PREFIX = "hf://"
 #: What an rl-zoo upload holds and we read; everything else stays on the hub.
-_WANTED = ("*.zip", "args.yml", "vec_normalize.pkl", "vecnormalize.pkl")
-#: rl-zoo uploads its training curves as a zip as well.
-_UNWANTED = "train_eval_metrics.zip"
+_WANTED = ("*.zip", "args.yml", "config.yml", "env_kwargs.yml", "*vec_norm*.pkl", "*vecnorm*.pkl")
 
 
 def download(reference: str) -> Path:
@@ -25,10 +24,10 @@ def download(reference: str) -> Path:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ControllerError(f"'{reference}' needs huggingface_hub: pip install prunectl[hub]") from error
+        raise ControllerError(f"'{reference}' needs huggingface_hub: pip install huggingface_hub") from error
     try:
         names = huggingface_hub.list_repo_files(repository)
-        wanted = [n for n in names if n != _UNWANTED and any(Path(n).match(pattern) for pattern in _WANTED)]
+        wanted = [n for n in names if n != CURVES and any(Path(n).match(pattern) for pattern in _WANTED)]
         paths = [Path(huggingface_hub.hf_hub_download(repository, name)) for name in wanted]
     except Exception as error:  # no such repository, no network, and each HTTP library its own errors for it
         raise ControllerError(f"'{reference}' cannot be fetched: {' '.join(str(error).split())[:200]}") from error

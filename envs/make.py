@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-from functools import cache
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
-from gymnasium.wrappers import FlattenObservation
-from sb3_contrib.common.wrappers import TimeFeatureWrapper
+from gymnasium.wrappers import FlattenObservation, TimeLimit
 
 from prunectl.envs import pictures
-from prunectl.envs.tasks import TaskError, registered, resolve
+from prunectl.envs.tasks import TaskError, lookup, quiet_mujoco, registered, resolve
+from prunectl.envs.wrapping import Env, Wrapping, wrapped
 
-Env = gym.Env[Any, Any]
 
-
-def make(task_id: str, time_feature: bool = False, drawn: bool = False) -> Env:
-    """One environment with flat vector observations.
+def make(
+    task_id: str,
+    settings: Mapping[str, Any] | None = None,
+    wrappings: Sequence[Wrapping] = (),
+    drawn: bool = False,
+) -> Env:
+    """One environment with flat vector observations, whose episodes end.
 
     Args:
         task_id: a Gymnasium id, ``module:Id`` included; an old version stands for today's.
-        time_feature: append the share of the episode that is left, as rl-zoo's `TimeFeatureWrapper` does.
+        settings: keyword arguments of the environment, where it is not made as it is registered.
+        wrappings: what stands around it, the first innermost.
         drawn: it can be looked at with `envs.picture`, which changes nothing about what it does.
 
     Raises:
@@ -31,30 +35,23 @@ def make(task_id: str, time_feature: bool = False, drawn: bool = False) -> Env:
     today, _ = resolve(task_id)
     entry_point = str(registered(today).entry_point)
     if "mujoco" in entry_point:
-        _log_mujoco_warnings()
+        quiet_mujoco()
     # An environment need not know of rendering to be trained and measured on.
     rendering = pictures.settings(today, entry_point) if drawn else {}
     try:
-        env: Env = gym.make(today, disable_env_checker=True, **rendering)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*is out of date")  # an old version is what was asked for
+            env: Env = gym.make(today, disable_env_checker=True, **{**(settings or {}), **rendering})
     except Exception as error:  # whatever the environment's own constructor raises
-        raise TaskError(f"task '{today}' cannot be made: {' '.join(str(error).split())}") from error
+        given = f" with {dict(settings)}" if settings else ""
+        raise TaskError(f"task '{today}' cannot be made{given}: {' '.join(str(error).split())}") from error
     if drawn and entry_point.startswith(pictures.MUJOCO):
         pictures.widen_floor(env)
+    env = wrapped(env, wrappings)
+    if env.spec is None or env.spec.max_episode_steps is None:
+        env = TimeLimit(env, lookup(today).horizon)
     if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
         if not env.observation_space.is_np_flattenable:
             raise TaskError(f"task '{today}' has observations {env.observation_space}, which have no flat form")
         env = FlattenObservation(env)
-    if time_feature:
-        horizon = env.spec.max_episode_steps if env.spec is not None else None
-        env = TimeFeatureWrapper(env, max_steps=horizon or 1000)
     return env
-
-
-@cache
-def _log_mujoco_warnings() -> None:
-    """Send MuJoCo's warnings to `logging`: on its own it prints them and writes a log file where the user stands."""
-    try:
-        import mujoco
-    except ImportError:
-        return  # gym.make says what is missing
-    mujoco.set_mju_user_warning(logging.getLogger("mujoco").info)

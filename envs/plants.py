@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunectl.envs.cartpole_swingup import HALF_LENGTH, POLE_MASS, Pole, observe
-from prunectl.envs.make import Env
 from prunectl.envs.tasks import TaskError
+from prunectl.envs.wrapping import Env
 from prunectl.registry import Registry
 
 Array = NDArray[np.float64]

@@ -29,7 +29,7 @@ from prunectl.experiments.drawing.style import look
 from prunectl.experiments.report.write import write_report
 from prunectl.experiments.sweeping import dispatch
 from prunectl.experiments.sweeping.cell import Cell, Work
-from prunectl.experiments.sweeping.config import ConfigError, load_config, of_data
+from prunectl.experiments.sweeping.config import ConfigError, config_of, load_config
 from prunectl.experiments.sweeping.dispatch import run
 from prunectl.experiments.sweeping.expand import load_work, still_to_do, write_record
 from prunectl.experiments.sweeping.store import Store
@@ -484,7 +484,7 @@ def test_a_plug_in_whose_source_cannot_be_read_is_not_swept(balancer: Path) -> N
     space: dict[str, Any] = {"__name__": "nowhere"}
     exec("def mine(evidence, group): return [1.0] * group.units", space)
     plugins.importance("mine")(space["mine"])
-    settings = of_data(asked(balancer, importance="mine", recovery="none"))
+    settings = config_of(asked(balancer, importance="mine", recovery="none"), "config")
     with pytest.raises(PluginError, match="importance 'mine' of nowhere: its source cannot be read"):
         load_work(settings, trust=False, remark=silent)
 
@@ -524,18 +524,18 @@ def test_a_config_imports_nothing_unless_it_is_allowed(
     with pytest.raises(ConfigError, match=rf"mine\.yaml: {said}"):
         load_config(path)
     with pytest.raises(ConfigError, match=said):
-        of_data(data)
+        config_of(data, "config")
     assert "our_methods" not in sys.modules
     settings = load_config(path, allow_plugins=True)
     assert [method.importance for method in settings.expanded_methods] == ["spread"]
-    assert settings == of_data(data, allow_plugins=True)
+    assert settings == config_of(data, "config", allow_plugins=True)
 
 
 def test_a_config_s_plug_ins_that_are_not_there_are_told_in_a_line(package: Path, balancer: Path) -> None:
     with pytest.raises(ConfigError, match="plugins: there is no module 'my_own': run prunectl in its folder"):
-        of_data(asked(balancer, plugins=["my_own"]), allow_plugins=True)
+        config_of(asked(balancer, plugins=["my_own"]), "config", allow_plugins=True)
     with pytest.raises(ConfigError, match=r"methods\[0\]: module 'our_methods' names no importance 'x'"):
-        of_data(asked(balancer, importance="our_methods:x"), allow_plugins=True)
+        config_of(asked(balancer, importance="our_methods:x"), "config", allow_plugins=True)
 
 
 def test_a_package_of_thirty_lines_is_swept_on_two_workers_and_stands_beside_the_published_methods(
@@ -545,7 +545,7 @@ def test_a_package_of_thirty_lines_is_swept_on_two_workers_and_stands_beside_the
     data = asked("ppo-cartpole-1", importance="our_methods:spread", recovery=["none", "half"])
     data |= {"sparsities": [0.5, 0.9], "episodes": 20}
     out = tmp_path / "mine"
-    settings = of_data(data, allow_plugins=True)
+    settings = config_of(data, "config", allow_plugins=True)
     work = load_work(settings, trust=False, remark=silent)
     assert {(plugin.kind, plugin.name, plugin.module) for plugin in work.plugins} == {
         ("importance", "spread", "our_methods"),
@@ -574,7 +574,9 @@ def test_a_package_of_thirty_lines_is_swept_on_two_workers_and_stands_beside_the
 def test_workers_elsewhere_import_what_they_can_and_say_what_they_cannot(
     package: Path, balancer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = of_data(asked(balancer, importance="our_methods:spread", recovery="none"), allow_plugins=True)
+    settings = config_of(
+        asked(balancer, importance="our_methods:spread", recovery="none"), "config", allow_plugins=True
+    )
     work = load_work(settings, trust=False, remark=silent)
     refused = r"worker tcp://\S+: importance 'spread' of our_methods: there is no module 'our_methods'"
     with cluster(tmp_path, 1) as there, remote_workers(there.address) as client:
@@ -602,7 +604,9 @@ def test_what_a_notebook_defines_cannot_be_sent_to_other_processes() -> None:
 
 def test_a_plug_in_s_mistake_fails_its_cells_in_one_line(balancer: Path, tmp_path: Path) -> None:
     plugins.importance("bad")(lambda evidence, group: [1.0, 2.0, 3.0])
-    work = load_work(of_data(asked(balancer, importance="bad", recovery="none")), trust=False, remark=silent)
+    work = load_work(
+        config_of(asked(balancer, importance="bad", recovery="none"), "config"), trust=False, remark=silent
+    )
     with (
         Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client,
         Store.writing(tmp_path) as store,

@@ -25,6 +25,7 @@ class Exported(Controller):
         self.algorithm = interface.algorithm
         self.observation_space = spaces.Box(-np.inf, np.inf, (interface.observations,), np.float32)
         self.action_space = interface.action_space
+        self.surroundings = interface.surroundings
         self.networks = nn.Module()
 
     @abstractmethod

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from prunectl.agents.controller import Controller, ControllerError
+from prunectl.agents.surroundings import PLAIN, Surroundings
 
 FORMAT = "prunectl export 1"
 #: The property of an ONNX model, and the word before the JSON in a C file, that it is found by.
@@ -21,19 +22,22 @@ LARGEST_SPACE = 100_000
 
 @dataclass(frozen=True)
 class Interface:
-    """How an exported controller meets a task: its spaces, and for how many environment steps a decision is held."""
+    """How an exported controller meets a task: its spaces, for how many environment steps a decision is held, and what
+    stands between the two (`Controller.surroundings`)."""
 
     algorithm: str
     observations: int
     action_space: spaces.Box | spaces.Discrete
     held_steps: int
+    surroundings: Surroundings | None = PLAIN
 
     @classmethod
     def of(cls, controller: Controller) -> Interface:
         """What the controller's own would be."""
         shape = controller.observation_space.shape
         assert shape is not None
-        return cls(controller.algorithm, int(np.prod(shape)), controller.action_space, controller.held_steps)
+        observations, surroundings = int(np.prod(shape)), controller.surroundings
+        return cls(controller.algorithm, observations, controller.action_space, controller.held_steps, surroundings)
 
     def as_json(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         """Plain data that `read` understands, and the provenance beside it."""
@@ -48,6 +52,7 @@ class Interface:
             "observations": self.observations,
             "actions": actions,
             "held_steps": self.held_steps,
+            **({} if self.surroundings is None else {"surroundings": self.surroundings.as_json()}),
             **provenance,
         }
 
@@ -66,7 +71,8 @@ def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
         if not all(type(n) is int and n > 0 for n in (observations, held)) or observations > LARGEST_SPACE:
             raise ValueError(f"observations {observations!s:.20}, held_steps {held!s:.20}")
         space = _space(data["actions"])
-        return Interface(str(data["algorithm"])[:40], observations, space, held), data
+        surroundings = Surroundings.from_json(data["surroundings"]) if "surroundings" in data else None
+        return Interface(str(data["algorithm"])[:40], observations, space, held, surroundings), data
     except ControllerError:
         raise
     except (KeyError, TypeError, ValueError, AssertionError, RecursionError, OverflowError) as error:

@@ -16,45 +16,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from prunectl.agents.boundary_layers import Argmax, Normalise, Rescale, flat
+from prunectl.agents.boundary_layers import Argmax, Rescale, flat
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Running statistics that observations are normalised by before the networks see them (SB3's `VecNormalize`)."""
-
-    mean: NDArray[np.float64]
-    var: NDArray[np.float64]
-    clip: float
-    epsilon: float
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data that `from_json` turns back into the same statistics."""
-        return {"mean": self.mean.tolist(), "var": self.var.tolist(), "clip": self.clip, "epsilon": self.epsilon}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The statistics that `as_json` wrote."""
-        mean, var = (np.asarray(data[name], dtype=np.float64) for name in ("mean", "var"))
-        return cls(mean, var, float(data["clip"]), float(data["epsilon"]))
-
-    def module(self) -> Normalise:
-        """What does it."""
-        return Normalise(self.mean, np.sqrt(self.var + self.epsilon), self.clip)
-
-
-@dataclass(frozen=True)
-class RewardScale:
-    """What rewards were normalised by in training (SB3's `VecNormalize`): ``var`` is the running variance of discounted
-    returns. No action depends on it, but the values that critics speak of are in its units."""
-
-    var: float
-    clip: float
-    epsilon: float
+from prunectl.agents.sb3.faithful import check_faithful
+from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
+from prunectl.agents.sb3.save import save_zip
+from prunectl.agents.surroundings import PLAIN, Surroundings
 
 
 @dataclass(frozen=True)
@@ -66,6 +36,7 @@ class SB3Controller(Controller):
     policy_networks: BasePolicy
     normalisation: Normalisation | None = None
     rewards: RewardScale | None = None
+    surroundings: Surroundings | None = PLAIN
 
     def __post_init__(self) -> None:
         self.policy_networks.eval()
@@ -74,9 +45,15 @@ class SB3Controller(Controller):
 
     @classmethod
     def of(cls, algorithm: str, model: BaseAlgorithm, normalisation: Normalisation | None = None) -> Self:
-        """A copy of a live algorithm object's policy; the object goes on as it was."""
-        blueprint = of_model(algorithm, model)
-        return cls(blueprint, build(blueprint, model.policy.state_dict()).policy, normalisation)
+        """A copy of a live algorithm object's policy; the object goes on as it was.
+
+        Raises:
+            ControllerError: it does something that its known parts alone do not.
+        """
+        blueprint, state = of_model(algorithm, model, algorithm)
+        controller = cls(blueprint, build(blueprint, state).policy, normalisation)
+        check_faithful(controller.act, None if normalisation is None else normalisation.module(), model, algorithm)
+        return controller
 
     @property
     def algorithm(self) -> str:  # type: ignore[override]
@@ -146,9 +123,8 @@ class SB3Controller(Controller):
         return replace(self, policy_networks=networks)
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-        from prunectl.agents.sb3.save import save_zip
-
-        return save_zip(self, path, provenance)
+        statistics = self.normalisation, self.rewards
+        return save_zip(path, self.blueprint, self.policy_networks, *statistics, self.surroundings, provenance)
 
     @cached_property
     def _path(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +26,7 @@ from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.architecture import pad_twins
 from prunectl.agents.sb3.blueprint import build
 from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.agents.sb3.randomness import random_state_kept
 
 Environment = gym.Env[Any, Any]
 
@@ -75,7 +74,8 @@ def continue_learning(
     rollout = 1 if isinstance(model, OffPolicyAlgorithm) else count * settings["n_steps"]
     if steps < rollout:
         raise ControllerError(f"fine-tuning for {steps} steps: {controller.algorithm} learns after {rollout} at least")
-    with _own_randomness(model, seed):
+    with random_state_kept():
+        model.set_random_seed(seed)
         model.learn(steps // rollout * rollout, callback=_Phases(controller, steps, every, consider))
     return int(model.num_timesteps)
 
@@ -238,19 +238,6 @@ def _acting(model: BaseAlgorithm) -> list[Tensor]:
     modules = [component.module for component in components.values() if component.deployed]
     tensors = [tensor for module in modules for tensor in module.state_dict(keep_vars=True).values()]
     return [tensor for tensor in tensors if tensor.is_floating_point()]
-
-
-@contextmanager
-def _own_randomness(model: BaseAlgorithm, seed: int) -> Iterator[None]:
-    """Let the algorithm and its environments draw from this seed, and leave the process's generators as they were."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - SB3 draws from these
-    model.set_random_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
-        torch.set_rng_state(before[2])
 
 
 def _running(mean: Any, var: Any) -> RunningMeanStd:

@@ -7,21 +7,30 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.files import replacing
 from prunectl.agents.sb3.architecture import pad_twins
-from prunectl.agents.sb3.blueprint import build
-
-if TYPE_CHECKING:
-    from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.agents.sb3.blueprint import Blueprint, build
+from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
+from prunectl.agents.surroundings import Surroundings
 
 #: The file inside the zip that Stable-Baselines3 passes over and `agents.load` reads.
 SIDECAR = "prunectl.json"
 
 
-def save_zip(controller: SB3Controller, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
+def save_zip(
+    path: Path,
+    blueprint: Blueprint,
+    networks: nn.Module,
+    normalisation: Normalisation | None,
+    rewards: RewardScale | None,
+    surroundings: Surroundings | None,
+    provenance: Mapping[str, Any],
+) -> tuple[str, ...]:
     """Write the zip, with fresh optimisers and no replay buffer; plain ``ALGO.load(path)`` reads it.
 
     SB3 builds all critics from one architecture. Where a method left twins of different widths, the narrower one gets
@@ -30,13 +39,13 @@ def save_zip(controller: SB3Controller, path: Path, provenance: Mapping[str, Any
     Returns:
         Remarks for the user, one a line: padding, statistics, and extractor classes that need prunectl to load.
     """
-    state, dead = pad_twins(controller.networks.state_dict())
-    model = build(controller.blueprint, state)
-    statistics = controller.normalisation
+    state, dead = pad_twins(networks.state_dict())
+    model = build(blueprint, state)
     sidecar = {
-        "algorithm": controller.algorithm,
-        "normalisation": None if statistics is None else statistics.as_json(),
-        "rewards": None if controller.rewards is None else asdict(controller.rewards),
+        "algorithm": blueprint.algorithm,
+        "normalisation": None if normalisation is None else normalisation.as_json(),
+        "rewards": None if rewards is None else asdict(rewards),
+        **({} if surroundings is None else {"surroundings": surroundings.as_json()}),
         **provenance,
     }
     with replacing(path) as temporary:
@@ -47,8 +56,8 @@ def save_zip(controller: SB3Controller, path: Path, provenance: Mapping[str, Any
     remarks = []
     if dead:
         remarks.append(f"the twin critics differ in width: {dead} dead units make the zip load in plain SB3")
-    if statistics is not None:
+    if normalisation is not None:
         remarks.append(f"observation statistics are in the zip's {SIDECAR}; plain SB3 wants normalised observations")
-    if any(isinstance(module, MlpExtractor) for module in controller.networks.modules()):
+    if any(isinstance(module, MlpExtractor) for module in networks.modules()):
         remarks.append("it uses prunectl's MlpExtractor: loading it in plain SB3 needs prunectl installed")
     return tuple(remarks)

@@ -1,11 +1,11 @@
-"""TD-MPC checkpoints: ours, one file with tensors and JSON, and the authors' own, a state dict beside a config.json."""
+"""Reading TD-MPC checkpoints: ours, which `save` writes, and the authors', a state dict beside a config.json."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,19 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from prunectl.agents.controller import ControllerError
-from prunectl.agents.files import read_bounded, replacing
+from prunectl.agents.files import read_bounded
 from prunectl.agents.tdmpc.controller import TDMPCController
-from prunectl.agents.tdmpc.layers import kinds, rebuild
+from prunectl.agents.tdmpc.layers import rebuild
 from prunectl.agents.tdmpc.networks import COMPONENTS, SLOW, Targets, TDMPCNetworks, WorldModel
 from prunectl.agents.tdmpc.planner import Planning
+from prunectl.agents.tdmpc.save import FORMAT
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 
-FORMAT = "prunectl tdmpc 1"
 #: Where an authors' state dict has its settings.
 CONFIG = "config.json"
 LARGEST_CONFIG = 2**20
-#: Numbers that one decision may draw; the authors' agents draw some 10,000.
-LARGEST_DRAW = 10**8
+#: Numbers that one decision may draw, each of them several times in memory; the authors' agents draw some 10,000.
+LARGEST_DRAW = 10**7
 
 #: The authors' name of each network, and its layers.
 _AUTHORS = {
@@ -38,32 +38,6 @@ _AUTHORS = {
     "critic_0": ("_Q1", ["linear", "layer_norm", "tanh", "linear", "elu", "linear"]),
     "critic_1": ("_Q2", ["linear", "layer_norm", "tanh", "linear", "elu", "linear"]),
 }
-
-
-def save_checkpoint(controller: TDMPCController, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    """Write one file for ``torch.load(path, weights_only=True)``: ``networks``, a state dict, and ``config``, JSON.
-
-    Returns:
-        Remarks for the user: none.
-
-    Raises:
-        ControllerError: a layer that the format has no word for.
-    """
-    online = controller.networks.online
-    config = {
-        "format": FORMAT,
-        "layers": {attribute: kinds(getattr(online, attribute)) for attribute in COMPONENTS.values()},
-        "planning": asdict(controller.planning),
-        "action_repeat": controller.action_repeat,
-        "reward_scale": controller.reward_scale,
-        "observation_space": _box_to_json(controller.observation_space),
-        "action_space": _box_to_json(controller.action_space),
-        **provenance,
-    }
-    content = {"config": json.dumps(config), "networks": dict(controller.networks.state_dict())}
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
-    return ()
 
 
 def load_checkpoint(path: Path) -> TDMPCController:
@@ -101,7 +75,7 @@ def _ours(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, Mapp
     try:
         config = json.loads(content["config"])
         if config["format"] != FORMAT:
-            raise ControllerError(f"{path}: format '{config['format']}', this version reads '{FORMAT}'")
+            raise ControllerError(f"{path}: format '{str(config['format'])[:40]}', this version reads '{FORMAT}'")
         state = content["networks"]
         online = {
             name: _network(state, f"online.{name}.", config["layers"][name], path) for name in COMPONENTS.values()
@@ -173,6 +147,9 @@ def _check(controller: TDMPCController, path: Path) -> None:
         raise ControllerError(
             f"{path}: observations {spaces_[0].shape}, actions {spaces_[1]}: bounded vectors are read"
         )
+    low, high = (side.astype(np.float64) for side in (spaces_[1].low, spaces_[1].high))
+    if not (low < high).all() or (high - low).max() > np.finfo(np.float32).max:
+        raise ControllerError(f"{path}: actions between {low.tolist()!s:.60} and {high.tolist()!s:.60}: no range")
     check_planning(planning, spaces_[1].shape[0], str(path))
     if not all(type(n) in (int, float) and math.isfinite(n) for n in (repeat, scale)):
         raise ControllerError(f"{path}: action_repeat {repeat!s:.50}, reward_scale {scale!s:.50}: finite numbers")
@@ -201,10 +178,6 @@ def _network(state: Mapping[str, Tensor], prefix: str, layers: list[str], path: 
     own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     check_finite(own, f"{path}, '{prefix.rstrip('.')}'")
     return rebuild(layers, own, f"{path}, '{prefix.rstrip('.')}'")
-
-
-def _box_to_json(space: spaces.Box) -> dict[str, list[float]]:
-    return {"low": space.low.tolist(), "high": space.high.tolist()}
 
 
 def _box_from_json(data: Mapping[str, list[float]]) -> spaces.Box:

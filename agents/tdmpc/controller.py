@@ -19,6 +19,7 @@ from prunectl.agents.controller import Batch, Component, Controller, Held, Polic
 from prunectl.agents.tdmpc.dataflow import LatentFlow
 from prunectl.agents.tdmpc.networks import COMPONENTS, SLOW, TDMPCNetworks
 from prunectl.agents.tdmpc.planner import Noise, Planner, Planning
+from prunectl.agents.tdmpc.save import save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,10 @@ class TDMPCController(Controller):
     def held_steps(self) -> int:
         return self.action_repeat
 
+    @property
+    def plans(self) -> bool:
+        return True
+
     def policy(self, seeds: Sequence[int]) -> Policy:
         """Warm-started planning, every decision held for ``action_repeat`` steps; random numbers from the seeds."""
         return Held(_Episodes(self, seeds), self.action_repeat, len(seeds))
@@ -119,9 +124,17 @@ class TDMPCController(Controller):
         return replace(self, networks=networks)
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-        from prunectl.agents.tdmpc.checkpoint import save_checkpoint
-
-        return save_checkpoint(self, path, provenance)
+        save_checkpoint(
+            path,
+            self.networks,
+            self.planning,
+            self.action_repeat,
+            self.reward_scale,
+            self.observation_space,
+            self.action_space,
+            provenance,
+        )
+        return ()
 
     def as_actions(self, decisions: NDArray[Any]) -> NDArray[np.float32]:
         """Decisions in [-1, 1] stretched to the environment's action range."""

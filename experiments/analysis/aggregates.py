@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from prunectl.experiments import statistics
 from prunectl.experiments.analysis.curves import METHOD, Curve, Panel, pooled, run_draws
+from prunectl.experiments.drawing.tables import bounded
 from prunectl.experiments.statistics import Tasks
 from prunectl.pruning import Method
 
@@ -49,18 +50,40 @@ class Runs:
         return Runs(self.sparsity[here], *([task[..., here] for task in of] for of in (self.values, self.draws)))
 
 
-def runs_of(found: Sequence[Panel], axis: str, generator: np.random.Generator) -> dict[Method, Runs]:
-    """The runs of every method that all tasks have, at the asked sparsities, read as ones of this axis, that all reach.
+@dataclass(frozen=True)
+class Task:
+    """A task with its trainings pooled, and of each method the normalised returns of its runs at the curve's own
+    sparsities ``(seeds, sparsity)`` with their bootstrap draws ``(resamples, seeds, sparsity)``."""
+
+    panel: Panel
+    runs: Mapping[Method, tuple[Array, Array]]
+
+
+def redrawn_tasks(found: Sequence[Panel], generator: np.random.Generator) -> list[Task]:
+    """The tasks of these panels, all methods of one redrawn alike: they share trainings and episodes, which then do not
+    blur their difference. A task whose dense controllers do not clearly beat random actions does not count."""
+    tasks = [panel for panel in pooled([panel for panel in found if panel.only is None]) if _beats_random(panel)]
+    redrawn = []
+    for panel, seed in zip(tasks, generator.integers(2**63, size=len(tasks)), strict=True):
+        runs = {}
+        for curve in panel.curves:
+            drawn = run_draws(panel, curve, np.random.default_rng(seed))
+            assert drawn is not None
+            runs[curve.method] = (np.maximum(drawn[0], 0.0), np.maximum(drawn[1], 0.0))
+        redrawn.append(Task(panel, runs))
+    return redrawn
+
+
+def runs_on(tasks: Sequence[Task], axis: str) -> dict[Method, Runs]:
+    """The runs of every method that all these tasks have, at the asked sparsities, read as ones of this axis, that all
+    reach.
 
     Where a run has not met a sparsity to the point, its return is read off the straight line between its neighbours
-    (the dense controller, at 0, is one). A task whose dense controllers do not clearly beat random actions does not
-    count. The methods are redrawn alike: they share trainings and episodes, which then do not blur their difference.
+    (the dense controller, at 0, is one).
     """
-    tasks = [panel for panel in pooled([panel for panel in found if panel.only is None]) if _beats_random(panel)]
-    grid = np.unique([asked for panel in tasks for curve in panel.curves for asked in curve.asked if asked > 0])
-    seeds = generator.integers(2**63, size=len(tasks))
-    by_task = [{curve.method: curve for curve in panel.curves} for panel in tasks]
-    found_runs = {}
+    grid = np.unique([asked for task in tasks for curve in task.panel.curves for asked in curve.asked if asked > 0])
+    by_task = [{curve.method: curve for curve in task.panel.curves} for task in tasks]
+    found = {}
     for method in by_task[0] if tasks else ():
         curves = [own[method] for own in by_task if method in own]
         if len(curves) < len(tasks):
@@ -68,15 +91,12 @@ def runs_of(found: Sequence[Panel], axis: str, generator: np.random.Generator) -
         reached = grid[grid <= min(curve.sparsity[axis].max() for curve in curves) + TOLERANCE]
         if not len(reached):
             continue
-        values, draws = [], []
-        for panel, curve, seed in zip(tasks, curves, seeds, strict=True):
-            drawn = run_draws(panel, curve, np.random.default_rng(seed))
-            assert drawn is not None
-            read = [_read(curve, axis, reached, np.maximum(of, 0.0)) for of in drawn]
-            values.append(read[0])
-            draws.append(read[1])
-        found_runs[method] = Runs(reached, values, draws)
-    return found_runs
+        values, draws = (
+            [_read(curve, axis, reached, task.runs[method][part]) for task, curve in zip(tasks, curves, strict=True)]
+            for part in (0, 1)
+        )
+        found[method] = Runs(reached, values, draws)
+    return found
 
 
 def aggregate_table(runs: Mapping[Method, Runs]) -> pd.DataFrame:
@@ -97,8 +117,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     """An `aggregate_table` (with its axis) with each number and its interval in one cell."""
     shown = table[["axis", "method", "sparsity", "tasks", "runs"]].copy()
     for name in AGGREGATES:
-        columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
-        shown[name] = [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
+        shown[name] = [bounded(*row) for row in table[[name, f"{name}_low", f"{name}_high"]].to_numpy()]
     return shown
 
 
@@ -117,8 +136,8 @@ def improvements(runs: Mapping[Method, Runs], ours: Method, sparsity: float) -> 
     return pd.DataFrame(rows, columns=["method", "probability", "low", "high"])
 
 
-def priced(runs: Mapping[Method, Runs], results: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The `aggregate_table` of runs on the axis ``asked``, and beside each sparsity its ``cost``: what a column of the
+def priced(table: pd.DataFrame, results: pd.DataFrame, column: str) -> pd.DataFrame:
+    """An `aggregate_table` of runs on the axis ``asked``, and beside each sparsity its ``cost``: what a column of the
     results is there, as a share of the dense controller's, the geometric mean over the controllers."""
     done = results[(results["status"] == "done") & results["only"].isna()]
     dense = done[done["grouping"].isna()].set_index(["controller", "task"])[column]
@@ -126,7 +145,6 @@ def priced(runs: Mapping[Method, Runs], results: pd.DataFrame, column: str) -> p
     before = dense.reindex(pd.MultiIndex.from_frame(pruned[["controller", "task"]])).to_numpy()
     pruned = pruned.assign(share=np.log((pruned[column] / before).astype(float)))
     costs = np.exp(pruned.groupby([*METHOD, "sparsity_asked"])["share"].mean())
-    table = aggregate_table(runs)
     keys = [(*astuple(method), asked) for method, asked in zip(table["method"], table["sparsity"], strict=True)]
     return table.assign(cost=costs.reindex(keys).to_numpy())
 

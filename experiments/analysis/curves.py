@@ -95,6 +95,22 @@ def pooled(found: Sequence[Panel]) -> list[Panel]:
     return [_pool(members) for members in together.values()]
 
 
+def mean_draws(
+    panel: Panel, curve: Curve, generator: np.random.Generator, resamples: int = 2_000
+) -> tuple[Array, Array]:
+    """Each run's mean returns ``(seeds, 2 + sparsity)``: of its dense controller, of random actions (NaN: not there
+    yet) and at each sparsity; and bootstrap draws of them ``(resamples, seeds, 2 + sparsity)``, all redrawn alike."""
+    shape = curve.returns[:, 0].shape
+    references = [np.broadcast_to(np.nan if of is None else of, shape) for of in (curve.dense, panel.random)]
+    together = np.concatenate([np.stack(references, axis=1), curve.returns], axis=1)
+    return together.mean(axis=2), statistics.redrawn(together, generator, resamples)
+
+
+def against_references(means: Array) -> Array:
+    """Normalised returns ``(..., sparsity)`` of what `mean_draws` gives."""
+    return statistics.normalised(means[..., 2:], means[..., :1], means[..., 1:2])
+
+
 def run_draws(
     panel: Panel, curve: Curve, generator: np.random.Generator, resamples: int = 2_000
 ) -> tuple[Array, Array] | None:
@@ -102,11 +118,8 @@ def run_draws(
     ``(resamples, seeds, sparsity)``, if references exist."""
     if curve.dense is None or panel.random is None:
         return None
-    references = np.stack([curve.dense, np.broadcast_to(panel.random, curve.dense.shape)], axis=1)
-    together = np.concatenate([references, curve.returns], axis=1)
-    means, draws = together.mean(axis=2), statistics.redrawn(together, generator, resamples)
-    values, drawn = (statistics.normalised(of[..., 2:], of[..., :1], of[..., 1:2]) for of in (means, draws))
-    return values, drawn
+    means, draws = mean_draws(panel, curve, generator, resamples)
+    return against_references(means), against_references(draws)
 
 
 def normalised_draws(
@@ -159,7 +172,7 @@ def _curve(
     return Curve(
         Method.recorded(list(map(str, names))),
         asked=np.asarray(keys.columns, dtype=np.float64),
-        sparsity={axis: mean(f"sparsity_{axis}") for axis in (*AXES, "asked")},
+        sparsity={axis: mean(f"sparsity_{axis}") for axis in AXES} | {"asked": np.asarray(keys.columns, dtype=float)},
         integrity=mean("integrity"),
         returns=np.asarray([[returns[key] for key in row] for row in keys.to_numpy()]),
         dense=None if dense is None else np.broadcast_to(dense, (len(keys), len(dense))),
@@ -184,7 +197,8 @@ def _pool(members: Sequence[Panel]) -> Panel:
             Curve(
                 curve.method,
                 asked,
-                {axis: mean([c.sparsity[axis][a] for c, a in zip(same, at, strict=True)]) for axis in curve.sparsity},
+                {axis: mean([c.sparsity[axis][a] for c, a in zip(same, at, strict=True)]) for axis in AXES}
+                | {"asked": asked},
                 mean([c.integrity[a] for c, a in zip(same, at, strict=True)]),
                 np.concatenate([c.returns[:, a] for c, a in zip(same, at, strict=True)]),
                 np.concatenate([np.asarray(c.dense) for c in same]),

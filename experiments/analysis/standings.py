@@ -1,4 +1,4 @@
-"""Which pruning method keeps most over all controllers of a sweep, be it one: the ranking, and its one-page figure."""
+"""Which pruning method keeps most over all controllers of a sweep, be it one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from prunectl.experiments import statistics
 from prunectl.experiments.analysis.curves import METHOD, Panel, Score, normalised_draws, score_on
 from prunectl.experiments.analysis.safe_sparsity import NO_WALKS, Key, Walk, mean_of
-from prunectl.experiments.drawing.style import LOOK, look
+from prunectl.experiments.drawing.tables import bounded
 from prunectl.pruning import Method
 
 #: What acts is what has to fit the small machine.
@@ -105,17 +103,15 @@ def leading(table: pd.DataFrame | None, methods: Iterable[Method]) -> set[Method
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The standings with each number and its interval in one cell."""
 
-    def joined(name: str) -> list[str]:
-        columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
-        return [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
+    def joined(name: str, opened: Sequence[bool] = ()) -> list[str]:
+        columns = (table[column] for column in (name, f"{name}_low", f"{name}_high"))
+        return [bounded(*row) for row in zip(*columns, opened or [False] * len(table), strict=True)]
 
     shown = pd.DataFrame(
         {
             "rank": table["rank"],
             "method": table["method"],
-            "s95, mean": [
-                f"\u2265 {text}" if n else text for text, n in zip(joined("s95"), table["never_fell"], strict=True)
-            ],
+            "s95, mean": joined("s95", [bool(count) for count in table["never_fell"]]),
             "s95, median": joined("s95_median"),
             "area": joined("area"),
             "worst s95": [f"{value:.2f}" for value in table["worst"]],
@@ -132,34 +128,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_safe(value: float, bound: bool, of: int) -> str:
-    mark = "\u2265 " if bound else ""
-    return f"{mark}{value:.2f} of {of}" if of else "-"
-
-
-def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
-    """The ranking from top to bottom. Left: s95, a dot a controller and the mean with its interval; right: seconds."""
-    methods = {method.label: method for method in scores}
-    with rc_context(LOOK):
-        figure = Figure(figsize=(7.2, 0.24 * len(table) + 1.3), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
-        for place, row in enumerate(table.to_dict("records")):
-            method = methods[str(row["method"])]
-            points = look(method).points | {"markersize": 4.5, "linestyle": ""}
-            for marker, open_ in (("o", False), (">", True)):
-                chosen = [score.s95 for score in scores[method] if score.open is open_]
-                left.plot(chosen, [place] * len(chosen), marker, color=points["color"], alpha=0.25, ms=3.5, mew=0)
-            ends = [row["s95_low"], row["s95_high"]]
-            left.plot(ends, [place, place], color=points["color"], linewidth=2.4, alpha=0.6)
-            left.plot(row["s95"], place, **points)
-            right.plot(max(float(row["seconds"]), 1e-2), place, **points)
-        left.set_yticks(range(len(table)), [str(label) for label in table["method"]])
-        left.invert_yaxis()
-        count = table["controllers"][0]
-        small = f"small: {count} controllers; " if count > 1 else ""
-        left.set_xlabel(f"s95, {AXIS} sparsity\n{small}\u25b8 never fell, so at least that")
-        left.set_xlim(-0.02, 1.0)
-        right.set(xlabel="seconds (median)", xscale="log")
-    return figure
+    return f"{bounded(value, bound=bound)} of {of}" if of else "-"
 
 
 def _seconds(results: pd.DataFrame) -> dict[Method, float]:

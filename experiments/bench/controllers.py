@@ -7,7 +7,7 @@ from stable_baselines3 import SAC
 
 from prunectl import envs
 from prunectl.agents.controller import Controller
-from prunectl.experiments.paper.rates import of_widths
+from prunectl.experiments.deploying.rates import of_widths
 from prunectl.pruning import make_plan, score, trace
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from prunectl import __version__
 from prunectl.errors import Error
-from prunectl.experiments.cli import bench, controllers, deployment, films, paper, stability, sweeps, tasks
+from prunectl.experiments.cli import bench, comparing, controllers, deployment, films, paper, stability, sweeps, tasks
+from prunectl.experiments.cli.common import say
 
 app = typer.Typer(
     name="prunectl",
@@ -17,6 +21,31 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make trained neural controllers smaller, component by component, and measure what that costs.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"prunectl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, help="Print the version and exit.", callback=lambda v: _version(v)),
+    ] = False,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option("--plugins", metavar="MODULE", help="Import a module that names methods; may be repeated."),
+    ] = None,
+) -> None:
+    if plugins:
+        from prunectl.registry import import_plugins
+
+        import_plugins(plugins)
+
+
 app.command("tasks")(tasks.list_tasks)
 app.command("agents")(tasks.list_agents)
 app.command()(controllers.inspect)
@@ -25,6 +54,7 @@ app.command()(controllers.evaluate)
 app.command()(films.watch)
 app.command()(sweeps.sweep)
 app.command()(sweeps.report)
+app.command()(comparing.compare)
 app.command()(paper.reproduce)
 app.command()(controllers.train)
 app.command()(bench.bench)
@@ -42,8 +72,18 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+class _Remarks(logging.Handler):
+    """What the user should know, on whatever standard error is by then, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(printable(record.getMessage()))
+
+
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status. What is nobody's mistake but ours is raised."""
+    log = logging.getLogger("prunectl")
+    log.handlers, log.propagate = [_Remarks()], False
+    log.setLevel(logging.INFO)
     try:
         status = app(arguments, standalone_mode=False)
     except typer.TyperException as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import check_output, columns, say
+from prunectl.experiments.cli.common import columns, say
 
 if TYPE_CHECKING:
     from prunectl.experiments.bench.timing import Section
@@ -34,6 +34,7 @@ def bench(
     """Measure speed and memory against rivals, side by side, and print the ratios and whether targets are held."""
     import torch
 
+    from prunectl.experiments.api.files import check_output
     from prunectl.experiments.bench.catalogue import chosen, write_results
     from prunectl.experiments.drawing.tables import texts
     from prunectl.experiments.sweeping.config import ConfigError

@@ -8,28 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import (
-    Checkpoint,
-    Json,
-    Seed,
-    Task,
-    Trust,
-    check_output,
-    emit,
-    load,
-    load_for_task,
-    progress,
-    say,
-)
+from prunectl.experiments.cli.common import Checkpoint, Json, Normalisation, Seed, Task, TimeFeature, Trust, emit, say
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED
 
 if TYPE_CHECKING:
     from prunectl.agents import Loaded
     from prunectl.pruning.graph import ComponentGraph
-    from prunectl.pruning.recovery import Budget
-
-#: The word that stands for uniformly random actions where `evaluate` takes a checkpoint.
-RANDOM = "random"
 
 
 def inspect(
@@ -40,22 +24,27 @@ def inspect(
         typer.Option("--figure", metavar="OUT", help="Draw them too: OUT.pdf and OUT.png, dense beside pruned."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+    normalisation: Normalisation = None,
+    time_feature: TimeFeature = False,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
     """Show a controller's components, its flows, and the groups of units that must go together."""
-    from prunectl.pruning import trace
+    from prunectl.experiments.api.controllers import trace
+    from prunectl.experiments.api.files import check_output
+    from prunectl.experiments.api.subject import subject_of
 
     if figure is not None:
         figure = figure.with_suffix("") if figure.suffix in (".pdf", ".png") else figure
         for ending in (".pdf", ".png"):
             check_output(figure.with_name(figure.name + ending), force)
-    loaded, today = load(checkpoint, task, trust)
+    subject = subject_of(checkpoint, task, trust, normalisation, time_feature, needed=task is not None)
+    loaded, today = subject.loaded, None if subject.place is None else subject.task
     graph = trace(loaded.controller)
     if figure is not None:
         _draw(loaded, graph, figure)
     if not as_json:
-        print(f"{loaded.name} ({today or 'task unknown'})\n{loaded.controller}\n\n{graph}")
+        print(f"{loaded.name} ({today or 'task unknown'}), a {loaded.controller.algorithm} controller\n{graph}")
         return
     components = loaded.controller.components.values()
     emit(
@@ -83,8 +72,8 @@ def inspect(
 
 
 def _draw(loaded: Loaded, graph: ComponentGraph, path: Path) -> None:
+    from prunectl.experiments.drawing.canvas import save
     from prunectl.experiments.drawing.component_graph import controller_figure
-    from prunectl.experiments.report.figures import save
     from prunectl.pruning import PruningPlan
     from prunectl.pruning.plan import uncut
     from prunectl.pruning.stock import stock_groups
@@ -128,84 +117,44 @@ def prune(
     ] = None,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+    normalisation: Normalisation = None,
+    time_feature: TimeFeature = False,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
     """Make a controller smaller and write it as an ordinary checkpoint."""
-    import time
-    from dataclasses import asdict
+    from prunectl.experiments.api.files import check_output
 
-    from prunectl.agents import ControllerError
-    from prunectl.experiments.episodes.calibration import calibrate
-    from prunectl.experiments.episodes.task_loop import TaskLoop
-    from prunectl.experiments.provenance import command_line, versions
-    from prunectl.pruning import Method, PruningError, check_budget, check_sparsity
-    from prunectl.pruning import prune as prune_controller
+    check_output(out, force)  # before anything heavy is imported
 
-    method = Method.of(grouping, importance, allocation, recovery)
-    check_sparsity(sparsity)
-    allowed = _budget(budget)
-    try:
-        check_budget(method, allowed)
-    except PruningError as error:
-        raise typer.BadParameter(f"--budget {budget}: {error}") from error
-    check_output(out, force)
-    loaded, today = load_for_task(checkpoint, task, trust)
-    if out.suffix != loaded.controller.suffix:
-        raise ControllerError(f"{out}: this controller is saved as a {loaded.controller.suffix} file: name it so")
+    from prunectl.experiments.api.calling import log
+    from prunectl.experiments.api.controllers import check_method
+    from prunectl.experiments.api.controllers import prune as make_smaller
+    from prunectl.experiments.api.small import check_ending
+    from prunectl.experiments.api.subject import subject_of
+
+    check_method(sparsity, grouping, importance, allocation, recovery, budget)
+    subject = subject_of(checkpoint, task, trust, normalisation, time_feature)
+    check_ending(out, subject.controller)
     if sys.stderr.isatty():
-        say(f"measuring {loaded.name} on {today} ...")
-    started = time.perf_counter()
-    calibration = calibrate(loaded.controller, today, seed)
-    calibrated = time.perf_counter()
-    loop = TaskLoop(today, seed)
-    with progress(method.recovery) as told:
-        pruned = prune_controller(
-            loaded.controller, method, sparsity, calibration, seed=seed, loop=loop, budget=allowed, told=told
-        )
-    seconds = {"calibration": calibrated - started, **pruned.seconds}
-    plan = pruned.plan
-    validation = None if pruned.returns is None else dict(zip(("before", "after"), pruned.returns, strict=True))
-    provenance = {
-        "task": today,
-        "training_seed": loaded.training_seed,
-        "source": {"name": loaded.name, "digest": loaded.digest},
-        "method": asdict(method),
-        "seed": seed,
-        "plan": plan.to_json(),
-        "fidelity": dict(pruned.fidelity),
-        "validation": validation,
-        "command": command_line(),
-        "versions": versions(),
-    }
-    for remark in pruned.controller.save(out, provenance):
-        say(remark)
-    if not as_json:
-        print(f"{loaded.name} on {today}, {method.label}\n{plan}")
-        if validation is not None:
-            print("validation return {before:.1f} before, {after:.1f} after".format(**validation))
-        print(f"integrity {pruned.integrity:.3f}, {sum(seconds.values()):.1f} s, written to {out}")
-        return
-    emit(
-        {
-            "checkpoint": str(out),
-            "task": today,
-            "method": asdict(method),
-            "seed": seed,
-            "sparsity_asked": plan.sparsity_asked,
-            "sparsity_total": plan.sparsity_total,
-            "sparsity_deployed": plan.sparsity_deployed,
-            "params_dense": plan.params_dense,
-            "params_pruned": plan.params_pruned,
-            "params_deployed": plan.params_deployed,
-            "components": plan.to_json()["components"],
-            "fidelity": dict(pruned.fidelity),
-            "integrity": pruned.integrity,
-            "validation": validation,
-            "seconds": sum(seconds.values()),
-            "stages": seconds,
-        }
+        log.info(f"measuring {subject.loaded.name} on {subject.task} ...")
+    small = make_smaller(
+        subject,
+        sparsity,
+        grouping=grouping,
+        importance=importance,
+        allocation=allocation,
+        recovery=recovery,
+        budget=budget,
+        seed=seed,
+        progress=sys.stderr.isatty(),
     )
+    for remark in small.save(out, force):
+        say(remark)
+    if as_json:
+        emit({"checkpoint": str(out), **small.as_json()})
+    else:
+        print(f"{small}\nwritten to {out}")
 
 
 def evaluate(
@@ -218,32 +167,28 @@ def evaluate(
         int,
         typer.Option(min=0, max=MOST_EPISODE_SEED, metavar="N", help="Environment seed of the first episode."),
     ] = 0,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=1, metavar="N", help="Break every episode off after so many steps.")
+    ] = None,
+    normalisation: Normalisation = None,
+    time_feature: TimeFeature = False,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
     """Measure a controller's return over seeded episodes with deterministic actions."""
-    from prunectl import envs
-    from prunectl.agents import ControllerError
-    from prunectl.experiments.episodes.evaluator import evaluate as run
-    from prunectl.experiments.episodes.evaluator import evaluate_random
-    from prunectl.experiments.episodes.seeds import reported_seeds
+    from prunectl.experiments.api.controllers import RANDOM
+    from prunectl.experiments.api.controllers import evaluate as run
+    from prunectl.experiments.api.subject import Model, subject_of
 
-    seeds = reported_seeds(episodes, seed)
-    if checkpoint == RANDOM:
-        if task is None:
-            raise ControllerError("random actions belong to no task: add --task ID (`prunectl tasks` lists them)")
-        today, remark = envs.resolve(task)
-        if remark:
-            say(remark)
-        result = evaluate_random(today, seeds)
-    else:
-        loaded, today = load_for_task(checkpoint, task, trust)
-        result = run(loaded.controller, today, seeds)
+    model: Model = checkpoint
+    if checkpoint != RANDOM:
+        model = subject_of(checkpoint, task, trust, normalisation, time_feature)
+    result = run(model, task, episodes, seed, max_steps)
     if as_json:
         emit(
             {
                 "checkpoint": checkpoint,
-                "task": today,
+                "task": result.task,
                 "episodes": episodes,
                 "seed": seed,
                 "mean_return": result.mean_return,
@@ -254,8 +199,8 @@ def evaluate(
         )
         return
     print(
-        f"{today}: return {result.mean_return:.1f} ± {result.std_return:.1f} over {episodes} episodes "
-        f"(seeds {seeds[0]} to {seeds[-1]}, {result.lengths.mean():.0f} steps an episode)"
+        f"{result.task}: return {result.mean_return:.1f} ± {result.std_return:.1f} over {episodes} episodes "
+        f"(seeds {result.seeds[0]} to {result.seeds[-1]}, {result.lengths.mean():.0f} steps an episode)"
     )
 
 
@@ -300,19 +245,6 @@ def _overrides(entries: list[str]) -> dict[str, object]:
         except yaml.YAMLError as error:
             raise typer.BadParameter(f"--set {entry}: the value is not YAML") from error
     return overrides
-
-
-def _budget(text: str | None) -> Budget | None:
-    from prunectl.pruning.recovery import Budget
-
-    if text is None:
-        return None
-    number = text.removesuffix("s")
-    try:
-        return Budget(seconds=float(number)) if number != text else Budget(steps=int(number))
-    except ValueError as error:
-        wish = "write steps as 24000, or seconds as 60s; above 0"
-        raise typer.BadParameter(f"--budget {text}: {wish}") from error
 
 
 def _widths(text: str) -> list[int]:

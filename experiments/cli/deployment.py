@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from prunectl.experiments.cli.common import Checkpoint, Json, Task, Trust, check_output, emit, load_for_task, say
+from prunectl.experiments.cli.common import Checkpoint, Json, Normalisation, Task, TimeFeature, Trust, emit, say
+
+if TYPE_CHECKING:
+    from prunectl.agents import Loaded
 
 
 def export(
@@ -22,6 +25,8 @@ def export(
         bool, typer.Option("--planner", help="A world model's networks and a script that plans; OUT is a new folder.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    normalisation: Normalisation = None,
+    time_feature: TimeFeature = False,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
@@ -29,12 +34,9 @@ def export(
     from dataclasses import asdict
 
     from prunectl.agents import ControllerError
-    from prunectl.agents.deployment.load import require_onnx
-    from prunectl.experiments.deploying import export as exporting
-    from prunectl.experiments.episodes.calibration import calibrate
+    from prunectl.experiments.api.exporting import export_subject
+    from prunectl.experiments.api.subject import subject_of
 
-    if form == "onnx":
-        require_onnx()
     if int8 and form != "c":
         raise typer.BadParameter("--int8 is a form of C: add --format c")
     if planner:
@@ -42,12 +44,9 @@ def export(
         return
     if out.suffix != f".{form}":
         raise ControllerError(f"{out}: name it so that it ends in .{form}")
-    for name in exporting.names(out, form):
-        check_output(out.with_name(name), force)
-    loaded, today = load_for_task(checkpoint, task, trust)
-    calibration = calibrate(loaded.controller, today)
-    made = exporting.export(loaded, today, calibration, out, form, int8)
-    exporting.write(made.files, out.parent)
+    subject = subject_of(checkpoint, task, trust, normalisation, time_feature)
+    made = export_subject(subject, out, int8, force).made
+    loaded, today = subject.loaded, subject.task
     found, costs = made.difference, made.costs
     if made.still:
         numbers = ", ".join(map(str, made.still))
@@ -72,14 +71,17 @@ def export(
         return
     print(f"{loaded.name} on {today}: {', '.join(made.files)}")
     print(
-        f"actions over {found.rows:,} visited observations differ by {found.largest:.1e} at most, {found.mean:.1e} in "
-        "the mean (in half action ranges; of indices: the share that differs)"
+        f"compared with the controller's own actions over {found.rows:,} visited observations: they differ by "
+        f"{found.largest:.1e} at most, {found.mean:.1e} in the mean "
+        + ("(the share of choices that differ)" if _chooses(loaded) else "(1 would be half the range of an action)")
     )
     if costs is not None:
         print(f"{costs.flash:,} bytes of constants, {costs.ram:,} of stack, {costs.macs:,} multiply-accumulates")
 
 
 def _export_planner(checkpoint: str, form: str, out: Path, task: str | None, as_json: bool, trust: bool) -> None:
+    from prunectl.agents.deployment.load import require_onnx
+    from prunectl.experiments.api.subject import subject_of
     from prunectl.experiments.deploying import export as exporting
     from prunectl.experiments.episodes.calibration import calibrate
 
@@ -87,7 +89,9 @@ def _export_planner(checkpoint: str, form: str, out: Path, task: str | None, as_
         raise typer.BadParameter("--planner goes with --format onnx")
     if out.exists():
         raise FileExistsError(17, "it is there already: a planner goes to a new folder", str(out))
-    loaded, today = load_for_task(checkpoint, task, trust)
+    require_onnx()
+    subject = subject_of(checkpoint, task, trust)
+    loaded, today = subject.loaded, subject.task
     made = exporting.export_planner(loaded, today, calibrate(loaded.controller, today), out)
     out.mkdir(parents=True)
     exporting.write(made.files, out)
@@ -106,4 +110,13 @@ def _export_planner(checkpoint: str, form: str, out: Path, task: str | None, as_
         )
         return
     print(f"{loaded.name} on {today}: {', '.join(made.files)} in {out}")
-    print(f"{found.rows} decisions differ by {found.largest:.1e} at most, {found.mean:.1e} in the mean")
+    print(
+        f"compared with the controller's own, {found.rows} decisions differ by {found.largest:.1e} at most, "
+        f"{found.mean:.1e} in the mean (1 would be half the range of an action)"
+    )
+
+
+def _chooses(loaded: Loaded) -> bool:
+    from gymnasium import spaces
+
+    return isinstance(loaded.controller.action_space, spaces.Discrete)

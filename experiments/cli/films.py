@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import Json, Task, Trust, check_output, emit, load_for_task, progress
+from prunectl.experiments.cli.common import Json, Task, Trust, emit, progress
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED
 
 
@@ -28,20 +28,22 @@ def watch(
     """Film an episode, the same one for every controller, each under its sparsity and its return so far."""
     from prunectl.agents import ControllerError
     from prunectl.agents.files import replacing
+    from prunectl.experiments.api.files import check_output
+    from prunectl.experiments.api.subject import subject_of
     from prunectl.experiments.episodes import film as films
 
     _check_format(out)
     check_output(out, force)
-    named = [load_for_task(checkpoint, task, trust) for checkpoint in checkpoints]
-    tasks = {today: checkpoint for checkpoint, (_, today) in zip(checkpoints, named, strict=True)}
+    named = [subject_of(checkpoint, task, trust) for checkpoint in checkpoints]
+    tasks = {subject.task: checkpoint for checkpoint, subject in zip(checkpoints, named, strict=True)}
     if len(tasks) > 1:
         said = ", ".join(f"{today} ({checkpoint})" for today, checkpoint in tasks.items())
         raise ControllerError(f"side by side they need one task, but they name {said}: choose one with --task ID")
     (today,) = tasks
     takes = []
     with progress("filming") as told:
-        for number, (loaded, _) in enumerate(named, start=1):
-            takes.append(films.film(loaded, today, seed, steps))
+        for number, subject in enumerate(named, start=1):
+            takes.append(films.film(subject.loaded, today, seed, steps))
             told(number / len(named))
         with replacing(out) as temporary:
             films.WRITERS[out.suffix](takes, temporary)
@@ -80,6 +82,4 @@ def _check_format(path: Path) -> None:
     if path.suffix not in WRITERS:
         raise typer.BadParameter(f"-o {path}: films are written as {' or '.join(WRITERS)}: name it so")
     if path.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
-        raise typer.BadParameter(
-            f"-o {path}: an .mp4 needs imageio-ffmpeg: pip install prunectl[video], or name a .gif"
-        )
+        raise typer.BadParameter(f"-o {path}: an .mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or name a .gif")

@@ -37,9 +37,11 @@ def reproduce(
     """Compute, draw and tabulate what the paper shows. The same command goes on where it stopped."""
     import torch
 
-    from prunectl.experiments.cli.sweeps import chosen_workers, completed
+    from prunectl.experiments.api.sweeps import bar
+    from prunectl.experiments.cli.sweeps import stopping
     from prunectl.experiments.paper.catalogue import CATALOGUE, chosen, config_of
     from prunectl.experiments.paper.catalogue import reproduce as make
+    from prunectl.experiments.sweeping.run import chosen_workers, completed
 
     if not names:
         print(columns([[entry.name, entry.summary] for entry in CATALOGUE]))
@@ -53,14 +55,16 @@ def reproduce(
 
     @contextmanager
     def compute(settings: SweepConfig, results: Path) -> Iterator[tuple[Store, Work]]:
-        with completed(settings, folder, results, chosen_workers(workers)) as (store, work, failures):
+        chosen_ones = chosen_workers(settings, workers)
+        with completed(settings, folder, results, chosen_ones, say, bar) as (store, work, failures):
             failed.extend(failures)
             yield store, work
 
     for entry in chosen(names):
         say(f"{entry.name}: {entry.summary}")
-        for path in make(entry, config_of(entry, quick), folder / entry.name, compute):
-            print(path)
+        with stopping():
+            for path in make(entry, config_of(entry, quick), folder / entry.name, compute):
+                print(path)
     if failed:
         raise typer.Exit(1)
 
@@ -71,18 +75,18 @@ def _check(names: list[str], workers: int | None) -> None:
     Raises:
         typer.Exit: with status 1, some are not what was published.
     """
-    from prunectl.experiments.cli.sweeps import chosen_workers
     from prunectl.experiments.paper.catalogue import chosen, config_of
     from prunectl.experiments.sweeping.config import load_config
     from prunectl.experiments.sweeping.expand import load_work
     from prunectl.experiments.sweeping.recheck import compare, published, sample
+    from prunectl.experiments.sweeping.workers import local_workers
 
     different = 0
     for entry in chosen(names):
         results = published(entry.name)
         work = sample(load_work(load_config(config_of(entry, quick=False)), trust=False, remark=say), results)
         say(f"{entry.name}: {len(work.cells)} of {len(results)} published cells")
-        with chosen_workers(workers) as client:
+        with local_workers(workers) as client:
             compared = compare(work, results, client)
         rows = [[str(row["cell"]), f"{row['published']:.6g}", f"{row['found']:.6g}"] for row in compared]
         print(columns([["cell", "published", "found"], *rows]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import Json, Seed, Task, Trust, columns, emit, load_for_task, progress, say
+from prunectl.experiments.cli.common import Json, Seed, Task, Trust, columns, emit, progress, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +53,7 @@ def stability(
     from dataclasses import replace
 
     from prunectl.envs import plants
+    from prunectl.experiments.api.subject import subject_of
     from prunectl.experiments.stability import tables
     from prunectl.experiments.stability.measure import Effort, Subject, family, smaller_than
 
@@ -61,12 +62,13 @@ def stability(
     asked = [] if sparsities is None else _sparsities(sparsities)
     if out is not None and out.exists():
         raise FileExistsError(errno.EEXIST, "it is there already: choose another name", str(out))
-    loaded, today = load_for_task(checkpoints[0], task, trust)
+    first = subject_of(checkpoints[0], task, trust)
+    loaded, today = first.loaded, first.task
     plant = plants.plant(today)
     given = {"starts": starts, "grid": grid, "robust": robust}
     effort = replace(Effort.of(loaded.controller), **{key: n for key, n in given.items() if n is not None})
     dense = Subject(loaded.name, loaded.controller)
-    smaller = [load_for_task(reference, today, trust)[0] for reference in checkpoints[1:]]
+    smaller = [subject_of(reference, today, trust).loaded for reference in checkpoints[1:]]
     subjects = [dense, *(smaller_than(dense, each.name, each.controller) for each in smaller)]
     if asked:
         subjects += _pruned(dense, today, asked, (grouping, importance, allocation, recovery), seed)

@@ -51,12 +51,10 @@ def find_checkpoints(folder: Path) -> list[Path]:
     import os
     import zipfile
 
-    from prunectl.agents.load import ZOO
-
     found = []
     for root, folders, files in os.walk(folder):
         here = Path(root)
-        if here.resolve() == ZOO or len(here.relative_to(folder).parts) >= DEPTH:
+        if _is_bundle(here) or len(here.relative_to(folder).parts) >= DEPTH:
             folders.clear()
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (here / name for name in sorted(files) if name.endswith((".zip", ".pt"))):
@@ -67,6 +65,14 @@ def find_checkpoints(folder: Path) -> list[Path]:
             except (zipfile.BadZipFile, OSError):
                 continue  # some other file: only checkpoints are listed
     return found
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether these are the bundled controllers, in this installation or in a clone of the repository."""
+    from prunectl.agents.load import ZOO
+
+    theirs, ours = folder / "index.json", ZOO / "index.json"
+    return theirs.is_file() and theirs.read_bytes() == ours.read_bytes()
 
 
 def _return(entry: dict[str, Any]) -> str:

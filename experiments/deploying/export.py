@@ -22,7 +22,6 @@ from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.program import Program, QuantisedAffine, program
 from prunectl.agents.files import replacing
 from prunectl.agents.tdmpc.controller import TDMPCController
-from prunectl.experiments.episodes.calibration import plans
 from prunectl.experiments.provenance import command_line, versions
 from prunectl.pruning import Calibration, PruningPlan
 
@@ -186,7 +185,7 @@ def _spread(rows: Batch, count: int) -> Batch:
 
 def own_actions(controller: Controller, observations: Batch) -> NDArray[Any]:
     """What the exported path should answer: `act`, or the policy's action where `act` plans."""
-    if not plans(controller):
+    if not controller.plans:
         return controller.act(observations)
     with torch.inference_mode():
         return np.asarray(controller.deployed_path()(torch.as_tensor(observations, dtype=torch.float32)))

@@ -24,7 +24,6 @@ from prunectl.agents.deployment.int8 import quantised
 from prunectl.agents.deployment.load import require_onnx
 from prunectl.agents.deployment.program import Program, program
 from prunectl.experiments.deploying.export import provenance
-from prunectl.experiments.episodes.calibration import plans
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import calibration_seeds
 
@@ -144,7 +143,7 @@ def _forms(one: Subject) -> Mapping[str, Timed]:
     steps = program(controller.deployed_path(), rows.shape[1])
     small = quantised(steps, rows)
     forms: dict[str, Timed] = {}
-    if plans(controller):
+    if controller.plans:
         forms["plan in torch"] = _called(controller.act, one.observations)
         forms["torch"] = _called(_policy(controller), one.observations)
     else:

@@ -26,12 +26,12 @@ from prunectl.agents import ControllerError, Loaded
 from prunectl.agents.deployment.c_form import Costs
 from prunectl.experiments.deploying import export as exporting
 from prunectl.experiments.deploying.latency import measure, subject, with_task
+from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.style import BLUE, GREEN, LOOK, ORANGE, PURPLE, REFERENCE, VERMILLION
 from prunectl.experiments.drawing.tables import write_table
-from prunectl.experiments.episodes.calibration import calibrate, plans
+from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
 from prunectl.experiments.episodes.seeds import reported_seeds
-from prunectl.experiments.report.figures import save
 from prunectl.experiments.statistics import Array, interval, normalised
 
 EPISODES = 20
@@ -149,7 +149,7 @@ class _Deployed:
 def _deployed(loaded: Loaded, task: str, episodes: int) -> dict[str, _Deployed]:
     seeds = reported_seeds(episodes)
     calibration = calibrate(loaded.controller, task)
-    own = "plan in torch" if plans(loaded.controller) else "torch"
+    own = "plan in torch" if loaded.controller.plans else "torch"
     found = {own: _Deployed(evaluate(loaded.controller, task, seeds).returns, None)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

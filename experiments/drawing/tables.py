@@ -1,8 +1,13 @@
-"""Tables as CSV for programs and as Markdown for people."""
+"""Tables as CSV for programs, as Markdown and in aligned columns for people, and numbers as they are shown in them.
+
+pandas' `to_markdown` would pad every cell to its column's width: the tables that are committed would change in every
+line and grow by half, for the same picture once rendered.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +19,37 @@ from prunectl.agents.files import replacing
 _PLAIN: Mapping[str, str] = {}
 
 
-def markdown(table: pd.DataFrame, formats: Mapping[str, str] = _PLAIN) -> str:
-    """A Markdown table; ``formats`` has the format of a column's numbers (``",.0f"``), empty cells become a dash."""
-    numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
+def markdown(table: pd.DataFrame, formats: Mapping[str, str] = _PLAIN, right: Collection[str] = ()) -> str:
+    """A Markdown table; ``formats`` has the format of a column's numbers (``",.0f"``), empty cells become a dash.
+
+    Columns of numbers are aligned to the right, and those named in ``right``, whose texts begin with one.
+    """
     header, *rows = texts(table, formats)
-    lines = [header, ["---:" if number else "---" for number in numeric], *rows]
+    lines = [header, ["---:" if number else "---" for number in _numeric(table, right)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def aligned(table: pd.DataFrame, formats: Mapping[str, str] = _PLAIN, right: Collection[str] = ()) -> str:
+    """The same for a terminal: columns side by side, two spaces between them."""
+    rows = texts(table, formats)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [str.rjust if number else str.ljust for number in _numeric(table, right)]
+    return "\n".join(
+        "  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)) for row in rows
+    )
+
+
+def bounded(value: float, low: float = math.nan, high: float = math.nan, bound: bool = False) -> str:
+    """``0.97 [0.91, 0.98]``: a number and, where there is one, its interval; a \u2265 in front of a lower bound."""
+    text = ("\u2265 " if bound else "") + number(value)
+    return text if math.isnan(low) else f"{text} [{number(low)}, {number(high)}]"
+
+
+def number(value: float) -> str:
+    """Two digits; depths below -10 (a normalised return, an R\u00b2) say no more than that, and nothing is a dash."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2f}" if value >= -10 else "< -10"
 
 
 def texts(table: pd.DataFrame, formats: Mapping[str, str] = _PLAIN) -> list[list[str]]:
@@ -34,10 +64,11 @@ def write_table(
     formats: Mapping[str, str] = _PLAIN,
     remark: str = "",
     shown: pd.DataFrame | None = None,
+    right: Collection[str] = (),
 ) -> list[Path]:
     """Write ``path.csv`` with all digits and ``path.md`` for reading, with a remark below; ``shown`` is what is read
-    where that is another table."""
-    page = _page(table if shown is None else shown, formats, remark)
+    where that is another table, ``formats`` and ``right`` are as in `markdown`."""
+    page = markdown(table if shown is None else shown, formats, right) + (f"\n{remark}\n" if remark else "")
     written = []
     for ending, write in (
         (".csv", lambda target: table.to_csv(target, index=False)),
@@ -54,8 +85,8 @@ def write_file(path: Path, write: Callable[[Path], Any]) -> Path:
     return path
 
 
-def _page(table: pd.DataFrame, formats: Mapping[str, str], remark: str) -> str:
-    return markdown(table, formats) + (f"\n{remark}\n" if remark else "")
+def _numeric(table: pd.DataFrame, right: Collection[str]) -> list[bool]:
+    return [pd.api.types.is_numeric_dtype(table[name]) or name in right for name in table]
 
 
 def _cell(value: Any, form: str) -> str:

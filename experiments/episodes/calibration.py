@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from prunectl import envs
 from prunectl.agents.controller import Batch, Controller
-from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import calibration_seeds
 from prunectl.pruning import Calibration
@@ -49,7 +48,7 @@ def calibrate(controller: Controller, task: str, seed: int = 0) -> Calibration:
         ControllerError: the controller's spaces are not the task's, or its actions are not numbers.
     """
     horizon = envs.lookup(task).horizon
-    steps, broken_off = (PLANNED_STEPS, PLANNED_STARTS) if plans(controller) else (STEPS, STARTS)
+    steps, broken_off = (PLANNED_STEPS, PLANNED_STARTS) if controller.plans else (STEPS, STARTS)
     fitted = min(max(math.ceil(steps / horizon / len(DISTURBANCES)), 2), MOST_EPISODES)
     held_out = max(fitted // 4, 1)
     starts = broken_off if horizon > 2 * START_STEPS else 0
@@ -65,11 +64,6 @@ def calibrate(controller: Controller, task: str, seed: int = 0) -> Calibration:
         parts.append(visited(starts, starts * START_STEPS, START_STEPS))
     observations, actions = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Calibration(observations, actions, *kept_back)
-
-
-def plans(controller: Controller) -> bool:
-    """Whether it searches for its action in a model, so that a decision is dear."""
-    return isinstance(controller, TDMPCController)
 
 
 def _visited(

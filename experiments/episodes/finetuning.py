@@ -34,7 +34,9 @@ CHOOSING, CONFIRMING = 10, 30
 PLANNED_FILLING, PLANNED_RATE = 0.1, 3e-4
 
 
-def finetune(controller: C, task: str, steps: int, seed: int, told: Progress = lambda share: None) -> Recovered[C]:
+def finetune(
+    controller: C, task: str, steps: int, seed: int, on_progress: Progress = lambda share: None
+) -> Recovered[C]:
     """Continue the controller's own training for ``steps`` steps, and never hand back something worse.
 
     Optimisers are fresh, targets are the controller's own, replay is filled by the controller itself, observation
@@ -46,7 +48,7 @@ def finetune(controller: C, task: str, steps: int, seed: int, told: Progress = l
         task: a task id that fits it.
         steps: steps of the environment.
         seed: of everything random; the same seed gives the same result to the last bit.
-        told: told now and then which share of the steps is done.
+        on_progress: told now and then which share of the steps is done.
 
     Returns:
         What is handed back; its ``before`` and ``after`` are of the 30 episodes, which chose between the two alone.
@@ -62,7 +64,7 @@ def finetune(controller: C, task: str, steps: int, seed: int, told: Progress = l
 
     def consider(done: int, candidate: Controller) -> None:
         choice.consider(candidate)  # type: ignore[arg-type]
-        told(min(done / steps, 1.0))
+        on_progress(min(done / steps, 1.0))
 
     if isinstance(controller, SB3Controller):
         with ExitStack() as stack:

@@ -10,7 +10,6 @@ import numpy as np
 
 from prunectl import envs
 from prunectl.agents.controller import Controller
-from prunectl.experiments.episodes.calibration import plans
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.finetuning import finetune
 from prunectl.experiments.episodes.seeds import calibration_seeds, validation_seeds
@@ -42,7 +41,7 @@ class TaskLoop:
     def visit(self, controller: Controller, number: int) -> Visit:
         """Run the ``number``-th batch of calibration episodes, every second one disturbed."""
         horizon = envs.lookup(self.task).horizon
-        episodes = PLANNED if plans(controller) else min(max(math.ceil(STEPS / horizon), FEWEST), MOST)
+        episodes = PLANNED if controller.plans else min(max(math.ceil(STEPS / horizon), FEWEST), MOST)
         seeds = calibration_seeds(LAST, self.seed)[FIRST:]
         first = number * episodes % (len(seeds) - episodes)
         disturb = np.resize(DISTURBANCES, episodes)
@@ -53,14 +52,14 @@ class TaskLoop:
 
     def validate(self, controller: Controller) -> float:
         """Mean return over the validation episodes."""
-        episodes = PLANNED_VALIDATED if plans(controller) else VALIDATED
+        episodes = PLANNED_VALIDATED if controller.plans else VALIDATED
         return evaluate(controller, self.task, validation_seeds(episodes, self.seed)).mean_return
 
-    def finetune(self, controller: C, budget: Budget | None, told: Progress) -> Recovered[C]:
+    def finetune(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
         """Continue the controller's own training, see `experiments.episodes.finetuning.finetune`.
 
         The budget is in steps (`check_budget`), which cut a training into its phases.
         """
         steps = TRAINED if budget is None else budget.steps
         assert steps is not None
-        return finetune(controller, self.task, steps, self.seed, told)
+        return finetune(controller, self.task, steps, self.seed, on_progress)

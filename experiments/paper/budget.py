@@ -10,8 +10,9 @@ import pandas as pd
 
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.planner import Planning
+from prunectl.experiments.deploying.rates import widths_of
 from prunectl.experiments.drawing.tables import write_table
-from prunectl.experiments.paper.rates import CUT, planning_rates, widths_of
+from prunectl.experiments.paper.planning_rates import CUT, planning_rates
 from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method, trace

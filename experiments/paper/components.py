@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from prunectl.experiments import statistics
-from prunectl.experiments.analysis.curves import Panel, normalised_draws, panels, pooled
+from prunectl.experiments.analysis.curves import panels, pooled
+from prunectl.experiments.analysis.findings import SEED
+from prunectl.experiments.analysis.readings import PanelReading, read_panels
+from prunectl.experiments.drawing.canvas import legend, save
 from prunectl.experiments.drawing.style import LOOK
 from prunectl.experiments.drawing.tables import write_table
 from prunectl.experiments.report import figures
 from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.store import Store
 
-#: Seed of the bootstrap.
-SEED = 0
 #: Panels in a row.
 COLUMNS = 4
 
 
 def write_components(store: Store, work: Work, folder: Path) -> list[Path]:
     """Write a figure a task, and s95 of each component with each recovery."""
-    together = pooled(panels(store))
+    together = read_panels(pooled(panels(store)), SEED)
     written: list[Path] = []
-    for task in dict.fromkeys(panel.task for panel in together):
-        here = [panel for panel in together if panel.task == task]
+    for task in dict.fromkeys(read.panel.task for read in together):
+        here = [read for read in together if read.panel.task == task]
         name = task.rpartition("/")[2].rpartition("-v")[0].lower()
-        written += figures.save(components_figure(here), folder / f"components-{name}")
+        written += save(components_figure(here), folder / f"components-{name}")
     remark = (
         "s95: the highest sparsity of the component itself (of the latent: share of its units) up to which the "
         "normalised return stays at or above 0.95, everything else dense; low and high: its 95% bootstrap interval "
@@ -40,50 +40,44 @@ def write_components(store: Store, work: Work, folder: Path) -> list[Path]:
     return written + write_table(sensitivities(together), folder / "components", numbers, remark)
 
 
-def sensitivities(together: list[Panel]) -> pd.DataFrame:
+def sensitivities(together: Sequence[PanelReading]) -> pd.DataFrame:
     """A row a task, scope and method: s95 on the scope's own sparsity, its interval, the worst normalised return."""
-    generator = np.random.default_rng(SEED)
-    rows = []
-    for panel in together:
-        for curve in panel.curves:
-            drawn = normalised_draws(panel, curve, generator)
-            if drawn is None:
-                continue
-            values, draws = drawn
-            low, high = statistics.interval(statistics.s95(draws, curve.asked))
-            rows.append(
-                {
-                    "task": panel.task,
-                    "scope": scope_title(str(panel.only)),
-                    "recovery": curve.method.recovery,
-                    "s95": float(statistics.s95(values, curve.asked)),
-                    "low": float(low),
-                    "high": float(high),
-                    "never_fell": bool(values.min() >= 0.95),
-                    "worst": float(values.min()),
-                }
-            )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {
+                "task": read.panel.task,
+                "scope": scope_title(str(read.panel.only)),
+                "recovery": own.curve.method.recovery,
+                "s95": kept.s95,
+                "low": kept.low,
+                "high": kept.high,
+                "never_fell": kept.open,
+                "worst": kept.worst,
+            }
+            for read in together
+            for own in read.curves
+            if (kept := own.kept.get("asked"))
+        ]
+    )
 
 
-def components_figure(together: list[Panel]) -> Figure:
+def components_figure(together: Sequence[PanelReading]) -> Figure:
     """A panel a component or flow, all of one task, over its own sparsity; one scale of returns for all."""
-    generator = np.random.default_rng(SEED)
     columns = min(COLUMNS, len(together))
     rows = -(-len(together) // columns)
     with rc_context(LOOK):
         figure = Figure(figsize=(1.9 * columns + 0.5, 1.8 * rows + 0.8), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for number, (axes, panel) in enumerate(zip(grid, together, strict=False)):
-            figures.draw_returns(axes, panel, "asked", generator)
-            axes.set_title(scope_title(str(panel.only)))
+        for number, (axes, read) in enumerate(zip(grid, together, strict=False)):
+            figures.draw_returns(axes, read, "asked")
+            axes.set_title(scope_title(str(read.panel.only)))
             lowest = number + columns >= len(together)
             axes.tick_params(labelbottom=lowest)
             axes.set(xlabel="its own sparsity" if lowest else "", ylabel="return" if number % columns == 0 else "")
         for axes in grid[len(together) :]:
             axes.set_visible(False)
-        figure.suptitle(f"{together[0].task}: one component pruned, the others dense", fontsize=9)
-        figures.legend(figure, figures.methods_of(together), 4)
+        figure.suptitle(f"{together[0].panel.task}: one component pruned, the others dense", fontsize=9)
+        legend(figure, figures.methods_of(together), 4)
     return figure
 
 

@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prunectl import agents, envs
+from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.style import LOOK, look
 from prunectl.experiments.drawing.tables import write_file, write_table
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.provenance import command_line, versions
-from prunectl.experiments.report import figures
 from prunectl.pruning import ALLOCATIONS, Method, bench, make_plan, measure, score, trace
 
 REMARK = (
@@ -39,7 +39,7 @@ def write_cuts(config: Path, folder: Path) -> list[Path]:
     sparsity, seed = float(settings["sparsity"]), int(settings["seed"])
     table = pd.DataFrame([row for name in settings["controllers"] for row in cuts(name, sparsity, seed)])
     written = write_table(table, folder / "cuts", {"parameters": ",d", "left": ".3f", "error": ".2g"}, REMARK)
-    written += figures.save(cuts_figure(table, sparsity), folder / "cuts")
+    written += save(cuts_figure(table, sparsity), folder / "cuts")
     record = json.dumps({"command": command_line(), "versions": versions()}, indent=1) + "\n"
     written.append(write_file(folder / "provenance.json", lambda path: path.write_text(record)))
     return [*written, write_file(folder / "config.yaml", lambda path: path.write_text(text))]

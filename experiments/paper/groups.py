@@ -11,10 +11,10 @@ import pandas as pd
 import yaml
 
 from prunectl import agents
+from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.tables import write_file, write_table
 from prunectl.experiments.paper.layer_graph import bars_figure, graph_figure, pools_of
 from prunectl.experiments.provenance import command_line, versions
-from prunectl.experiments.report import figures
 from prunectl.pruning import trace
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.stock import StockGroup, stock_groups
@@ -41,9 +41,9 @@ def write_groups(config: Path, folder: Path) -> list[Path]:
     written = write_table(groups_table(seen), folder / "groups", {"params_per_unit": ",d"}, REMARK)
     written += write_table(overview(seen), folder / "overview", {"mean_params_per_unit": ",.0f", "coupled": ".3f"})
     for entry in seen:
-        written += figures.save(graph_figure(entry.name, entry.graph, entry.stock), folder / f"graph-{entry.name}")
+        written += save(graph_figure(entry.name, entry.graph, entry.stock), folder / f"graph-{entry.name}")
     bars = [(entry.name, entry.graph, entry.stock) for entry in seen]
-    written += figures.save(bars_figure(bars), folder / "group-sizes")
+    written += save(bars_figure(bars), folder / "group-sizes")
     record = json.dumps({"command": command_line(), "versions": versions()}, indent=1) + "\n"
     written.append(write_file(folder / "provenance.json", lambda path: path.write_text(record)))
     return [*written, write_file(folder / "config.yaml", lambda path: path.write_text(config.read_text()))]

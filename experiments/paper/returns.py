@@ -5,35 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prunectl.experiments.analysis.curves import Panel, panels, pooled
+from prunectl.experiments.analysis.findings import SEED
+from prunectl.experiments.analysis.readings import PanelReading, read_panels
+from prunectl.experiments.analysis.summary import numbers_of, readable, summarise
+from prunectl.experiments.drawing.canvas import legend, save
 from prunectl.experiments.drawing.style import LOOK, REFERENCE, look
 from prunectl.experiments.drawing.tables import write_file, write_table
-from prunectl.experiments.paper.rates import CUT, planning_rates
+from prunectl.experiments.paper.planning_rates import CUT, planning_rates
 from prunectl.experiments.report import figures
-from prunectl.experiments.report.write import as_markdown, summarise
 from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method
-
-#: Seed of the bootstrap.
-SEED = 0
 
 
 def write_returns(store: Store, work: Work, folder: Path) -> list[Path]:
     """Write the figure, s95 a method (pooled and by training), normalised returns and planning rates."""
     found, results = panels(store), store.results()
-    together = pooled(found)
+    together = read_panels(pooled(found), SEED)
     rates = planning_rates(work, results)
     figure = returns_figure(together, rates)
-    written = [*figures.save(figure, folder / "reward-vs-sparsity")]
-    written += _write_summary(summarise(together), folder / "summary")
-    written += _write_summary(summarise(found), folder / "summary_by_training")
+    written = [*save(figure, folder / "reward-vs-sparsity")]
+    for read, name in ((together, "summary"), (read_panels(found, SEED), "summary_by_training")):
+        table = summarise(read)
+        shown = readable(table)
+        written += write_table(table, folder / name, shown=shown, right=numbers_of(shown))
     normalised = normalised_table(results)
     written += write_table(
         normalised,
@@ -42,14 +43,6 @@ def write_returns(store: Store, work: Work, folder: Path) -> list[Path]:
         "Normalised return by asked sparsity: the mean over the trainings of each one's own.",
     )
     return [*written, write_file(folder / "rates.csv", lambda path: rates.to_csv(path, index=False))]
-
-
-def _write_summary(summary: pd.DataFrame, path: Path) -> list[Path]:
-    text = as_markdown(summary) + "\n"
-    return [
-        write_file(path.with_suffix(".csv"), lambda target: summary.to_csv(target, index=False)),
-        write_file(path.with_suffix(".md"), lambda target: target.write_text(text, encoding="utf-8")),
-    ]
 
 
 def normalised_table(results: pd.DataFrame) -> pd.DataFrame:
@@ -63,21 +56,20 @@ def normalised_table(results: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={name: f"{name:g}" for name in table if isinstance(name, float)})
 
 
-def returns_figure(together: list[Panel], rates: pd.DataFrame) -> Figure:
+def returns_figure(together: Sequence[PanelReading], rates: pd.DataFrame) -> Figure:
     """A column a task: the return above, decisions a second below, against deployed sparsity."""
     methods = figures.methods_of(together)
-    generator = np.random.default_rng(SEED)
     columns = len(together)
     with rc_context(LOOK):
         figure = Figure(figsize=(3.7 * columns + 0.4, 5.6), layout="constrained")
         grid = figure.subplots(2, columns, squeeze=False, sharex=True, height_ratios=(3, 2))
-        for (top, bottom), panel in zip(grid.T, together, strict=True):
-            figures.draw_returns(top, panel, "deployed", generator)
-            _draw_rates(bottom, panel, rates, methods)
+        for (top, bottom), read in zip(grid.T, together, strict=True):
+            figures.draw_returns(top, read, "deployed")
+            _draw_rates(bottom, read.panel, rates, methods)
             bottom.set_xlabel("deployed sparsity")
         grid[0, 0].set_ylabel("return")
         grid[1, 0].set_ylabel("decisions a second, one core")
-        figures.legend(figure, methods, 2 * columns)
+        legend(figure, methods, 2 * columns)
     return figure
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from prunectl.experiments.analysis.curves import panels, pooled
+from prunectl.experiments.analysis.findings import SEED
+from prunectl.experiments.analysis.readings import read_panels
+from prunectl.experiments.deploying.rates import widths_of
+from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.tables import write_table
-from prunectl.experiments.paper.rates import CUT, widths_of
+from prunectl.experiments.paper.planning_rates import CUT
 from prunectl.experiments.report import figures
 from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method, trace
 
-#: Seed of the bootstrap.
-SEED = 0
 REMARK = (
     "Means over the trainings. `flow_units`: units that the flows between components (TD-MPC: the latent) keep. "
     "`integrity`: the lowest R\u00b2 among the components' outputs; below 0 is worse than a constant."
@@ -26,8 +27,8 @@ REMARK = (
 
 def write_unrefitted(store: Store, work: Work, folder: Path) -> list[Path]:
     """Write the figure and the table."""
-    figure = figures.return_figure(pooled(panels(store)), "deployed", np.random.default_rng(SEED))
-    written = [*figures.save(figure, folder / "without-recovery")]
+    figure = figures.return_figure(read_panels(pooled(panels(store)), SEED), "deployed")
+    written = [*save(figure, folder / "without-recovery")]
     formats = {"sparsity_asked": "g", "flow_units": ".0f", "integrity": ".2f", "normalised_return": ".2f"}
     return written + write_table(flow_widths(store.results(), work), folder / "flow-widths", formats, REMARK)
 

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from prunectl.agents.files import replacing
-from prunectl.experiments import statistics
-from prunectl.experiments.analysis.aggregates import readable as read_aggregates
-from prunectl.experiments.analysis.curves import AXES, Curve, Panel, normalised_draws, panels, score_on
-from prunectl.experiments.analysis.safe_sparsity import NO_WALKS, Key, Walk, as_columns, walks
-from prunectl.experiments.analysis.standings import leading, readable, scores_of, standings, standings_figure
-from prunectl.experiments.drawing.tables import write_table
-from prunectl.experiments.report import figures
+from prunectl.experiments.analysis import aggregates, standings, summary
+from prunectl.experiments.analysis.curves import AXES
+from prunectl.experiments.analysis.findings import Findings, findings
+from prunectl.experiments.drawing.canvas import save
+from prunectl.experiments.drawing.tables import aligned, write_file, write_table
 from prunectl.experiments.report.figures.sweep import sweep_figures
 from prunectl.experiments.report.page import Picture, assemble
 from prunectl.experiments.report.page.data import Table, page_data
 from prunectl.experiments.stability.bounds import CONFIDENCE, TOLERATED
 from prunectl.experiments.sweeping.store import Store, StoreError
-
-#: Sparsity at which integrity is quoted.
-HALF = 0.5
-#: Seed of the bootstrap, so that the same store gives the same report.
-SEED = 0
 
 _LEGEND = (
     "s95 is the highest sparsity up to which the normalised return stays at or above 0.95, with its 95% bootstrap "
@@ -93,184 +80,42 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
 
 def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
     """The same into any folder, where the record of the sweep lies; see `write_report`."""
-    found = panels(store)
-    results, returns, planned = store.results(), store.episode_returns(), store.planned()
-    if not any(panel.curves for panel in found):
+    found = findings(store)
+    if not any(read.curves for read in found.panels):
         raise StoreError(f"{folder}: no pruned controller has been measured yet: run the sweep to its end first")
-    failed = results[results["status"] == "failed"]
-    stable = walks(results)
-    summary = summarise(found, stable)
-    legend = _LEGEND + (_SAFE if stable else "")
-    written: list[Path] = []
+    drawn = sweep_figures(found)
+    written = [path for name, figure in drawn.items() for path in save(figure, folder / name)]
+    safe = _SAFE if found.stable else ""
     tables = []
-    whole = [panel for panel in found if panel.only is None]
-    scores = scores_of(whole, SEED)
-    ranked = standings(scores, results, stable) if len(scores) > 1 else None
-    few = leading(ranked, figures.methods_of(found))
-    drawn, aggregates = sweep_figures(found, results, few, SEED)
-    if ranked is not None:
-        drawn = {"leaderboard": standings_figure(scores, ranked), **drawn}
-        remark = _STANDINGS + (_SAFE if stable else "")
-        written += write_table(ranked, folder / "leaderboard", shown=readable(ranked), remark=remark)
-        tables.append(Table("leaderboard", "Leaderboard", ranked, remark))
-    shown = [replace(panel, curves=tuple(c for c in panel.curves if c.method in few)) for panel in found]
-    if (figure := figures.stability_figure(shown, stable, _generator())) is not None:
-        drawn["stability"] = figure
-    for name, figure in drawn.items():
-        written += figures.save(figure, folder / name)
-    if len(aggregates):
-        read = read_aggregates(aggregates)
-        written += write_table(aggregates, folder / "aggregate", shown=read, remark=_AGGREGATES)
-        tables.append(Table("aggregate", "All controllers together", aggregates, _AGGREGATES))
-    tables.append(Table("summary", "Summary", summary, legend, chosen=True))
+    if found.standings is not None:
+        remark, shown = _STANDINGS + safe, standings.readable(found.standings)
+        written += write_table(found.standings, folder / "leaderboard", shown=shown, remark=remark)
+        marked = found.standings.assign(s95_open=found.standings["never_fell"] > 0)  # the page's word for a lower bound
+        tables.append(Table("leaderboard", "Leaderboard", marked, remark))
+    parts = [table.assign(axis=axis) for axis, table in found.aggregates.items() if axis in AXES]
+    if parts:
+        table = pd.concat(parts, ignore_index=True)
+        table["method"] = [method.label for method in table["method"]]
+        written += write_table(table, folder / "aggregate", shown=aggregates.readable(table), remark=_AGGREGATES)
+        tables.append(Table("aggregate", "All controllers together", table, _AGGREGATES))
+    missing, shown = _missing(found), summary.readable(found.summary)
+    right, remark = summary.numbers_of(shown), f"{missing}\n\n" if missing else ""
+    written += write_table(found.summary, folder / "summary", remark=remark + _LEGEND + safe, shown=shown, right=right)
+    tables.append(Table("summary", "Summary", found.summary, _LEGEND + safe, chosen=True))
     pictures = [
         Picture(name, (folder / f"{name}.png").read_bytes(), caption)
         for name, caption in _PICTURES.items()
         if name in drawn
     ]
-    missing = _missing(planned, len(results), len(failed))
-    with replacing(folder / "summary.csv") as temporary:
-        summary.to_csv(temporary, index=False)
-    with replacing(folder / "summary.md") as temporary:
-        temporary.write_text(f"{as_markdown(summary)}\n\n{missing}{legend}\n", encoding="utf-8")
-    title = folder.resolve().name
-    data = page_data(results, returns, planned, found, tables, folder, SEED)
-    with replacing(folder / "report.html") as temporary:
-        temporary.write_text(assemble(title, data, pictures), encoding="utf-8")
-    text = "\n".join(line for line in (as_text(summary), missing.strip()) if line)
-    return [*written, *(folder / name for name in ("summary.csv", "summary.md", "report.html"))], text
+    page = assemble(folder.resolve().name, page_data(found, tables, folder), pictures)
+    written.append(write_file(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8")))
+    return written, "\n".join(line for line in (aligned(shown, right=right), missing) if line)
 
 
-def summarise(found: Sequence[Panel], stable: Mapping[Key, Walk] = NO_WALKS) -> pd.DataFrame:
-    """A row a controller and method, then one a method with the means over its controllers ("mean of 15").
-
-    Columns: controller, task, method, s95_AXIS with its 95% interval (``_low``, ``_high``) and whether the curve never
-    fell (``_open``; in the means, whether one of them did not), area_AXIS, for both axes, and integrity_half (in the
-    means, values below 0 count as 0). Where stability was recorded, ``stable``, also those of `as_columns`; where
-    components were pruned alone, ``only``, each of them with means of its own.
-    """
-    generator = _generator()
-    alone = ["only"] if any(panel.only is not None for panel in found) else []
-    rows = [(panel, curve) for panel in found for curve in panel.curves]
-    table = pd.DataFrame(
-        [
-            _identity(panel, curve, alone)
-            | _row(panel, curve, generator, _safety(panel, curve, stable) if stable else {})
-            for panel, curve in rows
-        ]
-    )
-    if stable:
-        table["stability_starts"] = table["stability_starts"].astype("Int64")
-    if len({(panel.controller, panel.task) for panel in found}) < 2:
-        return table
-    numbers = [name for name in map(str, table) if name.startswith(("s95_", "safe_", "settling_", "area_", "integr"))]
-    plain = [name for name in numbers if not name.endswith(("_low", "_high", "_open"))]
-    floored = table.assign(integrity_half=table["integrity_half"].clip(lower=0.0))
-    for name in (name for name in plain if name.startswith(("safe_", "settling_"))):
-        floored[name] = floored[name].where(floored[name].notna() | floored["stability_starts"].isna(), 0.0)
-    groups = floored.groupby([*alone, "method"], sort=False, dropna=False)
-    means = groups[plain].mean().reset_index()
-    for name in (name for name in numbers if name.endswith("_open")):  # the mean over lower bounds is one too
-        means[name] = groups[name].any().to_numpy()
-    means.insert(0, "controller", [f"mean of {count}" for count in groups.size()])
-    return pd.concat([table, means], ignore_index=True)
-
-
-def as_text(summary: pd.DataFrame) -> str:
-    """The summary in aligned columns."""
-    rows = _rows(summary)
-    texts = rows[0].index("method") + 1
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        left = [cell.ljust(width) for cell, width in zip(row[:texts], widths, strict=False)]
-        right = [cell.rjust(width) for cell, width in zip(row[texts:], widths[texts:], strict=True)]
-        lines.append("  ".join([*left, *right]))
-    return "\n".join(lines)
-
-
-def as_markdown(summary: pd.DataFrame) -> str:
-    """The summary as a Markdown table."""
-    header, *rows = _rows(summary)
-    texts = header.index("method") + 1
-    lines = [header, ["---"] * texts + ["---:"] * (len(header) - texts), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _identity(panel: Panel, curve: Curve, alone: Sequence[str]) -> dict[str, object]:
-    only = dict.fromkeys(alone, panel.only)
-    return {"controller": panel.controller, "task": panel.task, **only, "method": curve.method.label}
-
-
-def _safety(panel: Panel, curve: Curve, stable: Mapping[Key, Walk]) -> dict[str, object]:
-    return as_columns(stable.get((panel.controller, panel.task, panel.only, curve.method)))
-
-
-def _row(panel: Panel, curve: Curve, generator: np.random.Generator, safety: Mapping[str, object]) -> dict[str, object]:
-    """``safety`` comes after the s95 of the axis that it is on, the first."""
-    row: dict[str, object] = {}
-    normalised = normalised_draws(panel, curve, generator)
-    for axis in AXES:
-        names = [f"s95_{axis}", f"s95_{axis}_low", f"s95_{axis}_high"]
-        if normalised is None:
-            row |= dict.fromkeys([*names, f"area_{axis}"], np.nan) | {f"s95_{axis}_open": False}
-        else:
-            score = score_on(curve, axis, *normalised)
-            low, high = statistics.interval(score.s95_draws)
-            row |= dict(zip(names, (score.s95, float(low), float(high)), strict=True))
-            row[f"s95_{axis}_open"] = score.open
-            row[f"area_{axis}"] = score.area
-        if axis == AXES[0]:
-            row |= safety
-    row["integrity_half"] = float(np.interp(HALF, [0.0, *curve.asked], [1.0, *curve.integrity], right=np.nan))
-    return row
-
-
-def _rows(summary: pd.DataFrame) -> list[list[str]]:
-    """Header and rows as text, for every form of the table."""
-    texts = [name for name in ("controller", "only", "method") if name in summary]
-    safe = ["safe", "settling"] if "stability_starts" in summary else []
-    header = [*texts]
-    for axis in AXES:
-        header += [f"s95 {axis}", f"area {axis}", *(f"{what} {axis}" for what in safe if axis == AXES[0])]
-    header += [f"integrity at {HALF:g}"]
-    rows = [header]
-    for record in summary.to_dict("records"):
-        cells = ["-" if pd.isna(record[name]) else str(record[name]) for name in texts]
-        for axis in AXES:
-            cells += [_bounded(record, f"s95_{axis}"), _number(record[f"area_{axis}"])]
-            cells += [_safe_text(record, f"{what}_{axis}") for what in safe if axis == AXES[0]]
-        rows.append([*cells, _number(record["integrity_half"])])
-    return rows
-
-
-def _safe_text(record: Mapping[Hashable, Any], name: str) -> str:
-    none = pd.isna(record[name]) and pd.notna(record["stability_starts"])
-    return "none" if none else _bounded(record, name)
-
-
-def _bounded(record: Mapping[Hashable, Any], name: str) -> str:
-    text = ("\u2265 " if record[f"{name}_open"] is True else "") + _number(record[name])
-    if pd.isna(record.get(f"{name}_low")):
-        return text
-    return f"{text} [{_number(record[f'{name}_low'])}, {_number(record[f'{name}_high'])}]"
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:.2f}" if value >= -10 else "< -10"
-
-
-def _missing(planned: int, known: int, failed: int) -> str:
-    """What a sweep that is not whole lacks, as a line of its own; nothing for a whole one."""
-    left = planned - known
+def _missing(found: Findings) -> str:
+    """What a sweep that is not whole lacks, in a sentence; nothing for a whole one."""
+    failed, left = int((found.results["status"] == "failed").sum()), found.planned - len(found.results)
     if not left and not failed:
         return ""
-    return (
-        f"Of {planned:,} cells {failed:,} failed and {left:,} have not been computed: means are over what is there.\n\n"
-    )
-
-
-def _generator() -> np.random.Generator:
-    return np.random.default_rng(SEED)
+    said = f"Of {found.planned:,} cells {failed:,} failed and {left:,} have not been computed"
+    return f"{said}: means are over what is there."

@@ -14,8 +14,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.style import BLUE, GREEN, LOOK, REFERENCE, VERMILLION
-from prunectl.experiments.report.figures import save
 from prunectl.experiments.stability import attraction
 from prunectl.experiments.stability.bounds import CONFIDENCE, TOLERATED
 from prunectl.experiments.stability.lyapunov import Lyapunov

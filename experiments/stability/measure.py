@@ -12,7 +12,6 @@ from prunectl.agents.controller import Controller, ControllerError
 from prunectl.envs import TASKS
 from prunectl.envs.plants import Plant
 from prunectl.experiments import statistics
-from prunectl.experiments.episodes.calibration import plans
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.stability.attraction import attraction, kept
 from prunectl.experiments.stability.bounds import FEWEST, Checks, Count, safe_sparsity
@@ -41,7 +40,7 @@ class Effort:
     @classmethod
     def of(cls, controller: Controller) -> Effort:
         """The default; less for a controller that plans, which gets about the fewest starts that can show anything."""
-        return cls(FEWEST + 1, 7, 10) if plans(controller) else cls()
+        return cls(FEWEST + 1, 7, 10) if controller.plans else cls()
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def family(
     subjects: Sequence[Subject],
     effort: Effort,
     seed: int = 0,
-    told: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Family:
     """Fit on the dense loop's calibration seeds, then measure every loop on the same reported seeds and starts.
 
@@ -166,7 +165,7 @@ def family(
         subjects: the dense controller first.
         effort: how much.
         seed: of the reported episodes, the first; and which calibration seeds.
-        told: called with the share that is done.
+        on_progress: called with the share that is done.
     """
     dense, *rest = subjects
     ordered = [dense, *sorted(rest, key=lambda subject: subject.sparsity_deployed)]
@@ -178,8 +177,8 @@ def family(
     members = []
     for subject in ordered:
         members.append(measure(subject, plant, lyapunov, effort, seed))
-        if told is not None:
-            told(len(members) / len(ordered))
+        if on_progress is not None:
+            on_progress(len(members) / len(ordered))
     returns = np.array([member.mean_return for member in members])
     random = TASKS[plant.task].random_return
     assert random is not None  # measured for every plant
@@ -193,7 +192,7 @@ def fitted(controller: Controller, plant: Plant, seed: int = 0) -> Lyapunov:
     Raises:
         LyapunovError: there is no such function.
     """
-    return fit(controller, plant, PLANNED_FITTED if plans(controller) else FITTED, seed)
+    return fit(controller, plant, PLANNED_FITTED if controller.plans else FITTED, seed)
 
 
 def measure(subject: Subject, plant: Plant, lyapunov: Lyapunov | None, effort: Effort, seed: int = 0) -> Stability:

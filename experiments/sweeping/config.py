@@ -146,7 +146,7 @@ class SweepConfig(_Frozen):
     ``plugins`` are modules to import first, which name methods, plants or loaders (`prunectl.plugins`). ``timeout`` are
     the seconds after which a cell, or a piece of work that cells share, is given up and recorded as failed.
 
-    Validated in a context that allows it (`of_data`), it imports the modules that it names.
+    Validated in a context that allows it (`config_of`), it imports the modules that it names.
     """
 
     plugins: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()  # first: names are looked up once it is imported
@@ -243,27 +243,25 @@ def load_config(path: Path, allow_plugins: bool = False) -> SweepConfig:
     except Exception as error:  # PyYAML lets through whatever a date or a number raises
         reason = f"{type(error).__name__}: " if not isinstance(error, yaml.YAMLError) else ""
         raise ConfigError(f"{path}: not YAML: {reason}{' '.join(str(error).split())[:300]}") from error
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{path}: not a sweep: it needs the keys controllers, methods and sparsities")
-    try:
-        return of_data(data, allow_plugins)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    return config_of(data, str(path), allow_plugins)
 
 
-def of_data(data: Mapping[str, Any], allow_plugins: bool = False) -> SweepConfig:
-    """The sweep that plain data asks for, as a config's file has it.
+def config_of(data: Any, where: str, allow_plugins: bool = False) -> SweepConfig:
+    """Check a sweep that is plain data already; errors begin with ``where`` it is from.
 
     Raises:
-        ConfigError: as `load_config`, where it is no matter of the file.
+        ConfigError: an unknown key or name, a value out of range, an environment variable that is not set, or modules
+            to import that nobody allowed.
     """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: not a sweep: it needs the keys controllers, methods and sparsities")
     try:
         return SweepConfig.model_validate(dict(data), context={ALLOW: allow_plugins})
     except ValidationError as error:
         # A mistyped key is told before the key that is missing because of it.
         first, *others = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         more = f" (and {len(others)} more)" if others else ""
-        raise ConfigError(f"{_explain(first)}{more}") from error
+        raise ConfigError(f"{where}: {_explain(first)}{more}") from error
 
 
 class _Loader(yaml.SafeLoader):

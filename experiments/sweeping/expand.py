@@ -15,7 +15,7 @@ from prunectl import agents, envs
 from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.files import replacing
 from prunectl.envs.plants import PLANTS
-from prunectl.experiments.episodes.evaluator import environments
+from prunectl.experiments.episodes.evaluator import environments, task_for
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.provenance import command_line, versions
 from prunectl.experiments.stability.lyapunov import STEPS
@@ -105,14 +105,16 @@ def _load(
         raise ConfigError(
             f"controllers: {entry.controller} does not name its task: write {{controller: ..., task: ID}}"
         )
-    task, changed = envs.resolve(named)
-    if changed:
-        remark(f"{loaded.name}: {changed}")
+    task, changed = task_for(loaded.controller, named)
+    for said in (*loaded.remarks, *([f"{loaded.name}: {changed}"] if changed else [])):
+        remark(said)
     try:
         with environments(task, 1, loaded.controller):
             pass
     except ControllerError as error:
         raise ControllerError(f"{entry.controller}: {error}") from error
+    if loaded.plan is not None:
+        remark(f"{loaded.name} is a pruned controller already: here 'dense' means as it is, and sparsities are of that")
     name = entry.name or loaded.name
     subject = Subject(name, loaded.digest, loaded.controller.algorithm, task, loaded.training_seed)
     return loaded.controller, subject, loaded.loader

@@ -81,7 +81,7 @@ def slurm_workers(count: int) -> Iterator[Client]:
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:
-        raise ConfigError("--slurm needs dask-jobqueue: pip install prunectl[cluster]") from error
+        raise ConfigError("--slurm needs dask-jobqueue: pip install dask-jobqueue") from error
     if shutil.which("sbatch") is None:
         raise ConfigError("--slurm: there is no sbatch here: run it where SLURM jobs can be submitted")
     cores = dask.config.get("jobqueue.slurm.cores", None) or 1

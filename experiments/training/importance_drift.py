@@ -9,31 +9,23 @@ them. And this way a training takes no step and draws no random number more: it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from prunectl.agents.controller import Controller
 from prunectl.agents.files import replacing
-from prunectl.experiments.drawing.style import LOOK, MARKERS, component_colour
+from prunectl.experiments.drawing.canvas import save
+from prunectl.experiments.drawing.drift_figure import drift_figure
 from prunectl.experiments.episodes.evaluator import Episodes
-from prunectl.experiments.report.figures import save
 from prunectl.pruning import trace
 from prunectl.pruning.importance import RAW, Evidence
 
 #: Most rows of the visited ones that a measurement looks at, evenly spread.
 ROWS = 2_000
-#: What is drawn, a row each.
-METRICS = {"share": "share of the whole", "rank_final": "rank correlation\nwith the last"}
-#: The axis of shares is logarithmic, for a latent has many outputs and a critic has one; it ends here.
-LOWEST_SHARE = 1e-4
-
 #: Group -> a raw score a unit.
 _Units = dict[str, list[float]]
 
@@ -48,7 +40,7 @@ class Measurement(TypedDict):
     scores: dict[str, dict[str, _Units]]
 
 
-def measure(controller: Controller, step: int, episodes: Episodes) -> Measurement:
+def measure_importances(controller: Controller, step: int, episodes: Episodes) -> Measurement:
     """Score every unit by every importance in `RAW`, on what these recorded episodes visited."""
     assert episodes.observations is not None
     assert episodes.actions is not None
@@ -105,42 +97,6 @@ def write_table(measured: Sequence[Measurement], out: Path) -> pd.DataFrame:
 def write(measured: Sequence[Measurement], out: Path) -> None:
     """Write ``out/importance.csv`` and the figure, ``out/importance.png`` and ``.pdf``."""
     save(drift_figure(write_table(measured, out)), out / "importance")
-
-
-def drift_figure(table: pd.DataFrame) -> Figure:
-    """A column an importance, a row a metric, a line a component over the steps of training."""
-    importances, looks = list(dict.fromkeys(table["importance"])), _looks(list(dict.fromkeys(table["component"])))
-    with rc_context(LOOK):
-        figure = Figure(figsize=(2.5 * len(importances) + 0.4, 2.0 * len(METRICS) + 0.7), layout="constrained")
-        grid = figure.subplots(len(METRICS), len(importances), sharex=True, sharey="row", squeeze=False)
-        for row, (metric, label) in zip(grid, METRICS.items(), strict=True):
-            row[0].set_ylabel(label)
-            for axes, importance in zip(row, importances, strict=True):
-                for component, look in looks.items():
-                    chosen = table[(table["importance"] == importance) & (table["component"] == component)]
-                    axes.plot(chosen["step"], chosen[metric], **look)
-        for axes, importance in zip(grid[0], importances, strict=True):
-            axes.set_title(importance)
-            axes.set_yscale("log", nonpositive="mask")
-            axes.set_ylim(bottom=max(axes.get_ylim()[0], LOWEST_SHARE), top=1.0)
-        for axes in grid[-1]:
-            axes.set_xlabel("environment steps")
-        handles = grid[0][0].get_lines()
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(looks), 4), fontsize=7)
-    return figure
-
-
-def _looks(components: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and label of each component."""
-    return {
-        name: {"color": component_colour(name), "marker": marker, "label": _label(name)}
-        for name, (marker, _) in zip(components, cycle(MARKERS), strict=False)
-    }
-
-
-def _label(component: str) -> str:
-    writers, arrow, readers = component.partition("->")
-    return f"flow {writers} \u2192 {readers.count(',') + 1} readers" if arrow else component
 
 
 def _agreement(units: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]]) -> float:

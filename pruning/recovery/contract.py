@@ -72,7 +72,7 @@ class Loop(Protocol):
     def validate(self, controller: Controller) -> float:
         """Mean return over the validation episodes, the same ones at every call."""
 
-    def finetune(self, controller: C, budget: Budget | None, told: Progress) -> Recovered[C]:
+    def finetune(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
         """Continue the controller's own training; never hand back something worse."""
 
 

@@ -34,7 +34,8 @@ from prunectl.agents.deployment.program import (
     QuantisedAffine,
     program,
 )
-from prunectl.agents.sb3.controller import Normalisation, SB3Controller
+from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.agents.sb3.normalisation import Normalisation
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning

@@ -17,7 +17,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from prunectl import envs
 from prunectl.agents.load import load
-from prunectl.agents.sb3.controller import Normalisation, RewardScale, SB3Controller
+from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.resume import _Phases, algorithm_of, continue_learning, controller_of, vectorised
 from prunectl.pruning import apply, make_plan, score, trace
 from prunectl.pruning.plan import describe

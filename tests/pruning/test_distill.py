@@ -53,7 +53,7 @@ class FakeLoop:
         self.validated += 1
         return self.given if self.validated == 1 else 1.0
 
-    def finetune(self, controller: C, budget: Budget | None, told: Progress) -> Recovered[C]:
+    def finetune(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
         self.tuned.append((controller, budget))
         return Recovered(controller, 1.0, 2.0)
 

@@ -1,6 +1,5 @@
 """Figures: small functions from data and axes to what is drawn, and the figures that they make up."""
 
-from prunectl.experiments.drawing.canvas import legend, save
 from prunectl.experiments.report.figures.cuts import cuts_figure
 from prunectl.experiments.report.figures.overall import (
     algorithms_figure,
@@ -10,19 +9,19 @@ from prunectl.experiments.report.figures.overall import (
     profile_figure,
 )
 from prunectl.experiments.report.figures.returns import draw_returns, methods_of, return_figure
-from prunectl.experiments.report.figures.stability import stability_figure
+from prunectl.experiments.report.figures.safe_lines import stability_figure
+from prunectl.experiments.report.figures.standings import standings_figure
 
 __all__ = [
     "algorithms_figure",
     "cuts_figure",
     "draw_returns",
     "improvement_figure",
-    "legend",
     "methods_of",
     "overall_figure",
     "pareto_figure",
     "profile_figure",
     "return_figure",
-    "save",
     "stability_figure",
+    "standings_figure",
 ]

@@ -11,12 +11,15 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
 
 from prunectl.experiments import statistics
 from prunectl.experiments.analysis.aggregates import Runs
 from prunectl.experiments.drawing.canvas import COLUMN, PAGE, draw_curve, legend
 from prunectl.experiments.drawing.style import LOOK, REFERENCE, look
 from prunectl.pruning import Method
+
+Array = NDArray[np.float64]
 
 #: Sparsities that are named on an axis which is logarithmic in what is left.
 NAMED = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -75,10 +78,17 @@ def draw_overall(axes: Axes, table: pd.DataFrame, aggregate: str) -> None:
 def _stretch(axes: Axes, highest: float) -> None:
     """Give sparsities to ``highest`` an axis on which equal steps divide what is left by the same factor."""
     axes.set_xlim(0.0, 1.0 - 0.9 * (1.0 - highest))  # before the scale, on which 1 lies at infinity
-    axes.set_xscale("function", functions=(lambda x: -np.log1p(-x), lambda y: -np.expm1(-y)))
+    axes.set_xscale("function", functions=(_shrinkage, lambda y: -np.expm1(-y)))
     axes.xaxis.set_major_locator(FixedLocator(NAMED))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _shrinkage(sparsity: Array) -> Array:
+    """The logarithm of how many times smaller. Lines that span the axes are passed through here from 0 to 1 too, though
+    they are drawn from edge to edge: that 1 lies at infinity is no division gone wrong."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(-np.log1p(-sparsity))
 
 
 def profile_figure(runs: Mapping[Method, Runs], sparsity: float, axis: str) -> Figure:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prunectl.experiments import statistics
-from prunectl.experiments.analysis.curves import Panel
+from prunectl.experiments.analysis.readings import PanelReading
 from prunectl.experiments.drawing.canvas import draw_curve, legend
 from prunectl.experiments.drawing.style import LOOK, REFERENCE
 from prunectl.pruning import Method
@@ -20,7 +18,7 @@ from prunectl.pruning import Method
 BELOW_RANDOM = 0.12
 
 
-def return_figure(found: Sequence[Panel], axis: str, generator: np.random.Generator) -> Figure:
+def return_figure(found: Sequence[PanelReading], axis: str) -> Figure:
     """Return against the ``deployed`` or the ``total`` sparsity: a panel a controller, a line a method.
 
     Bands are 95% bootstrap confidence over episodes and pruning seeds; lines across are the dense controller and
@@ -31,8 +29,8 @@ def return_figure(found: Sequence[Panel], axis: str, generator: np.random.Genera
     with rc_context(LOOK):
         figure = Figure(figsize=(max(2.6 * columns, 4.2) + 0.3, 2.1 * rows + 0.9), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, panel in zip(grid, found, strict=False):
-            draw_returns(axes, panel, axis, generator)
+        for axes, read in zip(grid, found, strict=False):
+            draw_returns(axes, read, axis)
         for axes in grid[len(found) :]:
             axes.set_visible(False)
         for axes in grid[max(len(found) - columns, 0) : len(found)]:
@@ -43,20 +41,17 @@ def return_figure(found: Sequence[Panel], axis: str, generator: np.random.Genera
     return figure
 
 
-def methods_of(found: Iterable[Panel]) -> list[Method]:
+def methods_of(found: Iterable[PanelReading]) -> list[Method]:
     """All methods of these panels, in the order in which they come."""
-    return list(dict.fromkeys(curve.method for panel in found for curve in panel.curves))
+    return list(dict.fromkeys(own.curve.method for read in found for own in read.curves))
 
 
-def draw_returns(axes: Axes, panel: Panel, axis: str, generator: np.random.Generator) -> None:
+def draw_returns(axes: Axes, read: PanelReading, axis: str) -> None:
     """Each method's line and band, and the references across."""
-    for curve in panel.curves:
-        order = np.argsort(curve.sparsity[axis], kind="stable")
-        x, returns = curve.sparsity[axis][order], curve.returns[:, order]
-        if curve.dense is not None:
-            x, returns = np.insert(x, 0, 0.0), np.concatenate([curve.dense[:, None], returns], axis=1)
-        low, high = statistics.interval(statistics.redrawn(returns, generator).mean(axis=1))
-        draw_curve(axes, curve.method, x, returns.mean(axis=(0, 2)), low, high)
+    panel = read.panel
+    for own in read.curves:
+        x, band = own.along(axis)
+        draw_curve(axes, own.curve.method, x, band.mean, band.low, band.high)
     if panel.dense is not None:
         axes.axhline(panel.dense.mean(), color=REFERENCE, linewidth=0.8, zorder=1)
     if panel.random is not None:

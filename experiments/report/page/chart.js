@@ -2,6 +2,21 @@
 
 const BANDS_UP_TO = 8;
 const BELOW_RANDOM = 0.12;
+/** Sparsities that are named on an axis which is logarithmic in what is left. */
+const NAMED = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999];
+
+/** Where a sparsity stands on such an axis: equal steps divide what is left by the same factor. */
+function stretched(sparsity) {
+  return -Math.log1p(-sparsity);
+}
+
+/** How far the axis goes, and the function that places a sparsity on it, by the names of `SCALES`. */
+function acrossAxis(scale, curves) {
+  if (scale === "even") return { place: (sparsity) => sparsity, range: [0, 1.01] };
+  const highest = Math.max(0.5, ...curves.flatMap((curve) => [...curve.x, ...curve.points.x]));
+  const ticks = { tickvals: NAMED.map(stretched), ticktext: NAMED.map(String) };
+  return { place: stretched, range: [0, stretched(1 - 0.9 * (1 - highest))], ...ticks };
+}
 
 /** Resolved colours of the page: plotly takes no custom properties. */
 function palette() {
@@ -30,22 +45,24 @@ function plain(text) {
 
 /** Traces of one curve: the band, the line, the points that can be pointed at. */
 function curveTraces(curve, method, style) {
-  const { colour, opacity, band, axisTitle, heightTitle, form } = style;
+  const { colour, opacity, band, place, axisTitle, heightTitle, form } = style;
+  const x = curve.x.map(place);
   const common = { opacity, showlegend: false, hoverinfo: "skip", type: "scatter" };
   const traces = [];
   if (band) {
-    const edge = { ...common, x: curve.x, mode: "lines", line: { width: 0, color: colour } };
+    const edge = { ...common, x, mode: "lines", line: { width: 0, color: colour } };
     const filled = { fill: "tonexty", fillcolor: `${colour}22` };
     traces.push({ ...edge, y: curve.low }, { ...edge, y: curve.high, ...filled });
   }
   const line = { color: colour, width: 1.8, dash: method.dash };
-  traces.push({ ...common, x: curve.x, y: curve.y, mode: "lines", line });
+  traces.push({ ...common, x, y: curve.y, mode: "lines", line });
   const { points } = curve;
-  const [across, along] = [`${axisTitle} %{x:.3f}`, `${heightTitle} %{y:${form}}`];
+  const [across, along] = [`${axisTitle} %{text}`, `${heightTitle} %{y:${form}}`];
   traces.push({
     ...common,
-    x: points.x,
+    x: points.x.map(place),
     y: points.y,
+    text: points.x.map((sparsity) => fixed(sparsity, 3)),
     mode: "markers",
     name: method.label,
     marker: { symbol: method.symbol, color: colour, size: 7, line: { color: colour, width: 1.4 } },
@@ -68,12 +85,13 @@ function reference(level, name, dash, colours) {
   };
 }
 
-/** Traces and layout of a view (see `currentView`). */
-function drawing(view, methods, marked) {
+/** Traces and layout of a view (see `currentView`), on one of the `SCALES` of sparsities. */
+function drawing(view, methods, marked, scale) {
   const colours = palette();
   const few = view.curves.length <= BANDS_UP_TO;
   const form = view.height === "return" ? ",.1f" : ".3f";
-  const titles = { axisTitle: `${view.axis} sparsity`, heightTitle: HEIGHTS[view.height], form };
+  const { place, ...across } = acrossAxis(scale, view.curves);
+  const titles = { place, axisTitle: `${view.axis} sparsity`, heightTitle: HEIGHTS[view.height], form };
   // What is marked is drawn last, over the others.
   const order = [...view.curves].sort((a, b) => marked.has(a.method) - marked.has(b.method));
   const traces = order.flatMap((curve) => {
@@ -107,11 +125,11 @@ function drawing(view, methods, marked) {
     margin: { l: 56, r: 12, t: 32, b: 48 },
     hovermode: "closest",
     hoverlabel: { bgcolor: colours.paper, bordercolor: colours.faint, align: "left", font },
-    xaxis: { ...axis, title: { text: titles.axisTitle }, range: [0, 1.01] },
+    xaxis: { ...axis, title: { text: `${titles.axisTitle}${scale === "left" ? ", logarithmic in what is left" : ""}` }, ...across },
     yaxis: { ...axis, title: { text: titles.heightTitle }, range: [bottom - pad, top + pad] },
     shapes: lines.map((entry) => entry.line),
     annotations: lines.map((entry) => entry.note),
-    uirevision: `${view.title} ${view.axis} ${view.height}`,
+    uirevision: `${view.title} ${view.axis} ${view.height} ${scale}`,
   };
   return { traces, layout };
 }

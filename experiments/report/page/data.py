@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from prunectl.experiments import statistics
-from prunectl.experiments.analysis.aggregates import Runs, aggregate_table, runs_of
-from prunectl.experiments.analysis.curves import AXES, METHOD, Array, Curve, Panel, normalised_draws
+from prunectl.experiments.analysis.curves import AXES, METHOD, Array
+from prunectl.experiments.analysis.findings import Findings, Tables
+from prunectl.experiments.analysis.readings import PanelReading, Reading
 from prunectl.experiments.drawing.style import look
 from prunectl.experiments.stability.bounds import clopper_pearson
 from prunectl.pruning import Method
@@ -48,41 +48,30 @@ class Table:
     chosen: bool = False
 
 
-def page_data(
-    results: pd.DataFrame,
-    returns: Mapping[str, Array],
-    planned: int,
-    found: Sequence[Panel],
-    tables: Sequence[Table],
-    folder: Path,
-    seed: int,
-) -> dict[str, Any]:
+def page_data(found: Findings, tables: Sequence[Table], folder: Path) -> dict[str, Any]:
     """What the page shows, as JSON can hold it: no NaN, numbers rounded to `DIGITS`, long columns as arrays.
 
     Args:
-        results: every cell that was computed or failed, as `Store.results` gives them.
-        returns: returns ``(episodes,)`` by key of the cell.
-        planned: how many cells the sweep has.
-        found: the curves.
+        found: all that the store says.
         tables: the tables besides those of the cells.
         folder: where ``config.yaml`` and ``provenance.json`` lie, if they were recorded.
-        seed: of the bootstrap.
     """
+    results = found.results
     rows = results[METHOD].dropna().drop_duplicates()
     methods = [Method.recorded(list(map(str, names))) for names in rows.itertuples(index=False)]
     owners = list(dict.fromkeys(zip(results["controller"], results["task"], strict=True)))
     config, made = _recorded(folder)
     widths: dict[str, int] = {}
     return {
-        "planned": planned,
+        "planned": found.planned,
         "axes": AXES,
         "methods": [_method(method) for method in methods],
         "controllers": [_controller(*owner, results) for owner in owners],
-        "panels": [_panel(panel, owners, methods, [seed, place]) for place, panel in enumerate(found)],
-        "means": _means(found, methods, seed),
-        "cells": _cells(results, returns, owners, methods, widths),
+        "panels": [_panel(read, owners, methods) for read in found.panels],
+        "means": _means(found, methods),
+        "cells": _cells(results, found.returns, owners, methods, widths),
         "widths": [json.loads(text) for text in widths],
-        "missing": _missing(config, results, planned),
+        "missing": _missing(config, results, found.planned),
         "tables": [_table(table) for table in tables],
         "made": made,
     }
@@ -110,63 +99,51 @@ def _controller(name: str, task: str, results: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _panel(panel: Panel, owners: Sequence[Any], methods: Sequence[Method], seeds: Sequence[int]) -> dict[str, Any]:
+def _panel(read: PanelReading, owners: Sequence[Any], methods: Sequence[Method]) -> dict[str, Any]:
+    panel = read.panel
     return {
         "controller": owners.index((panel.controller, panel.task)),
         "only": panel.only,
         "dense": None if panel.dense is None else _number(panel.dense.mean()),
         "random": None if panel.random is None else _number(panel.random.mean()),
-        "curves": [
-            {"method": methods.index(curve.method), **_points(panel, curve, np.random.default_rng(seeds))}
-            for curve in panel.curves
-        ],
+        "curves": [{"method": methods.index(own.curve.method), **_points(own)} for own in read.curves],
     }
 
 
-def _points(panel: Panel, curve: Curve, generator: np.random.Generator) -> dict[str, Any]:
+def _points(own: Reading) -> dict[str, Any]:
     """A curve's sparsities by axis, its mean return and, where it has one, its normalised return, each with the ends of
     its 95% bootstrap interval."""
-    normalised = normalised_draws(panel, curve, generator)
-    low, high = statistics.interval(statistics.redrawn(curve.returns, generator).mean(axis=1))
-    columns = {axis: curve.sparsity[axis] for axis in AXES}
-    columns |= {"return": curve.returns.mean(axis=(0, 2)), "return_low": low, "return_high": high}
-    if normalised is not None and not np.isnan(normalised[0]).any():
-        low, high = statistics.interval(normalised[1])
-        columns |= {"normalised": normalised[0], "normalised_low": low, "normalised_high": high}
+    columns = {axis: own.curve.sparsity[axis] for axis in AXES}
+    for name, band in (("return", own.returns), ("normalised", own.normalised)):
+        if band is not None and not np.isnan(band.mean).any():
+            columns |= {name: band.mean, f"{name}_low": band.low, f"{name}_high": band.high}
     return {name: _numbers(values) for name, values in columns.items()}
 
 
-def _means(found: Sequence[Panel], methods: Sequence[Method], seed: int) -> list[dict[str, Any]]:
+def _means(found: Findings, methods: Sequence[Method]) -> list[dict[str, Any]]:
     """Curves over all controllers, and over those of each task that has several: of `SHOWN`, on each of `AXES`. How
     many runs there are, and how many pairs of an algorithm and a task."""
-    whole = [panel for panel in found if panel.only is None and panel.curves]
-    tasks = dict.fromkeys(panel.task for panel in whole)
-    groups: dict[str | None, list[Panel]] = {None: whole}
-    groups |= {task: [panel for panel in whole if panel.task == task] for task in tasks if len(tasks) > 1}
+    several = sum(bool(read.curves) for read in found.whole) > 1
+    groups: list[tuple[str | None, Tables]] = [(None, found.aggregates)] if several else []
     means = []
-    for task, members in groups.items():
-        if len(members) < 2:
-            continue
-        on_axes = {axis: runs_of(members, axis, np.random.default_rng(seed)) for axis in AXES}
-        all_runs = [own for runs in on_axes.values() for own in runs.values()]
+    for task, tables in (*groups, *found.by_task.items()):
+        on_axes = {axis: tables[axis] for axis in AXES if axis in tables}
         curves = [
-            {"method": methods.index(method), "axis": axis, **_aggregated(own)}
-            for axis, runs in on_axes.items()
-            for method, own in runs.items()
+            {"method": methods.index(method), "axis": axis, **_aggregated(table[table["method"] == method])}
+            for axis, table in on_axes.items()
+            for method in dict.fromkeys(table["method"])
         ]
-        counts = {
-            "runs": max((sum(map(len, own.values)) for own in all_runs), default=0),
-            "pairs": max((len(own.values) for own in all_runs), default=0),
-        }
-        means.append({"task": task, **counts, "curves": curves})
+        runs, pairs = (
+            max((int(table[name].max()) for table in on_axes.values()), default=0) for name in ("runs", "tasks")
+        )
+        means.append({"task": task, "runs": runs, "pairs": pairs, "curves": curves})
     return means
 
 
-def _aggregated(runs: Runs) -> dict[str, Any]:
-    """One method's aggregates with their intervals, from the dense controller on."""
-    table = aggregate_table({Method(): runs})  # the table names its methods; here there is one
+def _aggregated(rows: pd.DataFrame) -> dict[str, Any]:
+    """One method's rows of an `aggregate_table`, from the dense controller on."""
     names = [f"{name}{end}" for name in SHOWN for end in ("", "_low", "_high")]
-    columns = {"x": [0.0, *table["sparsity"]]} | {name: [1.0, *table[name]] for name in names}
+    columns = {"x": [0.0, *rows["sparsity"]]} | {name: [1.0, *rows[name]] for name in names}
     return {name: _numbers(values) for name, values in columns.items()}
 
 

@@ -44,7 +44,7 @@ function draw() {
 
 /** Draw the curves and their legend: as wide as there is room, or as `width` pixels. */
 function paint(width) {
-  const { traces, layout } = drawing(view, METHODS, chosen.marked);
+  const { traces, layout } = drawing(view, METHODS, chosen.marked, chosen.scale);
   Plotly.react(at("chart"), traces, { ...layout, width }, CONFIG);
   at("values").replaceChildren(...valuesTable());
 }
@@ -111,7 +111,7 @@ function walk(event) {
   focused.point = Math.max(0, Math.min(focused.point + along, trace.x.length - 1));
   Plotly.Fx.hover(chart, [{ curveNumber: curves[focused.curve], pointNumber: focused.point }]);
   point(trace, focused.point);
-  const [x, y] = [trace.x, trace.y].map((values) => fixed(values[focused.point], 3));
+  const [x, y] = [trace.text[focused.point], fixed(trace.y[focused.point], 3)];
   at("spoken").textContent = `${trace.name}: ${view.axis} sparsity ${x}, ${HEIGHTS[view.height]} ${y}`;
 }
 
@@ -180,6 +180,7 @@ function buildChoices() {
     draw();
   });
   at("axis").append(...radios("axis", DATA.axes.map((axis) => [axis, axis])));
+  at("scale").append(...radios("scale", Object.entries(SCALES)));
   at("height").append(...radios("height", [["normalised", "normalised"], ["return", "as it is"]]));
   at("names").append(...PARTS.flatMap(checkboxes));
   at("choices").addEventListener("submit", (event) => event.preventDefault());

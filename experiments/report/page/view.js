@@ -6,12 +6,14 @@ const ALL_CELLS = CELLS.method.map((_, cell) => cell);
 const PARTS = ["grouping", "importance", "allocation", "recovery"];
 const SPARSITIES = [...new Set(CELLS.sparsity_asked)].filter((value) => value > 0).sort((a, b) => a - b);
 const HEIGHTS = { normalised: "normalised return", return: "return" };
+const SCALES = { left: "logarithmic", even: "linear" };
 const AGGREGATES = { iqm: "inter-quartile mean", mean: "mean" };
 
 const chosen = {
   task: "",
   offer: "",
   axis: DATA.axes[0],
+  scale: "left",
   height: "normalised",
   leftOut: Object.fromEntries(PARTS.map((part) => [part, new Set()])),
   marked: new Set(),
@@ -44,7 +46,7 @@ function offers(task) {
 }
 
 /**
- * What is drawn. `curves` have `method`, the line `x`, `y`, the band `low`, `high` and the `points` that can be pointed
+ * What is drawn, in sparsities and heights. `curves` have `method`, the line `x`, `y`, the band `low`, `high` and the `points` that can be pointed
  * at: `x`, `y` and, unless they are aggregates, the `cells` that they are. `dense` and `random` are heights.
  */
 function currentView() {

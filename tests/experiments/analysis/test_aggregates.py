@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +16,11 @@ from prunectl.experiments.analysis.aggregates import (
     kept_parameters,
     priced,
     readable,
-    runs_of,
+    redrawn_tasks,
+    runs_on,
 )
 from prunectl.experiments.analysis.curves import panels
+from prunectl.experiments.analysis.findings import findings
 from prunectl.experiments.drawing.style import look
 from prunectl.experiments.report.figures import (
     cuts_figure,
@@ -68,7 +69,7 @@ def store(tmp_path: Path) -> Path:
 
 def runs(folder: Path, axis: str) -> dict[Method, Runs]:
     with Store.reading(folder) as store:
-        return runs_of(panels(store), axis, np.random.default_rng(0))
+        return runs_on(redrawn_tasks(panels(store), np.random.default_rng(0)), axis)
 
 
 def test_runs_are_read_on_one_grid_as_far_as_all_of_them_reach(store: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_task_whose_dense_controller_is_no_better_than_random_does_not_count(s
     with Store.reading(store) as opened:
         found = panels(opened)
     found[2] = replace(found[2], random=np.array([200.0, 220.0]))
-    (full, *_) = runs_of(found, "total", np.random.default_rng(0)).values()
+    (full, *_) = runs_on(redrawn_tasks(found, np.random.default_rng(0)), "total").values()
     assert len(full.values) == 1
 
 
@@ -119,7 +120,8 @@ def test_what_comes_before_the_first_sparsity_lies_between_it_and_the_dense_cont
         curves = tuple(
             replace(curve, asked=np.array([0.2, 0.8])) if curve.method == STOCK else curve for curve in found[2].curves
         )
-    alone = runs_of([replace(found[2], curves=curves)], "deployed", np.random.default_rng(0))[STOCK]
+    tasks = redrawn_tasks([replace(found[2], curves=curves)], np.random.default_rng(0))
+    alone = runs_on(tasks, "deployed")[STOCK]
     np.testing.assert_allclose(alone.sparsity, [0.2, 0.5])
     np.testing.assert_allclose(alone.values[0], [[1.0, 1.0 - 0.1 / 3]])
 
@@ -152,7 +154,7 @@ def test_methods_are_redrawn_alike(store: Path) -> None:
 
 def test_costs_are_shares_of_the_dense_controllers(store: Path) -> None:
     with Store.reading(store) as opened:
-        table = priced(runs(store, "asked"), opened.results(), "params_deployed")
+        table = priced(aggregate_table(runs(store, "asked")), opened.results(), "params_deployed")
     assert table[table["method"] == FULL]["cost"].tolist() == pytest.approx([0.5, 0.2])
     assert table[table["method"] == STOCK]["cost"].tolist() == pytest.approx([0.6, 0.3])
 
@@ -207,9 +209,9 @@ def test_each_algorithm_has_a_panel_of_its_own_tasks_and_methods(tmp_path: Path)
                 opened.record(cells[-1], outcome([mean, mean], 0.5, 0.5))
         opened.plan(cells)
         opened.record_random(episodes([0.0, 0.0]))
-        found, results = panels(opened), opened.results()
-        figure = sweep_figures(found, results, [FULL, STOCK, LESS], 0)[0]["algorithms_deployed"]
-        assert "algorithms_total" not in sweep_figures(found[:1], results, [FULL], 0)[0]
+        found = findings(opened)
+    figure = sweep_figures(found)["algorithms_deployed"]
+    assert "algorithms_total" not in sweep_figures(replace(found, shown=frozenset([STOCK])))  # one alone has it
     shown = {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
     assert list(shown) == ["PPO: 1 run on 1 task", "SAC: 1 run on 1 task", "TD3: 1 run on 1 task"]
     heights = {title[:3]: [line.get_ydata()[-1] for line in axes.lines[:-2:2]] for title, axes in shown.items()}  # type: ignore[index]
@@ -228,29 +230,27 @@ def test_the_best_for_every_cost_is_a_staircase() -> None:
     assert list(front.get_ydata()) == [0.5, 0.9, 1.0, 1.0]
 
 
-def sweep(store: Path, shown: Collection[Method]) -> tuple[set[str], pd.DataFrame]:
+def drawn(store: Path, *shown: Method) -> set[str]:
     with Store.reading(store) as opened:
-        drawn, table = sweep_figures(panels(opened), opened.results(), shown, 0)
-    return {name.partition("_")[0] for name in drawn}, table
+        figures = sweep_figures(replace(findings(opened), shown=frozenset(shown)))
+    return {name.partition("_")[0] for name in figures}
 
 
 def test_a_sweep_draws_what_its_store_allows(store: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    everything = {"overall", "profile", "improvement", "pareto", "cuts", "return"}
-    names, table = sweep(store, [FULL, STOCK])
-    assert names == everything
-    assert list(table["method"]) == [FULL.label] * 2 + [STOCK.label] + [FULL.label] * 2 + [STOCK.label] * 2
-    assert sweep(store, [FULL])[0] == everything  # shown alone, compared with all
-    assert sweep(store, [LESS])[0] == {"cuts", "return"}  # one task lacks it
+    everything = {"leaderboard", "overall", "profile", "improvement", "pareto", "cuts", "return"}
+    assert drawn(store, FULL, STOCK) == everything
+    assert drawn(store, FULL) == everything  # shown alone, compared with all
+    assert drawn(store, LESS) == {"leaderboard", "cuts", "return"}  # one task lacks it
     halfway = tmp_path_factory.mktemp("halfway")
     with Store.writing(halfway) as opened:
         cells = [cell(subject("one")), cell(subject("two")), cell(subject("one"), STOCK, 0.9)]
         opened.plan(cells)
         opened.record(cells[2], outcome([50.0, 60.0], 0.5, 0.9))
-        assert sweep_figures(panels(opened), opened.results(), [STOCK], 0)[0].keys() >= {"cuts", "return_total"}
+        assert sweep_figures(findings(opened)).keys() == {"cuts", "return_deployed", "return_total"}
         opened.record(cells[0], outcome([90.0, 110.0]))
         opened.record(cells[1], outcome([90.0, 110.0]))
         opened.record_random(episodes([0.0, 0.0]))
-    names, table = sweep(halfway, [STOCK])
+        found = findings(opened)
     # Nobody reaches 0.9 of what is deployed; the second controller, with no cell yet, is no task yet.
-    assert list(table["axis"]) == ["total"]
-    assert names == {"overall", "pareto", "cuts", "return"}
+    assert found.aggregates.keys() == {"total", "asked"}
+    assert drawn(halfway, STOCK) == {"overall", "pareto", "cuts", "return"}

@@ -9,8 +9,9 @@ import pytest
 
 from prunectl.experiments.analysis.curves import panels
 from prunectl.experiments.analysis.safe_sparsity import Walk
-from prunectl.experiments.analysis.standings import Scores, leading, readable, scores_of, standings, standings_figure
+from prunectl.experiments.analysis.standings import Scores, leading, readable, scores_of, standings
 from prunectl.experiments.drawing.style import look
+from prunectl.experiments.report.figures import standings_figure
 from prunectl.experiments.report.write import write_report
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import IMPORTANCES, Method

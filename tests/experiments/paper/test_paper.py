@@ -23,14 +23,14 @@ from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
 from prunectl.experiments.analysis.curves import normalised_draws, panels, pooled
 from prunectl.experiments.cli import run
-from prunectl.experiments.paper import rates
+from prunectl.experiments.deploying import rates
+from prunectl.experiments.deploying.rates import of_widths, widths_of
 from prunectl.experiments.paper.budget import planner_macs
 from prunectl.experiments.paper.catalogue import CATALOGUE, chosen, config_of, reproduce
 from prunectl.experiments.paper.components import sensitivities
 from prunectl.experiments.paper.cuts import cuts_figure, write_cuts
 from prunectl.experiments.paper.groups import Seen, groups_table, overview
 from prunectl.experiments.paper.layer_graph import lay_out, pools_of
-from prunectl.experiments.paper.rates import of_widths, widths_of
 from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_config
 from prunectl.experiments.sweeping.dispatch import run as run_sweep

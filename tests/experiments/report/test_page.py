@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from prunectl.experiments.analysis.curves import panels
+from prunectl.experiments.analysis.findings import findings
 from prunectl.experiments.drawing.style import look
 from prunectl.experiments.report import page as page_parts
 from prunectl.experiments.report.page import assemble
@@ -34,8 +34,7 @@ NASTY = "</script><!--<img src=x onerror=alert(1)>"
 def data_of(folder: Path) -> dict[str, Any]:
     """The page's data, made without the figures."""
     with Store.reading(folder) as store:
-        found, results, returns = panels(store), store.results(), store.episode_returns()
-        return page_data(results, returns, store.planned(), found, (), folder, 0)
+        return page_data(findings(store), (), folder)
 
 
 def embedded(page: str) -> dict[str, Any]:
@@ -196,6 +195,18 @@ def test_the_report_makes_the_page(folder: Path) -> None:
     columns = {column["name"]: column["values"] for column in summary["columns"]}
     assert columns["controller"] == [NASTY]
     assert columns["s95_total"] == pytest.approx([0.05 / 0.495 * 0.5], rel=1e-5)
+
+
+def test_a_mean_over_curves_that_never_fell_is_marked_as_a_lower_bound_in_the_leaderboard(tmp_path: Path) -> None:
+    curves = {METHODS[0]: {0.5: 50.0, 0.75: 0.0}, METHODS[2]: {0.5: 100.0, 0.75: 99.0}}
+    with Store.writing(tmp_path) as store:
+        record_curves(store, {"one": curves, "two": curves})
+    write_report(tmp_path)
+    tables = {table["name"]: table for table in embedded((tmp_path / "report.html").read_text())["tables"]}
+    columns = {column["name"]: column["values"] for column in tables["leaderboard"]["columns"]}
+    assert columns["method"] == [METHODS[2].label, METHODS[0].label]
+    assert columns["s95_open"] == [True, False]
+    assert "s95_open" not in (tmp_path / "leaderboard.csv").read_text()
 
 
 def test_every_part_of_the_page_is_installed() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -19,11 +20,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from prunectl.experiments.analysis.curves import panels
-from prunectl.experiments.analysis.safe_sparsity import walks
+from prunectl.experiments.analysis.findings import findings
 from prunectl.experiments.report.page import Picture, assemble
 from prunectl.experiments.report.page.data import Table, page_data
-from prunectl.experiments.report.write import summarise
 from prunectl.experiments.stability.bounds import Checks, Count
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method
@@ -68,9 +67,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.record_failure(failed, "<b>no</b>")
         for task in ("CartPole-v1", "Pendulum-v1"):
             store.record_random(episodes([-10.0, 10.0], task))
-        found, results, returns_of = panels(store), store.results(), store.episode_returns()
-        tables = [Table("summary", "Summary", summarise(found, walks(results)), "A remark.", chosen=True)]
-        data = page_data(results, returns_of, store.planned(), found, tables, folder, 0)
+        found = findings(store)
+        data = page_data(found, [Table("summary", "Summary", found.summary, "A remark.", chosen=True)], folder)
     path = folder / "report.html"
     path.write_text(assemble("sweep", data, [Picture("figure", b"", "A figure.")]), encoding="utf-8")
     return path
@@ -116,8 +114,8 @@ def choose(browser: webdriver.Chrome, name: str) -> None:
 
 def curves(browser: webdriver.Chrome) -> dict[str, tuple[list[float], list[float]]]:
     """The points that can be pointed at, by method."""
-    script = "return document.getElementById('chart').data.filter((t) => t.meta).map((t) => [t.name, t.x, t.y])"
-    return {name: (x, y) for name, x, y in browser.execute_script(script)}
+    script = "return document.getElementById('chart').data.filter((t) => t.meta).map((t) => [t.name, t.text, t.y])"
+    return {name: ([float(text) for text in x], y) for name, x, y in browser.execute_script(script)}
 
 
 def column(browser: webdriver.Chrome, section: str, number: int) -> list[str]:
@@ -156,6 +154,28 @@ def test_choices_change_the_curves(shown: webdriver.Chrome) -> None:
     Select(at(shown, "#task")).select_by_visible_text("Pendulum-v1")
     assert at(shown, "#view").text == "swinger on Pendulum-v1"
     assert curves(shown)[FULL.label][1] == [97, 97, 93, 93]
+
+
+def test_the_axis_is_logarithmic_in_what_is_left_unless_it_is_to_be_linear(shown: webdriver.Chrome) -> None:
+    choose(shown, "one")
+    at(shown, "input[name=axis][value=total]").click()
+    script = """
+        const chart = document.getElementById("chart");
+        const { xaxis } = chart._fullLayout;
+        const markers = chart.data.find((trace) => trace.meta).x.map((x) => xaxis.c2p(x));
+        return [xaxis.title.text, xaxis.range[1], xaxis.c2p(0), ...markers];
+    """
+    title, end, *places = shown.execute_script(script)
+    assert title == "total sparsity, logarithmic in what is left"
+    assert end == pytest.approx(-np.log(0.9 * 0.1))  # the last is 0.9, and a tenth of what is left then has room
+    # Half of it gone is log(2) of the way to log(10), nine tenths gone.
+    assert (places[1] - places[0]) / (places[3] - places[0]) == pytest.approx(np.log(2) / np.log(10), abs=1e-3)
+    ticks = shown.find_elements(By.CSS_SELECTOR, "#chart .xaxislayer-above .xtick text")
+    assert [tick.text for tick in ticks] == ["0", "0.5", "0.8", "0.9"]
+    at(shown, "input[name=scale][value=even]").click()
+    title, end, *places = shown.execute_script(script)
+    assert (title, end) == ("total sparsity", 1.01)
+    assert (places[1] - places[0]) / (places[3] - places[0]) == pytest.approx(5 / 9, abs=1e-3)
 
 
 def test_the_mouse_shows_a_cell(shown: webdriver.Chrome) -> None:

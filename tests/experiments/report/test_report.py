@@ -11,10 +11,13 @@ import pytest
 from matplotlib.colors import to_hex
 
 from prunectl.experiments.analysis.curves import normalised_draws, panels
+from prunectl.experiments.analysis.readings import read_panels
 from prunectl.experiments.analysis.safe_sparsity import Walk, walks
+from prunectl.experiments.analysis.summary import numbers_of, readable, summarise
 from prunectl.experiments.drawing.style import look
+from prunectl.experiments.drawing.tables import aligned, markdown
 from prunectl.experiments.report.figures import return_figure, stability_figure
-from prunectl.experiments.report.write import as_markdown, as_text, summarise, write_report
+from prunectl.experiments.report.write import write_report
 from prunectl.experiments.stability.bounds import Checks, Count
 from prunectl.experiments.sweeping.store import FILE, Store, StoreError
 from prunectl.pruning import Method
@@ -29,6 +32,11 @@ CURVES = {
     BARE: {0.25: 100.0, 0.5: 90.0, 0.75: 10.0},
     FULL: {0.25: 100.0, 0.5: 100.0, 0.75: 100.0},
 }
+
+
+def as_markdown(summary: pd.DataFrame) -> str:
+    shown = readable(summary)
+    return markdown(shown, right=numbers_of(shown))
 
 
 @pytest.fixture
@@ -70,7 +78,7 @@ def test_seeds_are_an_axis_and_a_sparsity_that_one_seed_lacks_is_left_out(tmp_pa
 
 def test_the_summary_is_what_the_curves_say(folder: Path) -> None:
     with Store.reading(folder) as store:
-        table = summarise(panels(store))
+        table = summarise(read_panels(panels(store), 0))
     one = table[table["controller"] == "one"].set_index("method")
     # Total axis, 1 at 0.25 and 0.5 at 0.5: 0.95 is a tenth of the way, 0.275. Deployed: all 0.2 further.
     assert one.loc["stock-global", "s95_total"] == pytest.approx(0.275)
@@ -108,7 +116,7 @@ def test_the_safe_sparsity_stands_beside_s95_where_stability_was_recorded(tmp_pa
                 store.record(planned[-1], outcome([90.0, 110.0], sparsity, sparsity, checks=found))
         store.plan(planned)
         store.record_random(episodes([-10.0, 10.0]))
-        table = summarise(panels(store), walks(store.results()))
+        table = summarise(read_panels(panels(store), 0), walks(store.results()))
     columns = table.columns.tolist()
     assert columns.index("s95_deployed_open") < columns.index("safe_deployed") < columns.index("s95_total")
     own = table.set_index("controller")
@@ -129,10 +137,10 @@ def test_a_line_is_broad_up_to_the_safe_sparsity(folder: Path) -> None:
     lost = Walk(100, (0.0, 0.45, 0.7, 0.95), (True,) * 4, (True, True, False, True))
     never = Walk(100, (0.0, 0.45), (True, True), (False, True))
     with Store.reading(folder) as store:
-        found = panels(store)
+        found = read_panels(panels(store), 0)
     stable = {("two", "CartPole-v1", None, BARE): lost, ("two", "CartPole-v1", None, FULL): never}
-    assert stability_figure(found, {}, np.random.default_rng(0)) is None
-    figure = stability_figure(found, stable, np.random.default_rng(0))
+    assert stability_figure(found, {}) is None
+    figure = stability_figure(found, stable)
     assert figure is not None
     (axes,) = figure.axes
     assert axes.get_title() == "two"
@@ -153,7 +161,7 @@ def test_components_pruned_alone_are_told_apart(tmp_path: Path) -> None:
                 store.record(planned[-1], outcome(returns, 0.5, 0.5))
         store.plan(planned)
         store.record_random(episodes([-10.0, 10.0]))
-        found = panels(store)
+        found = read_panels(panels(store), 0)
     table = summarise(found)
     assert table["only"].tolist() == ["actor", "value"] * 3
     assert table["controller"].tolist()[-2:] == ["mean of 2", "mean of 2"]
@@ -162,7 +170,7 @@ def test_components_pruned_alone_are_told_apart(tmp_path: Path) -> None:
         "| controller | only | method | s95 deployed | area deployed | s95 total | area total | integrity at 0.5 |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    assert len(summarise([panel for panel in found if panel.controller == "one"])) == 2  # no mean over components
+    assert len(summarise([read for read in found if read.panel.controller == "one"])) == 2  # no mean over components
 
 
 def test_uncertainty_comes_from_episodes_that_disagree(tmp_path: Path) -> None:
@@ -174,7 +182,7 @@ def test_uncertainty_comes_from_episodes_that_disagree(tmp_path: Path) -> None:
         store.record_random(episodes([0.0] * 4))
         (panel,) = panels(store)
         found = normalised_draws(panel, panel.curves[0], np.random.default_rng(0))
-        row = summarise([panel]).iloc[0]
+        row = summarise(read_panels([panel], 0)).iloc[0]
     assert found is not None
     assert found[0].tolist() == [0.5]
     assert set(found[1].ravel()) == {0.0, 0.25, 0.5, 0.75, 1.0}
@@ -185,7 +193,7 @@ def test_uncertainty_comes_from_episodes_that_disagree(tmp_path: Path) -> None:
 @pytest.mark.parametrize("axis", ["deployed", "total"])
 def test_a_panel_draws_each_method_and_both_references(folder: Path, axis: str) -> None:
     with Store.reading(folder) as store:
-        figure = return_figure(panels(store), axis, np.random.default_rng(0))
+        figure = return_figure(read_panels(panels(store), 0), axis)
     assert [axes.get_title() for axes in figure.axes] == ["one\nCartPole-v1", "two\nCartPole-v1"]
     lines = figure.axes[0].get_lines()
     drawn = {(tuple(np.round(line.get_xdata(), 6)), tuple(line.get_ydata())) for line in lines}
@@ -267,8 +275,12 @@ def test_a_store_with_nothing_pruned_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_tables_have_a_row_a_method(folder: Path) -> None:
     with Store.reading(folder) as store:
-        summary = summarise(panels(store))
-    assert len(as_text(summary).splitlines()) == 1 + 6 + 3
-    markdown = as_markdown(summary).splitlines()
-    assert len(markdown) == 2 + 6 + 3
-    assert all(line.startswith("| ") and line.count("|") == markdown[0].count("|") for line in markdown)
+        shown = readable(summarise(read_panels(panels(store), 0)))
+    header, *lines = aligned(shown, right=numbers_of(shown)).splitlines()
+    assert len(lines) == 6 + 3
+    assert {len(line) for line in lines} == {len(header)}
+    assert lines[0].startswith("one ")
+    assert lines[0].endswith(" 0.50")
+    rows = markdown(shown, right=numbers_of(shown)).splitlines()
+    assert len(rows) == 2 + 6 + 3
+    assert all(line.startswith("| ") and line.count("|") == rows[0].count("|") for line in rows)

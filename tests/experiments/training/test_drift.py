@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from prunectl.experiments.training.importance_drift import Measurement, drift_figure, drift_table
+from prunectl.experiments.drawing.drift_figure import drift_figure
+from prunectl.experiments.training.importance_drift import Measurement, drift_table
 from prunectl.experiments.training.sb3 import Training, train
 
 SMALL = {"policy_kwargs": {"net_arch": [8, 8]}, "batch_size": 16}

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from prunectl.experiments.analysis.curves import AXES, Curve, Panel, normalised_draws
+from prunectl.experiments.analysis.curves import AXES
+from prunectl.experiments.analysis.readings import PanelReading, Reading
 from prunectl.experiments.analysis.safe_sparsity import Key, Walk
 from prunectl.experiments.drawing.canvas import legend
 from prunectl.experiments.drawing.style import LOOK, REFERENCE, look
@@ -19,20 +20,17 @@ from prunectl.experiments.report.figures.returns import methods_of
 SHOWN = (-0.1, 1.15)
 
 
-def stability_figure(
-    found: Sequence[Panel], stable: Mapping[Key, Walk], generator: np.random.Generator
-) -> Figure | None:
+def stability_figure(found: Sequence[PanelReading], stable: Mapping[Key, Walk]) -> Figure | None:
     """A line a method on the axis of what is deployed, broad up to its safe sparsity.
 
     Args:
         found: panels that have both references; those of which nothing was recorded are left out.
         stable: what was recorded.
-        generator: of the bootstrap, of which only the means are drawn.
 
     Returns:
         None where nothing is left.
     """
-    recorded = [panel for panel in found if any(_key(panel, curve) in stable for curve in panel.curves)]
+    recorded = [read for read in found if any(_key(read, own) in stable for own in read.curves)]
     if not recorded:
         return None
     columns = min(len(recorded), 4)
@@ -40,13 +38,15 @@ def stability_figure(
     with rc_context(LOOK):
         figure = Figure(figsize=(max(2.6 * columns, 4.2) + 0.3, 2.1 * rows + 0.9), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for axes, panel in zip(grid, recorded, strict=False):
-            for curve in panel.curves:
-                drawn, walk = normalised_draws(panel, curve, generator), stable.get(_key(panel, curve))
-                if drawn is None or walk is None:
+        for axes, read in zip(grid, recorded, strict=False):
+            panel = read.panel
+            for own in read.curves:
+                curve, walk = own.curve, stable.get(_key(read, own))
+                if own.normalised is None or walk is None:
                     continue
-                order = np.argsort(curve.sparsity[AXES[0]], kind="stable")
-                x, y = np.insert(curve.sparsity[AXES[0]][order], 0, 0.0), np.insert(drawn[0][order], 0, 1.0)
+                sparsity = curve.sparsity[AXES[0]]
+                order = np.argsort(sparsity, kind="stable")
+                x, y = np.insert(sparsity[order], 0, 0.0), np.insert(own.normalised.mean[order], 0, 1.0)
                 axes.plot(x, y, **look(curve.method).line)
                 if walk.safe is not None:
                     safe = [s for s in walk.sparsities if s <= walk.safe]
@@ -68,5 +68,5 @@ def stability_figure(
     return figure
 
 
-def _key(panel: Panel, curve: Curve) -> Key:
-    return panel.controller, panel.task, panel.only, curve.method
+def _key(read: PanelReading, own: Reading) -> Key:
+    return read.panel.controller, read.panel.task, read.panel.only, own.curve.method

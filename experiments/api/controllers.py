@@ -1,0 +1,318 @@
+"""`load`, `inspect`, `evaluate`, `prune` and its stages."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Literal
+
+from prunectl import agents, envs
+from prunectl.agents import Controller, Loaded
+from prunectl.experiments.api.calling import Progress, log, on_one_thread, shown
+from prunectl.experiments.api.place import Env, place_of
+from prunectl.experiments.api.small import Small
+from prunectl.experiments.api.subject import Model, subject_of
+from prunectl.experiments.episodes.calibration import calibrate
+from prunectl.experiments.episodes.evaluator import Episodes, evaluate_random
+from prunectl.experiments.episodes.evaluator import evaluate as run
+from prunectl.experiments.episodes.seeds import reported_seeds
+from prunectl.experiments.episodes.task_loop import TaskLoop
+from prunectl.pruning import (
+    ComponentGraph,
+    Method,
+    PruningError,
+    PruningPlan,
+    check_budget,
+    check_sparsity,
+    plan_for,
+)
+from prunectl.pruning import apply as carry_out
+from prunectl.pruning import prune as prune_controller
+from prunectl.pruning import trace as find_groups
+from prunectl.pruning.recovery import Budget
+
+#: The word that stands for uniformly random actions where `evaluate` takes a model.
+RANDOM = "random"
+#: Episodes that a pruning is judged by.
+JUDGED = 10
+
+
+def load(
+    source: str | Path, trust: bool = False, normalisation: str | Path | None = None, time_feature: bool = False
+) -> Loaded:
+    """Load a checkpoint; nothing from the file is executed unless it is trusted.
+
+    Args:
+        source: a ``.zip`` of Stable-Baselines3, an rl-zoo run folder, a TD-MPC ``.pt``, an exported ``.onnx`` or
+            ``.c``, a bundled name, or ``hf://user/name``.
+        trust: unpickle it, and compile and run exported C, on your word.
+        normalisation: the file with the observation statistics (what `VecNormalize.save` writes), where they are
+            neither in the checkpoint nor beside it.
+        time_feature: the observation ends with the share of the episode that is left, though no file says so.
+
+    Returns:
+        The controller with its name, its task, its training seed, a digest, its plan where it is a pruned one, and
+        remarks on how it was put together.
+
+    Raises:
+        Error: nothing there, or nothing that can be rebuilt.
+
+    Example:
+        >>> import prunectl
+        >>> loaded = prunectl.load("sac-pendulum")
+        >>> loaded.task, loaded.controller.algorithm, loaded.controller.parameters()
+        ('Pendulum-v1', 'sac', 201988)
+    """
+    beside = None if normalisation is None else Path(normalisation)
+    return agents.load(source, trust, beside, time_feature)
+
+
+@on_one_thread
+def trace(model: Model, trust: bool = False) -> ComponentGraph:
+    """Find a controller's components, the flows between them, and the groups of units that must go together.
+
+    Args:
+        model: a Stable-Baselines3 model, a `Controller`, what `load` gave, or a checkpoint's path or name.
+        trust: see `load`.
+
+    Raises:
+        Error: its networks cannot be followed.
+
+    Example:
+        >>> import prunectl
+        >>> graph = prunectl.trace("ppo-cartpole")
+        >>> graph.components, list(graph.groups)[0]
+        (('actor', 'value'), 'actor/0')
+    """
+    return find_groups(subject_of(model, trust=trust, needed=False).controller)
+
+
+def inspect(model: Model, trust: bool = False) -> ComponentGraph:
+    """The graph of a controller, to be printed: see `trace`.
+
+    Example:
+        >>> import prunectl
+        >>> print(prunectl.inspect("ppo-cartpole"))  # doctest: +ELLIPSIS
+        2 components, 4 groups, ... parameters
+        ...
+    """
+    return trace(model, trust)
+
+
+@on_one_thread
+def evaluate(
+    model: Model | Literal["random"],
+    env: Env | None = None,
+    episodes: int = 20,
+    seed: int = 0,
+    max_steps: int | None = None,
+    trust: bool = False,
+) -> Episodes:
+    """Run seeded episodes with deterministic actions.
+
+    Args:
+        model: see `trace`; ``"random"`` for uniformly random actions.
+        env: a task id, an environment (it is copied, not stepped), a `VecEnv` (the statistics of its `VecNormalize` are
+            taken) or a function that makes one. By default where the model learns, or what the checkpoint names.
+        episodes: how many.
+        seed: environment seed of the first episode; the others follow.
+        max_steps: break every episode off after so many steps; by default where the task does.
+        trust: see `load`.
+
+    Returns:
+        ``returns`` and ``lengths`` ``(episodes,)``, ``mean_return``, ``std_return``.
+
+    Raises:
+        Error: no such checkpoint or task, or the two do not fit.
+
+    Example:
+        >>> import prunectl
+        >>> prunectl.evaluate("ppo-cartpole", episodes=3).returns.tolist()
+        [500.0, 500.0, 500.0]
+    """
+    seeds = reported_seeds(episodes, seed)
+    if isinstance(model, str) and model == RANDOM:
+        if env is None:
+            raise agents.ControllerError("random actions belong to no task: say which with env=... (--task ID)")
+        place = place_of(env)
+        task, remark = envs.resolve(place.task)
+        if remark:
+            log.warning(remark)
+        return evaluate_random(task, seeds, most_steps=max_steps)
+    subject = subject_of(model, env, trust)
+    return run(subject.controller, subject.task, seeds, most_steps=max_steps)
+
+
+@on_one_thread
+def prune(
+    model: Model,
+    sparsity: float,
+    *,
+    env: Env | None = None,
+    grouping: str = "component",
+    importance: str | None = None,
+    allocation: str = "uniform",
+    recovery: str | None = None,
+    budget: str | int | None = None,
+    seed: int = 0,
+    min_width: int = 1,
+    trust: bool = False,
+    progress: Progress = False,
+) -> Small:
+    """Make a controller smaller and measure what that costs. The model given stays as it is.
+
+    Args:
+        model: a Stable-Baselines3 model, a `Controller`, what `load` gave, or a checkpoint's path or name.
+        sparsity: share of all parameters to remove, in [0, 1).
+        env: see `evaluate`.
+        grouping: how units are pooled to be ranked: ``component``, ``layer``, ``global``, or a library's pruner.
+        importance: how a unit is scored; by default ``surgeon``.
+        allocation: how the sparsity is divided over the pools.
+        recovery: what is done for the smaller controller; by default ``distill``.
+        budget: how long a recovery may go on: ``"60s"``, or steps as ``24000`` (distill: batches; finetune: of the
+            environment). With steps, the same seed gives the same controller.
+        seed: of calibration and recovery.
+        min_width: no layer falls below so many units.
+        trust: see `load`.
+        progress: ``True`` for a bar, or a function that is told the share done.
+
+    Returns:
+        The smaller controller and its record; ``.model`` is a Stable-Baselines3 model again.
+
+    Raises:
+        Error: an unknown name, a sparsity that cannot be met, networks that cannot be followed, or a model that does
+            not fit its environment.
+
+    Example:
+        >>> import prunectl
+        >>> small = prunectl.prune("ppo-cartpole", 0.5, recovery="reconstruct")
+        >>> round(small.plan.sparsity_total, 2), small.pruned.mean_return
+        (0.5, 500.0)
+    """
+    method, allowed = check_method(sparsity, grouping, importance, allocation, recovery, budget)
+    subject = subject_of(model, env, trust)
+    controller, task = subject.controller, subject.task
+    started = time.perf_counter()
+    seeds = reported_seeds(JUDGED)
+    random, dense = evaluate_random(task, seeds, controller), run(controller, task, seeds)
+    if dense.mean_return <= random.mean_return:
+        log.warning(
+            f"{subject.loaded.name} returns {dense.mean_return:.1f} on {task}, no better than random actions "
+            f"({random.mean_return:.1f}): is it the right task, and are observation statistics missing?"
+        )
+    judged = time.perf_counter()
+    calibration = calibrate(controller, task, seed)
+    calibrated = time.perf_counter()
+    with shown(progress, method.recovery) as told:
+        outcome = prune_controller(
+            controller,
+            method,
+            sparsity,
+            calibration,
+            seed=seed,
+            min_width=min_width,
+            loop=TaskLoop(task, seed),
+            budget=allowed,
+            told=told,
+        )
+    pruned_at = time.perf_counter()
+    pruned = run(outcome.controller, task, seeds)
+    seconds = {
+        "calibration": calibrated - judged,
+        **outcome.seconds,
+        "evaluation": judged - started + time.perf_counter() - pruned_at,
+    }
+    return Small(subject, outcome, method, seed, dense, pruned, random, seconds)
+
+
+@on_one_thread
+def plan(
+    model: Model,
+    sparsity: float,
+    *,
+    env: Env | None = None,
+    grouping: str = "component",
+    importance: str | None = None,
+    allocation: str = "uniform",
+    seed: int = 0,
+    min_width: int = 1,
+    trust: bool = False,
+) -> PruningPlan:
+    """What `prune` would remove, and nothing done yet: plain data, printable, JSON both ways.
+
+    Args:
+        model, sparsity, env, grouping, importance, allocation, seed, min_width, trust: see `prune`.
+
+    Raises:
+        Error: as `prune`.
+
+    Example:
+        >>> import prunectl
+        >>> plan = prunectl.plan("ppo-cartpole", 0.5, importance="magnitude")
+        >>> plan.components["actor"].widths_pruned
+        (44, 44, 2)
+    """
+    method = Method.of(grouping, importance, allocation, "none")
+    check_sparsity(sparsity)
+    subject = subject_of(model, env, trust)
+    calibration = calibrate(subject.controller, subject.task, seed)
+    inputs = subject.controller.inputs(calibration.observations, calibration.actions)
+    return plan_for(subject.controller, find_groups(subject.controller), method, sparsity, inputs, seed, min_width)
+
+
+@on_one_thread
+def apply(plan: PruningPlan, model: Model, trust: bool = False) -> Controller:
+    """Carry a plan out: a new, smaller controller, not refitted. The one given stays as it is.
+
+    Args:
+        plan: what `plan` gave for this controller.
+        model, trust: see `trace`.
+
+    Example:
+        >>> import prunectl
+        >>> small = prunectl.apply(prunectl.plan("ppo-cartpole", 0.5, importance="magnitude"), "ppo-cartpole")
+        >>> small.parameters() < prunectl.load("ppo-cartpole").controller.parameters()
+        True
+    """
+    controller = subject_of(model, trust=trust, needed=False).controller
+    return carry_out(plan, controller, find_groups(controller))
+
+
+def check_method(
+    sparsity: float,
+    grouping: str = "component",
+    importance: str | None = None,
+    allocation: str = "uniform",
+    recovery: str | None = None,
+    budget: str | int | None = None,
+) -> tuple[Method, Budget | None]:
+    """What these names mean, refused before anything is loaded where they mean nothing.
+
+    Raises:
+        PruningError: an unknown name, a sparsity outside [0, 1), or a budget that the recovery cannot go by.
+    """
+    method = Method.of(grouping, importance, allocation, recovery)
+    check_sparsity(sparsity)
+    allowed = read_budget(budget)
+    try:
+        check_budget(method, allowed)
+    except PruningError as error:
+        raise PruningError(f"budget {budget}: {error}") from error
+    return method, allowed
+
+
+def read_budget(said: str | int | None) -> Budget | None:
+    """``"60s"`` in seconds, ``24000`` in steps.
+
+    Raises:
+        PruningError: something else, or nothing above 0.
+    """
+    if said is None:
+        return None
+    try:
+        if isinstance(said, str) and (match := re.fullmatch(r"([\d.eE+-]+)s", said)):
+            return Budget(seconds=float(match[1]))
+        return Budget(steps=int(said))
+    except ValueError as error:
+        raise PruningError(f"budget {said}: write steps as 24000, or seconds as 60s; above 0") from error

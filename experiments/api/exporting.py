@@ -1,0 +1,73 @@
+"""`export`: what acts, without PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunectl.agents import ControllerError
+from prunectl.agents.deployment.load import require_onnx
+from prunectl.experiments.api.calling import on_one_thread
+from prunectl.experiments.api.files import check_output
+from prunectl.experiments.api.place import Env
+from prunectl.experiments.api.subject import Model, Subject, subject_of
+from prunectl.experiments.deploying import export as exporting
+from prunectl.experiments.episodes.calibration import calibrate
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files that were written, and what is known of them: see `deploying.export.Export`."""
+
+    paths: tuple[Path, ...]
+    made: exporting.Export
+
+
+@on_one_thread
+def export(
+    model: Model,
+    path: str | Path,
+    env: Env | None = None,
+    int8: bool = False,
+    force: bool = False,
+    trust: bool = False,
+) -> Exported:
+    """Write what acts, from an observation in the task's units to the action, as ONNX or as C99.
+
+    Args:
+        model: see `trace`.
+        path: ``NAME.onnx``, or ``NAME.c``, beside which a header and a test are written.
+        env: see `evaluate`; actions are compared on what is visited there.
+        int8: C with weights of eight bits.
+        force: replace files that are there.
+        trust: see `load`.
+
+    Raises:
+        Error: a layer that cannot be exported, or actions that differ from the controller's own.
+        OSError: a file is there already, or the folder is not.
+
+    Example:
+        >>> import prunectl
+        >>> exported = prunectl.export("ppo-cartpole", "balance.c")  # doctest: +SKIP
+        >>> [path.name for path in exported.paths]  # doctest: +SKIP
+        ['balance.c', 'balance.h', 'balance_test.c']
+    """
+    return export_subject(subject_of(model, env, trust), Path(path), int8, force)
+
+
+def export_subject(subject: Subject, path: Path, int8: bool, force: bool) -> Exported:
+    """The same once it is known what is meant."""
+    forms: dict[str, exporting.Form] = {".onnx": "onnx", ".c": "c"}
+    if path.suffix not in forms:
+        raise ControllerError(f"{path}: name it so that it ends in .onnx or .c")
+    form = forms[path.suffix]
+    if form == "onnx":
+        require_onnx()
+        if int8:
+            raise ControllerError(f"{path}: weights of eight bits are a form of C: name it .c")
+    for name in exporting.names(path, form):
+        check_output(path.with_name(name), force)
+    task = subject.task
+    made = exporting.export(subject.loaded, task, calibrate(subject.controller, task), path, form, int8)
+    exporting.write(made.files, path.parent)
+    return Exported(tuple(path.with_name(name) for name in made.files), made)
