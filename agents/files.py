@@ -13,6 +13,8 @@ from typing import IO
 
 #: A zip's table of contents takes about 60 bytes an entry, and Python some 500 to hold it.
 LARGEST_DIRECTORY = 2**20
+#: No entry of a checkpoint is so large.
+LARGEST_ENTRY = 2**30
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -72,6 +74,18 @@ def read_entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
         if len(content) <= limit:
             return content
     raise zipfile.BadZipFile(f"its '{name[:80]}' would unpack to over {limit // 2**20} MiB")
+
+
+def is_whole_zip(path: Path) -> bool:
+    """Whether a file is a zip whose entries are all as they were written, by the checksums in it."""
+    try:
+        check_regular(path)
+        with path.open("rb") as stream, open_zip(stream) as archive:
+            for name in archive.namelist():
+                read_entry(archive, name, LARGEST_ENTRY)
+    except Exception:  # damage may fail in any way
+        return False
+    return True
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def download(reference: str) -> Path:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ControllerError(f"'{reference}' needs huggingface_hub: pip install prunectl[hub]") from error
+        raise ControllerError(f"'{reference}' needs huggingface_hub: pip install huggingface_hub") from error
     try:
         names = huggingface_hub.list_repo_files(repository)
         wanted = [n for n in names if n != CURVES and any(Path(n).match(pattern) for pattern in _WANTED)]

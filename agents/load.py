@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,17 @@ from typing import Any
 from prunectl.agents import hub
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.deployment import load as exported
-from prunectl.agents.files import digest_of
+from prunectl.agents.files import digest_of, is_whole_zip
 from prunectl.agents.loaded import Loaded, plan_named, seed_named, task_named
+from prunectl.agents.loaders import further, plugged
 from prunectl.agents.rl_zoo import ARGUMENTS
+from prunectl.agents.sb3.archive import is_archive
 from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.agents.sb3.load import load_run
 from prunectl.agents.tdmpc.checkpoint import CONFIG, read_checkpoint
 
+#: Set, it lets an error that nobody foresaw through as it is, with its traceback.
+DEBUG = "PRUNECTL_DEBUG"
 #: Where the bundled controllers lie.
 ZOO = Path(__file__).parent / "zoo"
 
@@ -43,12 +48,21 @@ def load(
     try:
         return _load(str(reference), _Word(trust, normalisation, time_feature))
     except ControllerError:
-        raise
-    except Exception as error:  # a damaged file may fail in any way; whichever it is, it is the file
-        if isinstance(error, OSError) and error.filename is not None:
+        if not further():  # no installed package has a loader for it
+            raise
+        return _load(str(reference), _Word(trust, normalisation, time_feature))
+    except Exception as error:  # a damaged file may fail in any way, and so may a fault of ours
+        if (isinstance(error, OSError) and error.filename is not None) or os.environ.get(DEBUG):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-        raise ControllerError(f"{reference}: it cannot be read ({reason}); is it damaged?") from error
+        blame = f"please report it with what {DEBUG}=1 shows"
+        whole = is_whole_zip(Path(reference))
+        asked = (
+            f"the file is whole, so this is a fault of prunectl: {blame}"
+            if whole
+            else f"is it damaged? If not, {blame}"
+        )
+        raise ControllerError(f"{reference}: it cannot be read ({reason}); {asked}") from error
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,8 @@ def _load(text: str, word: _Word) -> Loaded:
         return load_run(hub.download(text), text.removeprefix(hub.PREFIX), **vars(word))
     path = Path(text)
     if text and path.exists():
-        return _load_path(path, _short_name(path.resolve()), word)
+        found = _load_path(path, _short_name(path.resolve()), word)
+        return replace(found, folder=path if path.is_dir() else path.parent)
     entry = _bundled_entry(text)
     if entry is None:
         near = difflib.get_close_matches(text, [e["name"] for e in bundled()], n=3, cutoff=0.5)
@@ -89,10 +104,15 @@ def _bundled_entry(name: str) -> Mapping[str, Any] | None:
 def _load_path(path: Path, name: str, word: _Word) -> Loaded:
     """A TD-MPC checkpoint is a ``.pt`` or a folder with one, exports have endings of their own; all else is
     Stable-Baselines3's."""
+    if (foreign := plugged(path)) is not None:
+        controller, digest, loader = foreign
+        return Loaded(controller, name, None, None, digest, None, loader=loader)
     if exported.is_exported(path):
         _only_for_zips(path, word)
         return _load_exported(path, name, word.trust)
-    tensors = [path] if path.suffix == ".pt" else sorted(path.glob("*.pt")) if path.is_dir() else []
+    tensors = sorted(path.glob("*.pt")) if path.is_dir() else [path] if path.suffix == ".pt" else []
+    if tensors == [path] and is_archive(path):
+        tensors = []
     if not tensors:
         return load_run(path, name, **vars(word))
     _only_for_zips(path, word)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.agents.controller import Controller, ControllerError
+from prunectl.agents.trusted import is_trusted, trust_task
+from prunectl.registry import Plugin
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class Loaded:
 
     ``task`` is the environment's id as written there, perhaps an old version. ``digest`` is a SHA-256 over everything
     that decides what the controller does. ``plan`` is the provenance of a pruned checkpoint. ``remarks`` are what the
-    user should know of how it was found and put together, a line each.
+    user should know of how it was found and put together, a line each. ``folder`` is where the checkpoint lies.
+    ``loader`` is the plug-in that read it, if one did.
     """
 
     controller: Controller
@@ -26,20 +29,33 @@ class Loaded:
     digest: str
     plan: Mapping[str, Any] | None
     remarks: tuple[str, ...] = ()
+    folder: Path | None = None
+    loader: Plugin | None = None
 
     def task_to_run(self, asked: str | None, trust: bool = False) -> str | None:
         """The task that the user asks for, else the one that the files name.
 
         Raises:
             ControllerError: the files name one of a module (``module:Id``). Making it would import the module, and a
-                file does not decide what is run here unless it is trusted.
+                file does not decide what is run here unless it is trusted, or the user has named this task for a
+                checkpoint of this folder before (`remember_task`).
         """
         if asked is None and self.task is not None and ":" in self.task and not trust:
+            if self.folder is not None and is_trusted(self.folder, self.task):
+                return self.task
             raise ControllerError(
                 f"{self.name}: its file names the task '{self.task}', of a module to import: "
-                f"repeat it with --task {self.task} if you trust that module"
+                f"say --task {self.task} once if you trust that module"
             )
         return asked or self.task
+
+    def remember_task(self, asked: str) -> None:
+        """Take the user's word on a task of a module for all checkpoints of this one's folder from now on.
+
+        Only what a person says counts: never what stands in a file, be it a sweep's configuration.
+        """
+        if ":" in asked and self.folder is not None:
+            trust_task(self.folder, asked)
 
 
 def task_named(said: Any, path: Path) -> str | None:

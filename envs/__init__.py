@@ -5,10 +5,10 @@ import gymnasium as gym
 from prunectl.envs.linear import SYSTEMS
 from prunectl.envs.make import make
 from prunectl.envs.pictures import picture
-from prunectl.envs.tasks import TASKS, Task, TaskError, lookup, resolve
+from prunectl.envs.tasks import TASKS, Task, TaskError, lookup, remark_on, resolve, stand_ins
 from prunectl.envs.wrapping import Env
 
-__all__ = ["TASKS", "Env", "Task", "TaskError", "lookup", "make", "picture", "resolve"]
+__all__ = ["TASKS", "Env", "Task", "TaskError", "lookup", "make", "picture", "remark_on", "resolve", "stand_ins"]
 
 gym.register(
     "prunectl/CartPoleSwingUp-v0",

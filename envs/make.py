@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
-from gymnasium.wrappers import FlattenObservation
+from gymnasium.wrappers import FlattenObservation, TimeLimit
 
 from prunectl.envs import pictures
-from prunectl.envs.tasks import TaskError, registered, resolve
+from prunectl.envs.tasks import TaskError, lookup, quiet_mujoco, registered, resolve
 from prunectl.envs.wrapping import Env, Wrapping, wrapped
 
 
@@ -22,7 +21,7 @@ def make(
     wrappings: Sequence[Wrapping] = (),
     drawn: bool = False,
 ) -> Env:
-    """One environment with flat vector observations.
+    """One environment with flat vector observations, whose episodes end.
 
     Args:
         task_id: a Gymnasium id, ``module:Id`` included; an old version stands for today's.
@@ -36,29 +35,23 @@ def make(
     today, _ = resolve(task_id)
     entry_point = str(registered(today).entry_point)
     if "mujoco" in entry_point:
-        _log_mujoco_warnings()
+        quiet_mujoco()
     # An environment need not know of rendering to be trained and measured on.
     rendering = pictures.settings(today, entry_point) if drawn else {}
     try:
-        env: Env = gym.make(today, disable_env_checker=True, **{**(settings or {}), **rendering})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*is out of date")  # an old version is what was asked for
+            env: Env = gym.make(today, disable_env_checker=True, **{**(settings or {}), **rendering})
     except Exception as error:  # whatever the environment's own constructor raises
         given = f" with {dict(settings)}" if settings else ""
         raise TaskError(f"task '{today}' cannot be made{given}: {' '.join(str(error).split())}") from error
     if drawn and entry_point.startswith(pictures.MUJOCO):
         pictures.widen_floor(env)
     env = wrapped(env, wrappings)
+    if env.spec is None or env.spec.max_episode_steps is None:
+        env = TimeLimit(env, lookup(today).horizon)
     if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
         if not env.observation_space.is_np_flattenable:
             raise TaskError(f"task '{today}' has observations {env.observation_space}, which have no flat form")
         env = FlattenObservation(env)
     return env
-
-
-@cache
-def _log_mujoco_warnings() -> None:
-    """Send MuJoCo's warnings to `logging`: on its own it prints them and writes a log file where the user stands."""
-    try:
-        import mujoco
-    except ImportError:
-        return  # gym.make says what is missing
-    mujoco.set_mju_user_warning(logging.getLogger("mujoco").info)

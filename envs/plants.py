@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from prunectl.envs.cartpole_swingup import HALF_LENGTH, POLE_MASS, Pole, observe
 from prunectl.envs.tasks import TaskError
 from prunectl.envs.wrapping import Env
+from prunectl.registry import Registry
 
 Array = NDArray[np.float64]
 
@@ -79,8 +80,8 @@ def plant(task: str) -> Plant:
     Raises:
         TaskError: it has none.
     """
-    if task not in PLANTS:
-        raise TaskError(f"{task} has no goal to come to rest at; those that have: {', '.join(PLANTS)}")
+    if not PLANTS.offers(task):
+        raise TaskError(f"{task} has no goal to come to rest at; those that have: {', '.join(PLANTS.names())}")
     return PLANTS[task]
 
 
@@ -145,7 +146,7 @@ def _mujoco_poles(mass: bool) -> Callable[[Any, float], None]:
 
 _BOTH = (0.8, 1.2)
 
-PLANTS: dict[str, Plant] = {
+_OWN: dict[str, Plant] = {
     each.task: each
     for each in (
         Plant(
@@ -254,3 +255,5 @@ PLANTS: dict[str, Plant] = {
         ),
     )
 }
+
+PLANTS = Registry("plant", _OWN, TaskError, names=r"\S+")

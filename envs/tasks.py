@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import re
+import warnings
 from dataclasses import dataclass
+from functools import cache
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, registry
@@ -14,6 +17,10 @@ from prunectl.errors import Error
 
 #: The namespace of dm_control's tasks.
 DMC = "dm_control/"
+#: Steps after which an episode of a task without a time limit is broken off; dm_control's own limit, which it keeps to
+#: itself, is another.
+UNLIMITED = 10_000
+DMC_LIMIT = 1000
 
 
 class TaskError(Error):
@@ -65,9 +72,19 @@ TASKS: dict[str, Task] = {
 
 
 def resolve(task_id: str) -> tuple[str, str | None]:
-    """The id that exists today for ``task_id``, and a remark if it is another one.
+    """The id that stands for ``task_id`` here, itself if it can be made, and what the user should know of it.
 
     ``module:Id`` imports the module first, which may register environments.
+
+    Raises:
+        TaskError: nothing by that name exists in any version; the message offers the nearest names.
+    """
+    today = stand_ins(task_id)[0]
+    return today, remark_on(task_id, today)
+
+
+def stand_ins(task_id: str) -> tuple[str, ...]:
+    """The task itself if it can be made, else its other versions that can, the newest first.
 
     Raises:
         TaskError: nothing by that name exists in any version; the message offers the nearest names.
@@ -76,20 +93,64 @@ def resolve(task_id: str) -> tuple[str, str | None]:
     if name.startswith(DMC):
         _register_dm_control(task_id)
     if module:
-        try:
-            importlib.import_module(module)
-        except Exception as error:  # whatever the module's own code raises
-            raise TaskError(f"task '{task_id}': module '{module}' cannot be imported ({error!r:.120})") from error
+        _import(module, task_id)
     base, version = _split(name)
-    versions = sorted(v for b, v in map(_split, registry) if b == base and v is not None)
-    if name in registry and (version is None or version == versions[-1] or not _is_gymnasium(name)):
-        return task_id, None
+    versions = sorted((v for b, v in map(_split, registry) if b == base and v is not None), reverse=True)
+    # Whether the newest can be made, and one of the user's own, is for `make` to say: it says why not.
+    if name in registry and (version in (None, versions[0]) or not _is_gymnasium(name) or _is_made(name)):
+        return (task_id,)
     if versions:
-        today = f"{base}-v{versions[-1]}"
-        return (f"{module}:{today}" if module else today), f"task {name} is not made any more: using {today}"
+        others = [f"{base}-v{v}" for v in versions if v == versions[0] or _is_made(f"{base}-v{v}")]
+        return tuple(f"{module}:{other}" if module else other for other in others)
     near = difflib.get_close_matches(name, [*TASKS, *registry], n=3, cutoff=0.4)
     offer = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "; `prunectl tasks` lists them"
     raise TaskError(f"unknown task '{task_id}'{offer}")
+
+
+def _import(module: str, task_id: str) -> None:
+    """Import what registers a task."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever the module's own code raises
+        cannot = f"task '{task_id}': module '{module}' cannot be imported ({error!r:.120})"
+        if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
+            raise TaskError(
+                f"{cannot}: run this in the folder where it lies, or put that folder on PYTHONPATH; on every worker too"
+            ) from error
+        raise TaskError(cannot) from error
+
+
+def remark_on(asked: str, used: str) -> str | None:
+    """What the user should know of a task that is used for the one that was asked for."""
+    remarks = []
+    if asked != used:
+        remarks.append(f"task {asked.rpartition(':')[2]} cannot be made here: using {used}")
+    if not registered(used).max_episode_steps and _limit(used) == UNLIMITED:
+        remarks.append(f"task {used} has no time limit: an episode is broken off after {UNLIMITED:,} steps")
+    return "; ".join(remarks) or None
+
+
+@cache
+def _is_made(name: str) -> bool:
+    """Whether Gymnasium makes this id, tried once: of many old versions it keeps the name alone."""
+    quiet_mujoco()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is a newer one
+            gym.make(name, disable_env_checker=True).close()
+    except Exception:  # whatever says that it moved, or that something is missing
+        return False
+    return True
+
+
+@cache
+def quiet_mujoco() -> None:
+    """Send MuJoCo's warnings to `logging`: on its own it prints them and writes a log file where the user stands."""
+    try:
+        import mujoco
+    except ImportError:
+        return  # gym.make says what is missing
+    mujoco.set_mju_user_warning(logging.getLogger("mujoco").info)
 
 
 def _register_dm_control(task_id: str) -> None:
@@ -98,7 +159,7 @@ def _register_dm_control(task_id: str) -> None:
         shimmy = importlib.import_module("shimmy")
         importlib.import_module("dm_control")
     except ImportError as error:
-        raise TaskError(f"task '{task_id}' needs dm_control: pip install prunectl[dmc]") from error
+        raise TaskError(f"task '{task_id}' needs dm_control: pip install 'shimmy[dm-control]'") from error
     if not any(name.startswith(DMC) for name in registry):
         gym.register_envs(shimmy)
 
@@ -109,7 +170,12 @@ def lookup(task_id: str) -> Task:
     if today in TASKS:
         return TASKS[today]
     spec = registered(today)
-    return Task(today, spec.max_episode_steps or 1000, "not stated", spec.reward_threshold)
+    return Task(today, spec.max_episode_steps or _limit(today), "not stated", spec.reward_threshold)
+
+
+def _limit(task_id: str) -> int:
+    """The horizon of a task that is registered without one."""
+    return DMC_LIMIT if task_id.rpartition(":")[2].startswith(DMC) else UNLIMITED
 
 
 def registered(task_id: str) -> EnvSpec:

@@ -1,13 +1,14 @@
 """Component-aware structured pruning: graph, scores, plan, surgery, recovery. No environment, no plot, no file."""
 
-from prunectl.pruning.allocation import Damage
+from prunectl.pruning.allocation import ALLOCATIONS, Damage
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph
-from prunectl.pruning.importance import Scores, score
-from prunectl.pruning.method import ALLOCATIONS, GROUPINGS, IMPORTANCES, RECOVERIES, Method
+from prunectl.pruning.grouping import GROUPINGS
+from prunectl.pruning.importance import IMPORTANCES, Scores, score
+from prunectl.pruning.method import Method
 from prunectl.pruning.pipeline import Calibration, Pruned, check_budget, check_sparsity, plan_for, prune
 from prunectl.pruning.plan import PruningPlan, make_plan
-from prunectl.pruning.recovery import reconstruct
+from prunectl.pruning.recovery import RECOVERIES, reconstruct
 from prunectl.pruning.surgery import apply
 from prunectl.pruning.tracing import trace
 from prunectl.pruning.trial import bench, measure

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
-from prunectl.pruning.allocation import MEASURED
+from prunectl.pruning.allocation import ALLOCATIONS
 from prunectl.pruning.errors import PruningError
-from prunectl.pruning.importance import IMPORTANCES as _IMPORTANCES
+from prunectl.pruning.grouping import GROUPINGS
+from prunectl.pruning.importance import IMPORTANCES
+from prunectl.pruning.recovery import RECOVERIES
+from prunectl.pruning.stock import stock_plan  # noqa: F401, its groupings are known once it has been imported
+from prunectl.pruning.unstructured import UNSTRUCTURED
+from prunectl.registry import Plugin, Registry
 
-UNSTRUCTURED = "unstructured"
+#: The table of each of the four names.
+TABLES: Mapping[str, Registry[Any]] = {
+    "grouping": GROUPINGS,
+    "importance": IMPORTANCES,
+    "allocation": ALLOCATIONS,
+    "recovery": RECOVERIES,
+}
 #: Pruners of Torch-Pruning and PyTorch as they come.
-LIBRARIES = ("stock-global", "stock-local", "stock-isomorphic", UNSTRUCTURED)
-GROUPINGS = ("global", "layer", "component", *LIBRARIES)
-IMPORTANCES = tuple(_IMPORTANCES)
-ALLOCATIONS = ("uniform", "ranked", *MEASURED)
-RECOVERIES = ("none", "reconstruct", "distill", "scratch", "finetune")
+LIBRARIES = tuple(name for name in GROUPINGS.builtin if GROUPINGS[name].scope is None)
 
-#: Go up whenever the same names begin to mean another computation; part of a cell's identity. Some recoveries have a
-#: version of their own, so that what they do not touch keeps its cells.
-VERSION = "2"
-RECOVERY_VERSIONS = {"distill": "3", "scratch": "3"}
+#: Goes up whenever the same names begin to mean another computation; part of a cell's identity. What changes under one
+#: name alone has that name's own ``version`` raised, in its table, so that all else keeps its cells.
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,8 @@ class Method:
     recovery: str = "distill"
 
     def __post_init__(self) -> None:
-        for field, known in zip(fields(self), (GROUPINGS, IMPORTANCES, ALLOCATIONS, RECOVERIES), strict=True):
-            _check(field.name, getattr(self, field.name), known)
+        for kind, table in TABLES.items():
+            table.find(getattr(self, kind))
         if self.stock and (self.importance, self.allocation) != ("magnitude", "uniform"):
             raise PruningError(
                 f"grouping '{self.grouping}' is a library's pruner as it comes: it takes importance 'magnitude' and "
@@ -61,14 +66,26 @@ class Method:
         allocation: str = "uniform",
         recovery: str | None = None,
     ) -> Self:
-        """The method with what is not named filled in: the default, or what a library's pruner as it comes takes."""
+        """The method with what is not named filled in: the default, or what a library's pruner as it comes takes.
+
+        Names may be ``module:name`` of plug-ins; that imports the module, which the caller vouches for.
+        """
         as_it_comes = grouping in LIBRARIES
-        return cls(
+        names = (
             grouping,
             importance or ("magnitude" if as_it_comes else cls.importance),
             allocation,
             recovery or ("none" if grouping == UNSTRUCTURED else cls.recovery),
         )
+        return cls(*(table.named(name) for table, name in zip(TABLES.values(), names, strict=True)))
+
+    @classmethod
+    def recorded(cls, names: Sequence[str]) -> Self:
+        """The method of a record, whose names need not mean anything here: a plug-in's, or another version's."""
+        method = object.__new__(cls)
+        for field, name in zip(fields(cls), names, strict=True):
+            object.__setattr__(method, field.name, name)
+        return method
 
     @property
     def stock(self) -> bool:
@@ -78,12 +95,12 @@ class Method:
     @property
     def looks_at_task(self) -> bool:
         """Whether the recovery runs episodes of the task."""
-        return self.recovery in ("distill", "scratch", "finetune")
+        return RECOVERIES.find(self.recovery).looks_at_task
 
     @property
     def measures(self) -> bool:
         """Whether the allocation looks at the damage of each scope; with one scope there is nothing to divide."""
-        return self.allocation in MEASURED and self.grouping != "global"
+        return ALLOCATIONS.find(self.allocation).measured and self.grouping != "global"
 
     @property
     def label(self) -> str:
@@ -97,13 +114,15 @@ class Method:
 
     @property
     def version(self) -> str:
-        """Version of the code behind the names."""
-        return RECOVERY_VERSIONS.get(self.recovery, VERSION)
+        """Version of the code behind the names: the sum of all versions, which rises whichever of them does."""
+        own = (table[name].version for table, name in self._entries() if name in table)
+        return str(VERSION + sum(own))
 
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Where those of the names are from that do not come with prunectl."""
+        found = (table.plugin(name) for table, name in self._entries())
+        return tuple(plugin for plugin in found if plugin is not None)
 
-def _check(kind: str, name: str, known: Sequence[str]) -> None:
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    offer = f"did you mean '{near[0]}'? " if near else ""
-    raise PruningError(f"unknown {kind} '{name}': {offer}there are {', '.join(known)}")
+    def _entries(self) -> Iterator[tuple[Registry[Any], str]]:
+        return ((table, getattr(self, kind)) for kind, table in TABLES.items())

@@ -15,15 +15,15 @@ from prunectl.pruning.allocation import Damage
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.fidelity import fidelities, integrity
 from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.grouping import GROUPINGS
 from prunectl.pruning.importance import Scores, score
-from prunectl.pruning.method import UNSTRUCTURED, Method
+from prunectl.pruning.method import Method
 from prunectl.pruning.plan import PruningPlan, make_plan, uncut
-from prunectl.pruning.recovery import Budget, Loop, Progress, distill, reconstruct, redrawn
-from prunectl.pruning.stock import stock_plan
-from prunectl.pruning.surgery import apply, synchronised
+from prunectl.pruning.recovery import Budget, Cut, Loop, Progress, recover
+from prunectl.pruning.surgery import apply
 from prunectl.pruning.tracing import trace
 from prunectl.pruning.trial import bench, measure
-from prunectl.pruning.unstructured import unstructured
+from prunectl.pruning.unstructured import UNSTRUCTURED, unstructured
 
 C = TypeVar("C", bound=Controller)
 
@@ -98,9 +98,9 @@ def plan_for(
         raise PruningError(f"grouping '{UNSTRUCTURED}' has no plan: it removes no unit")
     if sparsity == 0:
         return uncut(graph)
-    if method.stock:
-        everywhere, isomorphic = method.grouping != "stock-local", method.grouping == "stock-isomorphic"
-        return stock_plan(controller, graph, inputs, sparsity, everywhere, isomorphic)
+    if (stock := GROUPINGS.find(method.grouping).plan) is not None:
+        plan: PruningPlan = stock(controller, graph, inputs, sparsity)
+        return plan
     if scores is None:
         scores = score(controller, graph, method.importance, inputs, seed)
     if only is not None or not method.measures:
@@ -162,28 +162,15 @@ def prune(
         plan = plan_for(controller, graph, method, sparsity, inputs, seed, min_width, scores, only, damage)
         planned = time.perf_counter()
         small = apply(plan, controller, graph)
-    cut = time.perf_counter()
-    returns = None
-    recovery = method.recovery if sparsity > 0 else "none"  # where nothing is cut there is nothing to recover
-    if recovery == "scratch":
-        small = redrawn(small, seed)
-    elif recovery != "none":
-        small = reconstruct(small, controller, graph, plan, inputs)
-    if recovery in ("distill", "scratch"):
-        assert loop is not None
-        seen = calibration.observations, calibration.actions
-        recovered = distill(small, controller, graph, plan, *seen, loop, seed, budget, told)
-        small, returns = recovered.controller, (recovered.before, recovered.after)
-    if recovery != "none":
-        small = synchronised(small, graph)
-    if recovery == "finetune":
-        assert loop is not None
-        recovered = loop.finetune(small, budget, told)
-        small, returns = recovered.controller, (recovered.before, recovered.after)
+    operated = time.perf_counter()
+    seen = calibration.observations, calibration.actions
+    cut = Cut(small, controller, graph, plan, inputs, *seen, seed, loop, budget, told)
+    # Where nothing is cut there is nothing to recover.
+    small, returns = recover(method.recovery if sparsity > 0 else "none", cut)
     done = time.perf_counter()
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
     fidelity = fidelities(small, controller, graph, plan, held_out)
-    seconds = {"plan": planned - started, "surgery": cut - planned, "recovery": done - cut}
+    seconds = {"plan": planned - started, "surgery": operated - planned, "recovery": done - operated}
     return Pruned(small, plan, fidelity, seconds, returns)
 
 

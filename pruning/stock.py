@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from prunectl.pruning.allocation import TOLERANCE
 from prunectl.pruning.dataflow_run import columns
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Group
+from prunectl.pruning.grouping import GROUPINGS, Grouping
 from prunectl.pruning.output_gradients import project, scales
 from prunectl.pruning.plan import PruningPlan, describe
 
@@ -258,3 +259,8 @@ def _pruner(
             ignored_layers=_outputs(dataflow, graph),
             output_transform=lambda results: list(results.values()),
         )
+
+
+GROUPINGS.bring("stock-global", Grouping(plan=partial(stock_plan, global_pruning=True, isomorphic=False)))
+GROUPINGS.bring("stock-local", Grouping(plan=partial(stock_plan, global_pruning=False, isomorphic=False)))
+GROUPINGS.bring("stock-isomorphic", Grouping(plan=partial(stock_plan, global_pruning=True, isomorphic=True)))

@@ -14,10 +14,14 @@ from torch.nn.utils import prune
 from prunectl.agents.controller import Controller
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.grouping import GROUPINGS, Grouping
 from prunectl.pruning.plan import PruningPlan, uncut
 from prunectl.pruning.surgery import mirrored
 
 C = TypeVar("C", bound=Controller)
+
+#: Its name among the groupings. It has neither scopes nor a plan.
+UNSTRUCTURED = "unstructured"
 
 
 def unstructured(controller: C, graph: ComponentGraph, sparsity: float) -> tuple[C, PruningPlan]:
@@ -69,3 +73,6 @@ def unstructured(controller: C, graph: ComponentGraph, sparsity: float) -> tuple
             networks.get_parameter(target).data.mul_(masks[name])
     components = {name: replace(c, params_pruned=c.params_dense - gone[name]) for name, c in plan.components.items()}
     return controller.with_networks(networks), replace(plan, components=components)
+
+
+GROUPINGS.bring(UNSTRUCTURED, Grouping())

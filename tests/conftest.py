@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from prunectl import envs
+from prunectl import envs, registry
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.families import ALGORITHMS
@@ -28,6 +28,16 @@ SaveTiny = Callable[..., Path]
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _plugins_are_forgotten() -> Iterator[None]:
+    """What a test names stays in that test."""
+    before = {kind: (dict(table._entries), dict(table._plugins)) for kind, table in registry.REGISTRIES.items()}
+    registry.discover.cache_clear()
+    yield
+    for kind, table in registry.REGISTRIES.items():
+        table._entries, table._plugins = before[kind]
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("agents", "envs", "experiments", "pruning")
 #: What each package may import of ours, by prefix.
 ALLOWED = {
-    "envs": ("prunectl.envs", "prunectl.errors"),
-    "agents": ("prunectl.agents", "prunectl.errors"),
-    "pruning": ("prunectl.pruning", "prunectl.agents.controller", "prunectl.errors"),
+    "envs": ("prunectl.envs", "prunectl.errors", "prunectl.registry"),
+    "agents": ("prunectl.agents", "prunectl.errors", "prunectl.registry"),
+    "pruning": ("prunectl.pruning", "prunectl.agents.controller", "prunectl.errors", "prunectl.registry"),
     "experiments": ("prunectl.",),
 }
 

@@ -45,4 +45,4 @@ def require_onnx() -> None:
         for name in ("onnx", "onnxruntime"):
             importlib.import_module(name)
     except ImportError as error:
-        raise ControllerError(f"ONNX needs the package '{error.name}': pip install prunectl[export]") from error
+        raise ControllerError(f"ONNX needs the package '{error.name}': pip install onnx onnxruntime") from error

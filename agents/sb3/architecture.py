@@ -14,8 +14,8 @@ from prunectl.agents.controller import ControllerError
 State = Mapping[str, Tensor]
 
 
-def policy_arguments(state: State) -> dict[str, Any]:
-    """The width-bearing keyword arguments of the SB3 policy that this state dict belongs to.
+def policy_arguments(state: State, algorithm: str) -> dict[str, Any]:
+    """The width-bearing keyword arguments of the algorithm's SB3 policy that this state dict belongs to.
 
     Returns:
         ``net_arch``, and where the policy has them ``n_critics``, ``n_quantiles`` and ``features_extractor_kwargs``.
@@ -35,7 +35,7 @@ def policy_arguments(state: State) -> dict[str, Any]:
             actor = _widths(state, "actor.mu.")[:-1]
         critic = _widths(state, "critic.qf0.")
         arguments = {"net_arch": {"pi": actor, "qf": critic[:-1]}, "n_critics": len(_twins(state, "critic."))}
-        if critic[-1] > 1:
+        if algorithm == "tqc":
             arguments["n_quantiles"] = critic[-1]
         encoders = [_widths(state, f"{reader}.features_extractor.net.") for reader in ("actor", "critic")]
     else:

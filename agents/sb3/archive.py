@@ -1,11 +1,13 @@
 """Reading a Stable-Baselines3 zip without running anything that is in it.
 
 The zip's JSON repeats every pickled object's attributes as text beside the pickle; the text and the shapes of the
-weights are enough. Pickles are never opened, weights come through `read_tensors`.
+weights are enough. Of pickles only the bounds of spaces are read, as plain data; weights come through `read_tensors`.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import re
@@ -23,18 +25,19 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from prunectl.agents.arrays import admit_arrays, numbers
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.files import check_regular, open_zip, read_entry
+from prunectl.agents.pickles import PickleError, read_pickle
 from prunectl.agents.sb3.blueprint import WIDTHS, Blueprint, constructor_settings
 from prunectl.agents.sb3.families import recognise
 from prunectl.agents.sb3.save import SIDECAR
+from prunectl.agents.supported import LARGEST_SPACE, check_spaces
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 
 #: A zip's JSON repeats its pickles as text: some 20 KiB. Read, it takes up to twenty times its size.
 LARGEST_JSON = 16 * 2**20
-#: Numbers that an observation or an action may hold.
-LARGEST_SPACE = 100_000
 #: Numbers that the observations of a rollout may hold; setting up an algorithm on policy makes room for them.
 LARGEST_ROLLOUT = 2**28
 
@@ -75,6 +78,16 @@ def read_archive(path: Path) -> Archive:
     return Archive(data, state, variables, sidecar)
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is what Stable-Baselines3 saves, by what is in it."""
+    try:
+        check_regular(path)
+        with path.open("rb") as stream, open_zip(stream) as archive:
+            return "policy.pth" in archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return False
+
+
 def blueprint(archive: Archive, where: str) -> Blueprint:
     """Everything but the weights, from the readable entries alone.
 
@@ -84,8 +97,7 @@ def blueprint(archive: Archive, where: str) -> Blueprint:
     algorithm = recognise(archive.data, where)
     action_space = _space(archive.data, "action_space", where)
     observation_space = _space(archive.data, "observation_space", where)
-    if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
-        raise ControllerError(f"{where}: observations {observation_space}; only vectors of numbers are supported")
+    check_spaces(observation_space, action_space, where)
     settings = constructor_settings(algorithm, archive.data)
     rollout = settings.get("n_steps", 1)
     if not (isinstance(rollout, int) and 1 <= rollout <= LARGEST_ROLLOUT // observation_space.shape[0]):
@@ -124,7 +136,8 @@ def _tensors(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Tenso
     return {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
 
 
-# Spaces, from the text that SB3 writes beside the pickle
+# Spaces. The pickle of one has its bounds in full, the text beside it as they were printed: rounded as the user liked,
+# and with dots in the place of most of a thousand numbers. The pickle is read as plain data.
 
 
 def _space(data: Mapping[str, Any], key: str, where: str) -> Any:
@@ -137,7 +150,9 @@ def _space(data: Mapping[str, Any], key: str, where: str) -> Any:
             raise ControllerError(f"{where}: its {key} is Discrete({count}); at most {LARGEST_SPACE} choices are read")
         return spaces.Discrete(count, start=int(entry.get("start", 0)))
     if "box.Box" not in kind:
-        raise ControllerError(f"{where}: its {key} is {kind or 'unreadable'}; vectors and Discrete are supported")
+        named = re.search(r"(\w+)'>$", kind)
+        found = f"a {named[1]}" if named else kind[:60] or "unreadable"
+        raise ControllerError(f"{where}: its {key} is {found}; vectors of numbers and Discrete are supported")
     said = str(entry.get("_shape", entry.get("shape", "")))
     shape = tuple(int(number) for number in re.findall(r"\d+", said[:1000]))
     if len(shape) > 8 or math.prod(shape) > LARGEST_SPACE:
@@ -145,20 +160,49 @@ def _space(data: Mapping[str, Any], key: str, where: str) -> Any:
     dtype = np.dtype(str(entry.get("dtype", "float32"))[:20])
     if dtype.kind not in "fiub":
         raise ControllerError(f"{where}: its {key} is of type {dtype}; numbers are supported")
-    bounds = [_bound(entry, side, shape, dtype, f"{where}: its {key}") for side in ("low", "high")]
-    return spaces.Box(bounds[0], bounds[1], shape, dtype.type)
+    if len(shape) != 1:  # which `check_spaces` refuses, whatever its bounds
+        return spaces.Box(0, 1, shape, dtype.type)
+    low, high = _pickled_bounds(entry, shape, dtype) or _printed_bounds(entry, shape, dtype)
+    if low is None or high is None:
+        if key == "action_space":
+            raise ControllerError(f"{where}: the bounds of its actions cannot be read")
+        low, high = _widest(dtype)  # nothing depends on them
+    return spaces.Box(low, high, shape, dtype.type)
 
 
-def _bound(
-    entry: Mapping[str, Any], side: str, shape: tuple[int, ...], dtype: np.dtype[Any], where: str
-) -> NDArray[Any]:
-    numbers = re.findall(r"[-+]?(?:inf|\d+\.?\d*(?:[eE][-+]?\d+)?)", str(entry.get(side, "")))
+def _pickled_bounds(entry: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Any, Any] | None:
+    """Lower and upper bounds out of the pickle; None where that is more than plain data."""
+    try:
+        raw = base64.b64decode(entry[":serialized:"], validate=True)
+        state = read_pickle(io.BytesIO(raw), admit_arrays).state
+        low, high = (numbers(state[side]) for side in ("low", "high"))
+    except (PickleError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    if not low.shape == high.shape == shape or np.isnan([low, high]).any():
+        return None
+    return low.astype(dtype), high.astype(dtype)
+
+
+def _printed_bounds(
+    entry: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    """The same out of the text; None for a bound that is not there in full."""
     size = math.prod(shape)
-    if len(numbers) == 1:
-        numbers = numbers * size
-    if len(numbers) != size:
-        raise ControllerError(f"{where}: its {side} bound does not fit its shape {shape}")
-    return np.asarray([float(number) for number in numbers], dtype=dtype).reshape(shape)
+    found = []
+    for side in ("low", "high"):
+        text = str(entry.get(side, ""))
+        words = re.findall(r"[-+]?(?:inf|\d+\.?\d*(?:[eE][-+]?\d+)?)", text)
+        words = words * size if len(words) == 1 else words
+        whole = len(words) == size and "..." not in text
+        found.append(np.asarray([float(word) for word in words], dtype=dtype).reshape(shape) if whole else None)
+    return found[0], found[1]
+
+
+def _widest(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """The bounds of numbers of this type that are not bounded."""
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    return (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
 # Policy arguments
@@ -213,6 +257,8 @@ def _named(module: Any, pattern: str, kind: type, value: Any) -> Any:
 
 
 def _activation(value: Any) -> Any:
+    if "torch.nn.modules.linear.Identity" in str(value):
+        return nn.Identity
     return _named(nn.modules.activation, r"torch\.nn\.modules\.activation\.(\w+)", nn.Module, value)
 
 
@@ -238,6 +284,10 @@ def _extractor(value: Any) -> Any:
 
 
 def _extractor_arguments(value: Any) -> dict[str, Any] | None:
+    if isinstance(value, str):  # a dict that holds a class is printed as Python does
+        if not set(re.findall(r"'(\w+)':", value)) <= {"activation_fn", "widths"}:
+            raise ValueError(value)
+        value = {"activation_fn": value} if "activation_fn" in value else {}
     entries = {key: item for key, item in dict(value).items() if key not in (":type:", ":serialized:", "widths")}
     if "activation_fn" in entries:
         entries["activation_fn"] = _activation(entries["activation_fn"])

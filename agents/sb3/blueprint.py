@@ -18,7 +18,9 @@ from torch.overrides import TorchFunctionMode
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.sb3.architecture import policy_arguments
+from prunectl.agents.sb3.extractor import known_extractor
 from prunectl.agents.sb3.families import ALGORITHMS
+from prunectl.agents.supported import check_spaces
 
 #: Policy arguments that `policy_arguments` reads off the weights.
 WIDTHS = ("net_arch", "n_critics", "n_quantiles")
@@ -50,9 +52,15 @@ def constructor_settings(algorithm: str, values: Mapping[str, Any]) -> dict[str,
     return {key: value.item() if isinstance(value, np.generic) else value for key, value in kept.items()}
 
 
-def of_model(algorithm: str, model: BaseAlgorithm) -> Blueprint:
-    """The blueprint of a live algorithm object."""
-    fixed = {key: value for key, value in model.policy_kwargs.items() if key not in WIDTHS}
+def of_model(algorithm: str, model: BaseAlgorithm, where: str) -> tuple[Blueprint, Mapping[str, Tensor]]:
+    """The blueprint of a live algorithm object, and its weights as `build` takes them; messages begin with ``where``.
+
+    Raises:
+        ControllerError: its spaces or its features extractor are not among those that are known.
+    """
+    check_spaces(model.observation_space, model.action_space, where)
+    known = known_extractor(model.policy, where)
+    fixed = {key: value for key, value in {**model.policy_kwargs, **known.arguments}.items() if key not in WIDTHS}
     extractor = dict(fixed.get("features_extractor_kwargs") or {})
     extractor.pop("widths", None)
     if extractor:
@@ -64,7 +72,8 @@ def of_model(algorithm: str, model: BaseAlgorithm) -> Blueprint:
     assert isinstance(model.observation_space, spaces.Box)
     assert isinstance(model.action_space, spaces.Box | spaces.Discrete)
     settings = constructor_settings(algorithm, vars(model))
-    return Blueprint(algorithm, model.observation_space, model.action_space, settings, fixed, variables)
+    blueprint = Blueprint(algorithm, model.observation_space, model.action_space, settings, fixed, variables)
+    return blueprint, known.renamed(model.policy.state_dict())
 
 
 def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int = 1) -> BaseAlgorithm:
@@ -75,7 +84,7 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
     Raises:
         ControllerError: the blueprint and the weights do not fit.
     """
-    kwargs = policy_settings(blueprint.policy_kwargs, state)
+    kwargs = policy_settings(blueprint.algorithm, blueprint.policy_kwargs, state)
     policy_class = _policy_class(blueprint.algorithm)
     model: Any = ALGORITHMS[blueprint.algorithm](policy_class, env=None, _init_setup_model=False, device="cpu")  # type: ignore[call-arg]
     vars(model).update(blueprint.settings)
@@ -111,9 +120,9 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
     return model  # type: ignore[no-any-return]
 
 
-def policy_settings(fixed: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
+def policy_settings(algorithm: str, fixed: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Keyword arguments of the policy: the widths that the weights tell, and what is fixed besides."""
-    return {**fixed, **_merged(fixed, policy_arguments(state))}
+    return {**fixed, **_merged(fixed, policy_arguments(state, algorithm))}
 
 
 class _Bounded(TorchFunctionMode):

@@ -21,6 +21,7 @@ from prunectl.agents.controller import Batch, Component, Controller, ControllerE
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
+from prunectl.agents.sb3.faithful import check_faithful
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.save import save_zip
 from prunectl.agents.surroundings import PLAIN, Surroundings
@@ -44,9 +45,15 @@ class SB3Controller(Controller):
 
     @classmethod
     def of(cls, algorithm: str, model: BaseAlgorithm, normalisation: Normalisation | None = None) -> Self:
-        """A copy of a live algorithm object's policy; the object goes on as it was."""
-        blueprint = of_model(algorithm, model)
-        return cls(blueprint, build(blueprint, model.policy.state_dict()).policy, normalisation)
+        """A copy of a live algorithm object's policy; the object goes on as it was.
+
+        Raises:
+            ControllerError: it does something that its known parts alone do not.
+        """
+        blueprint, state = of_model(algorithm, model, algorithm)
+        controller = cls(blueprint, build(blueprint, state).policy, normalisation)
+        check_faithful(controller.act, None if normalisation is None else normalisation.module(), model, algorithm)
+        return controller
 
     @property
     def algorithm(self) -> str:  # type: ignore[override]

@@ -16,6 +16,7 @@ from prunectl.agents.controller import ControllerError
 from prunectl.agents.sb3.architecture import pad_twins
 from prunectl.agents.sb3.blueprint import policy_settings
 from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.agents.sb3.extractor import known_extractor
 from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.randomness import random_state_kept
@@ -76,7 +77,9 @@ def model_of(controller: SB3Controller, source: BaseAlgorithm, env: VecEnv | Non
     kept = {name: value for name, value in vars(source).items() if name not in left_out}
     # In one go, so that what shares an object goes on sharing it.
     vars(model).update(copy.deepcopy(kept))
-    model.policy_kwargs = policy_settings({**source.policy_kwargs}, state)
+    name = algorithm_name(source)
+    fixed = {**source.policy_kwargs, **known_extractor(source.policy, name).arguments}
+    model.policy_kwargs = policy_settings(name, fixed, state)
     seed, model.seed = model.seed, None  # setting up would seed every generator of the process
     if env is not None:
         model.n_envs = env.num_envs

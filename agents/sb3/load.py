@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from prunectl.agents import extractors, rl_zoo
 from prunectl.agents.controller import ControllerError
@@ -18,8 +19,9 @@ from prunectl.agents.files import digest_of
 from prunectl.agents.loaded import Loaded, plan_named, seed_named, task_named
 from prunectl.agents.sb3 import archive as zips
 from prunectl.agents.sb3.beside import statistics_beside
-from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
+from prunectl.agents.sb3.blueprint import build, of_model
 from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.agents.sb3.faithful import check_faithful
 from prunectl.agents.sb3.families import ALGORITHMS, recognise
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.statistics import read_statistics
@@ -43,13 +45,17 @@ def load_run(path: Path, name: str, trust: bool, normalisation: Path | None, tim
     run = rl_zoo.open_run(path)
     archive = zips.read_archive(run.checkpoint)
     where = str(run.checkpoint)
-    blueprint = _unpickled(run.checkpoint, archive) if trust else zips.blueprint(archive, where)
+    stock = _unpickled(run.checkpoint, archive) if trust else None
+    if stock is None:
+        blueprint, state = zips.blueprint(archive, where), archive.state
+    else:
+        blueprint, state = of_model(recognise(archive.data, where), stock, where)
     held = _held_statistics(archive.sidecar, where)
     shape, ours = blueprint.observation_space.shape, bool(archive.sidecar)
     beside = normalisation or (None if held[0] else statistics_beside(run, shape, ours))
     statistics, rewards = held if beside is None else read_statistics(beside)
     try:
-        model = build(blueprint, archive.state)
+        model = build(blueprint, state)
     except ControllerError as error:
         raise ControllerError(f"{where}: {error}") from error
     surroundings, said_beside = _surroundings(archive.sidecar, run, where), not archive.sidecar
@@ -57,6 +63,8 @@ def load_run(path: Path, name: str, trust: bool, normalisation: Path | None, tim
         surroundings = (surroundings or PLAIN).with_time_feature()
     controller = SB3Controller(blueprint, model.policy, statistics, rewards, surroundings)
     _check_statistics(controller, where)
+    if stock is not None:
+        check_faithful(controller.act, None if statistics is None else statistics.module(), stock, where)
     return Loaded(
         controller=controller,
         name=name,
@@ -64,7 +72,7 @@ def load_run(path: Path, name: str, trust: bool, normalisation: Path | None, tim
         training_seed=seed_named(archive.sidecar.get("training_seed", archive.data.get("seed"))),
         digest=_digest([run.checkpoint, *([] if beside is None else [beside])], surroundings if said_beside else PLAIN),
         plan=plan_named(archive.sidecar.get("plan"), path),
-        remarks=(*run.remarks, *_remarks(controller, name, beside)),
+        remarks=(*run.remarks, *_remarks(controller, name, beside, run)),
     )
 
 
@@ -103,7 +111,7 @@ def _digest(files: list[Path], surroundings: Surroundings | None) -> str:
     return hashlib.sha256((content + json.dumps(told, sort_keys=True)).encode()).hexdigest()
 
 
-def _remarks(controller: SB3Controller, name: str, statistics: Path | None) -> Iterator[str]:
+def _remarks(controller: SB3Controller, name: str, statistics: Path | None, run: rl_zoo.Run) -> Iterator[str]:
     """What was found beside the checkpoint."""
     if statistics is not None and controller.normalisation is not None:
         yield f"{name}: its observations are normalised by {statistics}"
@@ -116,14 +124,20 @@ def _remarks(controller: SB3Controller, name: str, statistics: Path | None) -> I
     others = [f"{wrapper.split('.')[-1]}" for wrapper, _ in surroundings.wrappers if wrapper != TIME_FEATURE]
     if others:
         yield f"{name}: its environment stands behind {', '.join(others)}"
+    if run.packages:
+        yield f"{name}: tasks come from {', '.join(run.packages)}: --task {run.packages[0]}:ID, if ID is unknown here"
 
 
-def _unpickled(path: Path, archive: zips.Archive) -> Blueprint:
+def _unpickled(path: Path, archive: zips.Archive) -> BaseAlgorithm:
     """What Stable-Baselines3 makes of the file when it may run what is in it."""
     algorithm = recognise(archive.data, str(path))
     try:
         with _old_names():
-            return of_model(algorithm, ALGORITHMS[algorithm].load(path, device="cpu"))
+            return ALGORITHMS[algorithm].load(path, device="cpu")
+    except ModuleNotFoundError as error:
+        raise ControllerError(
+            f"{path}: it needs the module '{error.name}': run this beside it, or put its folder on PYTHONPATH"
+        ) from error
     except Exception as error:  # unpickling may fail in any way
         raise ControllerError(f"{path}: Stable-Baselines3 cannot unpickle it ({error!r:.200})") from error
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from prunectl.agents.boundary_layers import Clip
@@ -89,12 +90,12 @@ def is_on_policy(policy: BasePolicy) -> bool:
 
 
 def encoders(policy: Any) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """The features extractors with parameters, by component name, and who reads which (``actor|critic|value``)."""
+    """The features extractors that do something, by component name, and who reads which (``actor|critic|value``)."""
     if is_on_policy(policy):
         readers = {"actor": policy.pi_features_extractor, "value": policy.vf_features_extractor}
     else:
         readers = {"actor": policy.actor.features_extractor, "critic": policy.critic.features_extractor}
-    readers = {name: module for name, module in readers.items() if any(True for _ in module.parameters())}
+    readers = {name: module for name, module in readers.items() if type(module) is not FlattenExtractor}
     shared = len({id(module) for module in readers.values()}) == 1 and len(readers) == 2
     if shared:
         return {"encoder": readers["actor"]}, dict.fromkeys(readers, "encoder")

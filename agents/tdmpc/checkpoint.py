@@ -26,8 +26,8 @@ from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 #: Where an authors' state dict has its settings.
 CONFIG = "config.json"
 LARGEST_CONFIG = 2**20
-#: Numbers that one decision may draw; the authors' agents draw some 10,000.
-LARGEST_DRAW = 10**8
+#: Numbers that one decision may draw, each of them several times in memory; the authors' agents draw some 10,000.
+LARGEST_DRAW = 10**7
 
 #: The authors' name of each network, and its layers.
 _AUTHORS = {
@@ -75,7 +75,7 @@ def _ours(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, Mapp
     try:
         config = json.loads(content["config"])
         if config["format"] != FORMAT:
-            raise ControllerError(f"{path}: format '{config['format']}', this version reads '{FORMAT}'")
+            raise ControllerError(f"{path}: format '{str(config['format'])[:40]}', this version reads '{FORMAT}'")
         state = content["networks"]
         online = {
             name: _network(state, f"online.{name}.", config["layers"][name], path) for name in COMPONENTS.values()
@@ -147,6 +147,9 @@ def _check(controller: TDMPCController, path: Path) -> None:
         raise ControllerError(
             f"{path}: observations {spaces_[0].shape}, actions {spaces_[1]}: bounded vectors are read"
         )
+    low, high = (side.astype(np.float64) for side in (spaces_[1].low, spaces_[1].high))
+    if not (low < high).all() or (high - low).max() > np.finfo(np.float32).max:
+        raise ControllerError(f"{path}: actions between {low.tolist()!s:.60} and {high.tolist()!s:.60}: no range")
     check_planning(planning, spaces_[1].shape[0], str(path))
     if not all(type(n) in (int, float) and math.isfinite(n) for n in (repeat, scale)):
         raise ControllerError(f"{path}: action_repeat {repeat!s:.50}, reward_scale {scale!s:.50}: finite numbers")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import pandas as pd
@@ -157,7 +157,7 @@ def kept_parameters(results: pd.DataFrame, sparsity: float, methods: Collection[
     it has there; means over the ``controllers``. ``cut`` is the method's label without its recovery.
     """
     at = (results["status"] == "done") & results["only"].isna() & (results["sparsity_asked"] == sparsity)
-    cuts = {astuple(method)[:3]: replace(method, recovery="none") for method in methods}
+    cuts = {astuple(method)[:3]: Method.recorded([*astuple(method)[:3], "none"]) for method in methods}
     rows = []
     for row in results[at].drop_duplicates(["controller", "task", *METHOD[:3]]).to_dict("records"):
         cut = cuts.get(tuple(row[key] for key in METHOD[:3]))

@@ -170,7 +170,7 @@ def _curve(
         return np.asarray([by_key.loc[keys[asked], column].astype(float).mean() for asked in keys.columns])
 
     return Curve(
-        Method(*map(str, names)),
+        Method.recorded(list(map(str, names))),
         asked=np.asarray(keys.columns, dtype=np.float64),
         sparsity={axis: mean(f"sparsity_{axis}") for axis in AXES} | {"asked": np.asarray(keys.columns, dtype=float)},
         integrity=mean("integrity"),

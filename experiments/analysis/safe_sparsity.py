@@ -58,7 +58,7 @@ def walks(results: pd.DataFrame) -> dict[Key, Walk]:
         if dense.empty:
             continue
         for (only, *names), cells in pruned.groupby([pruned["only"].fillna(""), *METHOD], sort=False):
-            key = str(controller), str(task), str(only) or None, Method(*map(str, names))
+            key = str(controller), str(task), str(only) or None, Method.recorded(list(map(str, names)))
             found[key] = _walk(dense, cells)
     return found
 

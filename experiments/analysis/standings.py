@@ -134,4 +134,4 @@ def _mean_safe(value: float, bound: bool, of: int) -> str:
 def _seconds(results: pd.DataFrame) -> dict[Method, float]:
     pruned = results[(results["status"] == "done") & results["grouping"].notna()]
     groups = pruned.groupby(METHOD, sort=False)
-    return {Method(*map(str, list(names))): float(rows[STAGES].sum(axis=1).median()) for names, rows in groups}
+    return {Method.recorded(list(map(str, names))): float(rows[STAGES].sum(axis=1).median()) for names, rows in groups}

@@ -62,7 +62,7 @@ def load(
         >>> import prunectl
         >>> loaded = prunectl.load("sac-pendulum")
         >>> loaded.task, loaded.controller.algorithm, loaded.controller.parameters()
-        ('Pendulum-v1', 'sac', 14211)
+        ('Pendulum-v1', 'sac', 201988)
     """
     beside = None if normalisation is None else Path(normalisation)
     return agents.load(source, trust, beside, time_feature)
@@ -83,7 +83,7 @@ def trace(model: Model, trust: bool = False) -> ComponentGraph:
         >>> import prunectl
         >>> graph = prunectl.trace("ppo-cartpole")
         >>> graph.components, list(graph.groups)[0]
-        (('actor', 'value'), 'actor/trunk.0')
+        (('actor', 'value'), 'actor/0')
     """
     return find_groups(subject_of(model, trust=trust, needed=False).controller)
 
@@ -106,6 +106,7 @@ def evaluate(
     env: Env | None = None,
     episodes: int = 20,
     seed: int = 0,
+    max_steps: int | None = None,
     trust: bool = False,
 ) -> Episodes:
     """Run seeded episodes with deterministic actions.
@@ -116,6 +117,7 @@ def evaluate(
             taken) or a function that makes one. By default where the model learns, or what the checkpoint names.
         episodes: how many.
         seed: environment seed of the first episode; the others follow.
+        max_steps: break every episode off after so many steps; by default where the task does.
         trust: see `load`.
 
     Returns:
@@ -137,9 +139,9 @@ def evaluate(
         task, remark = envs.resolve(place.task)
         if remark:
             log.warning(remark)
-        return evaluate_random(task, seeds)
+        return evaluate_random(task, seeds, most_steps=max_steps)
     subject = subject_of(model, env, trust)
-    return run(subject.controller, subject.task, seeds)
+    return run(subject.controller, subject.task, seeds, most_steps=max_steps)
 
 
 @on_one_thread
@@ -249,7 +251,7 @@ def plan(
         >>> import prunectl
         >>> plan = prunectl.plan("ppo-cartpole", 0.5, importance="magnitude")
         >>> plan.components["actor"].widths_pruned
-        (43, 43, 2)
+        (44, 44, 2)
     """
     method = Method.of(grouping, importance, allocation, "none")
     check_sparsity(sparsity)

@@ -93,6 +93,8 @@ def subject_of(
             seen = replace(loaded.controller, normalisation=place.normalisation, rewards=place.rewards)
             loaded = replace(loaded, controller=seen)
         place = _today(place)
+    if isinstance(env, str):
+        loaded.remember_task(env)
     return Subject(loaded, place)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 
 from prunectl.experiments.api.calling import Progress, log, on_one_thread
 from prunectl.experiments.report.write import write_report
+from prunectl.experiments.sweeping.bundled import config_path
 from prunectl.experiments.sweeping.cell import Cell
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, config_of, load_config
 from prunectl.experiments.sweeping.run import Shown, chosen_workers, completed
@@ -27,17 +27,19 @@ def sweep(
     scheduler: str | None = None,
     slurm: int | None = None,
     trust: bool = False,
+    allow_plugins: bool = False,
     progress: Progress = False,
 ) -> pd.DataFrame:
     """Prune and measure every combination that a config names; the same call goes on where it stopped.
 
     Args:
-        config: a sweep as a mapping, a YAML file's path, or a bundled one's short name (`bundled_configs`).
+        config: a sweep as a mapping, a YAML file's path, or a bundled one's short name (``prunectl sweep --list``).
         out: the folder of its store and exports; by default ``out/`` and the config's name.
         workers: worker processes of this machine; by default one a core.
         scheduler: the address of a dask cluster to compute on instead.
         slurm: so many workers as SLURM jobs instead.
         trust: see `load`.
+        allow_plugins: import the modules that the config names (``plugins:``, ``module:name``): they can run any code.
         progress: ``True`` for a bar, or a function that is told the share of the cells done.
 
     Returns:
@@ -61,7 +63,7 @@ def sweep(
         >>> table[["recovery", "sparsity_asked", "status"]].fillna("dense").to_numpy().tolist()
         [['dense', 0.0, 'done'], ['none', 0.9, 'done'], ['reconstruct', 0.9, 'done']]
     """
-    settings, name = settings_of(config)
+    settings, name = settings_of(config, allow_plugins)
     if out is None and name is None:
         raise ConfigError("a sweep given as data has no name: say where its results go with out=...")
     folder = Path("out") / str(name) if out is None else Path(out)
@@ -72,7 +74,9 @@ def sweep(
         return store.results()
 
 
-def settings_of(config: SweepConfig | Mapping[str, Any] | str | Path) -> tuple[SweepConfig, str | None]:
+def settings_of(
+    config: SweepConfig | Mapping[str, Any] | str | Path, allow_plugins: bool = False
+) -> tuple[SweepConfig, str | None]:
     """A sweep's settings, checked, and its name where it has one.
 
     Raises:
@@ -82,24 +86,9 @@ def settings_of(config: SweepConfig | Mapping[str, Any] | str | Path) -> tuple[S
     if isinstance(config, SweepConfig):
         return config, None
     if isinstance(config, Mapping):
-        return config_of(config, "config"), None
+        return config_of(config, "config", allow_plugins), None
     path = config_path(config)
-    return load_config(path), path.stem
-
-
-def config_path(named: str | Path) -> Path:
-    """A file's path, or the path of the bundled config of that short name."""
-    path = Path(named)
-    if path.exists() or path.suffix:
-        return path
-    return bundled_configs().get(str(named), path)
-
-
-def bundled_configs() -> dict[str, Path]:
-    """The sweeps that come with prunectl, by short name."""
-    folder = Path(str(resources.files("prunectl.experiments") / "configs"))
-    found = sorted(path for path in folder.rglob("*.yaml") if path.name != "training.yaml")
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    return load_config(path, allow_plugins), path.stem
 
 
 @dataclass(frozen=True)

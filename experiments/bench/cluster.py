@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from prunectl.experiments.bench.queueing import Costs, saturation, simulate
 from prunectl.experiments.bench.simulated import made_up_cells, made_up_outcome, made_up_work
 from prunectl.experiments.bench.timing import Section, judged, undisturbed
-from prunectl.experiments.sweeping.cell import Cell, Outcome
-from prunectl.experiments.sweeping.dispatch import ToDo, run
+from prunectl.experiments.sweeping.cell import Cell, Outcome, ToDo
+from prunectl.experiments.sweeping.dispatch import run
 from prunectl.experiments.sweeping.expand import still_to_do
 from prunectl.experiments.sweeping.store import Store
 from prunectl.experiments.sweeping.workers import set_up_dask

@@ -16,8 +16,7 @@ from prunectl.agents.controller import Controller
 from prunectl.experiments.episodes.evaluator import Episodes
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.sweeping import dispatch
-from prunectl.experiments.sweeping.cell import Cell, Outcome, Subject
-from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.cell import Cell, Outcome, Subject, Work
 from prunectl.pruning import Calibration, Method, PruningPlan
 from prunectl.pruning.plan import ComponentPlan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from prunectl.experiments.bench.timing import Section, compared, comparison, undisturbed
-from prunectl.experiments.sweeping.cell import Cell, pieces
+from prunectl.experiments.sweeping.cell import Calibrated, Cell, Damaged, Scored, Work, needs
 from prunectl.experiments.sweeping.config import SweepConfig
-from prunectl.experiments.sweeping.dispatch import Work, run
+from prunectl.experiments.sweeping.dispatch import run
 from prunectl.experiments.sweeping.expand import load_work, still_to_do
 from prunectl.experiments.sweeping.store import Store
 from prunectl.experiments.sweeping.workers import local_workers
@@ -37,6 +37,8 @@ SHARED = {
     "run_scores": "scores",
     "run_damage": "damage",
 }
+#: The function that computes a piece of shared work.
+FUNCTIONS: Mapping[type, str] = {Calibrated: "run_calibration", Scored: "run_scores", Damaged: "run_damage"}
 
 
 @dataclass(frozen=True)
@@ -161,14 +163,15 @@ def _shared(work: Work, swept: Swept) -> Iterator[Mapping[str, Any]]:
         }
 
 
-def _needs(cells: tuple[Cell, ...]) -> dict[str, list[tuple[Any, ...]]]:
+def _needs(cells: tuple[Cell, ...]) -> dict[str, list[Hashable]]:
     """For each kind of shared work what each cell needs of it: one entry a cell, equal ones where they share."""
-    needed: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    needed: defaultdict[str, list[Hashable]] = defaultdict(list)
     for cell in cells:
         needed["run_random"].append((cell.subject.task, cell.episodes, cell.episode_seed))
         needed["run_dense"].append((cell.subject.digest, cell.subject.task))
-        for kind, *decisive in pieces(cell):
-            needed[f"run_{kind}"].append(tuple(decisive))
+        for piece in needs(cell).pieces:
+            if (function := FUNCTIONS.get(type(piece))) is not None:
+                needed[function].append(piece)
     return needed
 
 

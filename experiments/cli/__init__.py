@@ -11,7 +11,7 @@ import typer
 
 from prunectl import __version__
 from prunectl.errors import Error
-from prunectl.experiments.cli import bench, controllers, deployment, films, paper, stability, sweeps, tasks
+from prunectl.experiments.cli import bench, comparing, controllers, deployment, films, paper, stability, sweeps, tasks
 from prunectl.experiments.cli.common import say
 
 app = typer.Typer(
@@ -35,8 +35,15 @@ def _options(
         bool,
         typer.Option("--version", is_eager=True, help="Print the version and exit.", callback=lambda v: _version(v)),
     ] = False,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option("--plugins", metavar="MODULE", help="Import a module that names methods; may be repeated."),
+    ] = None,
 ) -> None:
-    pass
+    if plugins:
+        from prunectl.registry import import_plugins
+
+        import_plugins(plugins)
 
 
 app.command("tasks")(tasks.list_tasks)
@@ -47,6 +54,7 @@ app.command()(controllers.evaluate)
 app.command()(films.watch)
 app.command()(sweeps.sweep)
 app.command()(sweeps.report)
+app.command()(comparing.compare)
 app.command()(paper.reproduce)
 app.command()(controllers.train)
 app.command()(bench.bench)

@@ -123,15 +123,17 @@ def prune(
     trust: Trust = False,
 ) -> None:
     """Make a controller smaller and write it as an ordinary checkpoint."""
+    from prunectl.experiments.api.files import check_output
+
+    check_output(out, force)  # before anything heavy is imported
+
     from prunectl.experiments.api.calling import log
     from prunectl.experiments.api.controllers import check_method
     from prunectl.experiments.api.controllers import prune as make_smaller
-    from prunectl.experiments.api.files import check_output
     from prunectl.experiments.api.small import check_ending
     from prunectl.experiments.api.subject import subject_of
 
     check_method(sparsity, grouping, importance, allocation, recovery, budget)
-    check_output(out, force)
     subject = subject_of(checkpoint, task, trust, normalisation, time_feature)
     check_ending(out, subject.controller)
     if sys.stderr.isatty():
@@ -165,6 +167,9 @@ def evaluate(
         int,
         typer.Option(min=0, max=MOST_EPISODE_SEED, metavar="N", help="Environment seed of the first episode."),
     ] = 0,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=1, metavar="N", help="Break every episode off after so many steps.")
+    ] = None,
     normalisation: Normalisation = None,
     time_feature: TimeFeature = False,
     as_json: Json = False,
@@ -178,7 +183,7 @@ def evaluate(
     model: Model = checkpoint
     if checkpoint != RANDOM:
         model = subject_of(checkpoint, task, trust, normalisation, time_feature)
-    result = run(model, task, episodes, seed)
+    result = run(model, task, episodes, seed, max_steps)
     if as_json:
         emit(
             {

@@ -12,8 +12,8 @@ import typer
 from prunectl.experiments.cli.common import columns, say
 
 if TYPE_CHECKING:
+    from prunectl.experiments.sweeping.cell import Failure, Work
     from prunectl.experiments.sweeping.config import SweepConfig
-    from prunectl.experiments.sweeping.dispatch import Failure, Work
     from prunectl.experiments.sweeping.store import Store
 
 

@@ -12,7 +12,7 @@ import typer
 from prunectl.experiments.cli.common import Trust, columns, say
 
 if TYPE_CHECKING:
-    from prunectl.experiments.sweeping.dispatch import Work
+    from prunectl.experiments.sweeping.cell import Work
 
 
 def sweep(
@@ -34,25 +34,31 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells and an estimate, compute nothing.")
     ] = False,
+    allow_plugins: Annotated[
+        bool, typer.Option("--allow-plugins", help="Import the modules that CONFIG names: they can run any code.")
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the sweeps that come with prunectl.")] = False,
     trust: Trust = False,
 ) -> None:
     """Prune and measure every combination that a config names. The same command goes on where it stopped."""
-    import torch
-
-    from prunectl.experiments.api.sweeps import bar, bundled_configs, settings_of
-    from prunectl.experiments.sweeping.expand import load_work
-    from prunectl.experiments.sweeping.run import chosen_workers, completed
+    from prunectl.experiments.sweeping.bundled import bundled_configs, config_path
 
     if list_:
-        print(
-            columns([["sweep", "what it is"], *([name, _first_line(path)] for name, path in bundled_configs().items())])
-        )
+        rows = [[name, _first_line(path)] for name, path in bundled_configs().items()]
+        print(columns([["sweep", "what it is"], *rows]))
         return
     if config is None:
         raise typer.BadParameter("name a CONFIG.yaml, or a bundled sweep (`prunectl sweep --list`)")
+    path = config_path(config)  # before anything heavy is imported
+
+    import torch
+
+    from prunectl.experiments.api.sweeps import bar, settings_of
+    from prunectl.experiments.sweeping.expand import load_work
+    from prunectl.experiments.sweeping.run import chosen_workers, completed
+
     torch.set_num_threads(1)
-    settings, name = settings_of(config)
+    settings, name = settings_of(path, allow_plugins)
     chosen = chosen_workers(settings, workers, scheduler, slurm)
     folder = out or Path("out") / str(name)
     if dry_run:

@@ -7,14 +7,17 @@ without the yellow that white paper swallows; who prints in grey has the markers
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 from prunectl.pruning import ALLOCATIONS, GROUPINGS, IMPORTANCES, Method
 from prunectl.pruning.method import LIBRARIES
+
+T = TypeVar("T")
 
 #: Settings of matplotlib for every figure.
 LOOK: Any = {
@@ -83,7 +86,7 @@ _FIRST = (
     ("component", "surgeon", "searched"),
     ("component", "activation", "ranked"),
     ("component", "surgeon", "ranked"),
-    *(("component", importance, "uniform") for importance in IMPORTANCES),
+    *(("component", importance, "uniform") for importance in IMPORTANCES.builtin),
 )
 #: matplotlib's dashes and plotly's of each recovery, and how white its markers are inside.
 _RECOVERIES: dict[str, tuple[Any, str, float]] = {
@@ -93,6 +96,12 @@ _RECOVERIES: dict[str, tuple[Any, str, float]] = {
     "scratch": ((0, (1, 1)), "dot", 0.8),
     "finetune": ((0, (9, 3)), "longdash", 0.3),
 }
+#: The same for the recoveries of plug-ins.
+_FOREIGN_RECOVERIES: tuple[tuple[Any, str, float], ...] = (
+    ((0, (6, 1)), "12px,2px", 0.45),
+    ((0, (3, 1, 1, 1)), "6px,2px,2px,2px", 0.15),
+    ((0, (3, 1, 1, 1, 1, 1)), "6px,2px,2px,2px,2px,2px", 0.7),
+)
 #: What passes between components, and each role that a component can have.
 FLOW = VERMILLION
 _ROLES = {
@@ -136,11 +145,21 @@ class Look:
 
 def look(method: Method) -> Look:
     """The method's look, whichever others are drawn beside it."""
-    colour, marker, symbol = (
-        _BASELINES.get(method.grouping) or _cut_looks()[method.grouping, method.importance, method.allocation]
-    )
-    dash, plotly_dash, white = _RECOVERIES[method.recovery]
+    cut = method.grouping, method.importance, method.allocation
+    colour, marker, symbol = _BASELINES.get(method.grouping) or _cut_looks().get(cut) or _foreign_cut(cut)
+    dash, plotly_dash, white = _RECOVERIES.get(method.recovery) or _drawn_by(method.recovery, _FOREIGN_RECOVERIES)
     return Look(colour, _paler(colour, white), marker, f"{symbol}-open" if white == 1 else symbol, dash, plotly_dash)
+
+
+def _foreign_cut(cut: tuple[str, str, str]) -> tuple[str, str, str]:
+    """Colour and marker of a cut with a plug-in's name: drawn by its names, since there is no end of them."""
+    name = " ".join(cut)
+    return (_drawn_by(name, COLOURS), *_drawn_by(f"{name} marker", MARKERS))
+
+
+def _drawn_by(name: str, choices: Sequence[T]) -> T:
+    """The same choice for the same name wherever and whenever it is made."""
+    return choices[crc32(name.encode()) % len(choices)]
 
 
 def component_colour(name: str) -> str:
@@ -163,8 +182,8 @@ def _paler(colour: str, white: float) -> str:
 def _cut_looks() -> dict[tuple[str, str, str], tuple[str, str, str]]:
     """Colour and marker of each cut. Markers move on by one with every round of the colours, and to seven others once
     all seven have had every colour, so that no pair comes twice."""
-    groupings = [name for name in GROUPINGS if name not in LIBRARIES]
-    rest = ((g, i, a) for i, g, a in product(IMPORTANCES, groupings, ALLOCATIONS))
+    groupings = [name for name in GROUPINGS.builtin if name not in LIBRARIES]
+    rest = ((g, i, a) for i, g, a in product(IMPORTANCES.builtin, groupings, ALLOCATIONS.builtin))
     looks = {}
     for number, cut in enumerate(dict.fromkeys((*_FIRST, *rest))):
         rounds, place = divmod(number, 7)

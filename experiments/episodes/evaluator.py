@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from prunectl import envs
 from prunectl.agents.controller import Batch, Controller, ControllerError, Policy
+from prunectl.agents.supported import check_spaces
 from prunectl.agents.surroundings import PLAIN, Surroundings
 
 
@@ -65,6 +66,21 @@ def environments(
             env.close()
 
 
+def task_for(controller: Controller, named: str) -> tuple[str, str | None]:
+    """The task that stands for the id that a controller's files or its user name, and a remark where it is another one.
+
+    Where the id cannot be made, the newest version that fits the controller stands for it.
+
+    Raises:
+        TaskError: nothing by that name exists in any version.
+    """
+    possible = envs.stand_ins(named)
+    for task in possible if len(possible) > 1 else ():
+        with suppress(ControllerError, envs.TaskError), environments(task, 1, controller):
+            return task, envs.remark_on(named, task)
+    return possible[0], envs.remark_on(named, possible[0])
+
+
 def evaluate(
     controller: Controller,
     task: str,
@@ -99,7 +115,9 @@ def evaluate(
         return run(policy, made, task, seeds, record, most_steps)
 
 
-def evaluate_random(task: str, seeds: Sequence[int], controller: Controller | None = None) -> Episodes:
+def evaluate_random(
+    task: str, seeds: Sequence[int], controller: Controller | None = None, most_steps: int | None = None
+) -> Episodes:
     """The same for uniformly random actions, the lower reference of normalised returns; where a controller is given, in
     the environment that it needs."""
     with environments(task, len(seeds), controller) as made:
@@ -109,7 +127,7 @@ def evaluate_random(task: str, seeds: Sequence[int], controller: Controller | No
         def policy(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
             return np.asarray([made[episode].action_space.sample() for episode in episodes])
 
-        return run(policy, made, task, seeds)
+        return run(policy, made, task, seeds, most_steps=most_steps)
 
 
 def run(
@@ -124,7 +142,9 @@ def run(
     returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
     visited: list[Batch] = []
     taken: list[NDArray[Any]] = []
-    current = np.asarray([env.reset(seed=int(seed))[0] for env, seed in zip(made, seeds, strict=True)])
+    first = [env.reset(seed=int(seed))[0] for env, seed in zip(made, seeds, strict=True)]
+    # What an environment gives need not be of the type that its space says, and that is what its agents were shown.
+    current = np.asarray(first, dtype=made[0].observation_space.dtype)
     running = np.arange(len(seeds))
     steps = 0
     while len(running) and steps != most_steps:
@@ -134,7 +154,8 @@ def run(
             visited.append(current.copy())
             taken.append(actions)
         if actions.dtype.kind == "f" and not np.isfinite(actions).all():
-            raise ControllerError(f"the controller's action is not a number on {task} (seed {seeds[running[0]]})")
+            row = int(np.flatnonzero(~np.isfinite(actions).reshape(len(actions), -1).all(axis=1))[0])
+            raise ControllerError(f"the controller's action is not a number on {task} (seed {seeds[running[row]]})")
         alive = []
         for row, episode in enumerate(running.tolist()):
             observation, reward, terminated, truncated, _ = made[episode].step(actions[row])
@@ -192,7 +213,8 @@ def _surroundings(controller: Controller, task: str) -> Surroundings:
 
 
 def _check_fit(controller: Controller, env: envs.Env, task: str) -> None:
-    """Raise ControllerError unless the controller's spaces are the environment's."""
+    """Raise ControllerError unless the controller's spaces are the environment's, and such as can be run."""
+    check_spaces(controller.observation_space, controller.action_space, "the controller")
     ours, theirs = controller.observation_space.shape, env.observation_space.shape
     assert ours is not None
     assert theirs is not None

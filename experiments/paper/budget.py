@@ -13,7 +13,7 @@ from prunectl.agents.tdmpc.planner import Planning
 from prunectl.experiments.deploying.rates import widths_of
 from prunectl.experiments.drawing.tables import write_table
 from prunectl.experiments.paper.planning_rates import CUT, planning_rates
-from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method, trace
 from prunectl.pruning.graph import ComponentGraph, axis_width
@@ -61,7 +61,7 @@ def budget(results: pd.DataFrame, work: Work) -> pd.DataFrame:
         for digest, components in zip(table["digest"], table["components"], strict=True)
     ]
     names = table[[*CUT, "recovery"]].astype(object).to_numpy()
-    table["method"] = ["dense" if pd.isna(row[0]) else Method(*row).label for row in names]
+    table["method"] = ["dense" if pd.isna(row[0]) else Method.recorded(list(map(str, row))).label for row in names]
     groups = table.groupby(["task", "method", "sparsity_asked"], sort=False)
     means = groups[["sparsity_deployed", "params_deployed", "macs", "decisions_per_second"]].mean().reset_index()
     means = means.rename(columns={"sparsity_deployed": "sparsity", "params_deployed": "parameters"})

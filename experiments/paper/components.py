@@ -16,7 +16,7 @@ from prunectl.experiments.drawing.canvas import legend, save
 from prunectl.experiments.drawing.style import LOOK
 from prunectl.experiments.drawing.tables import write_table
 from prunectl.experiments.report import figures
-from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.store import Store
 
 #: Panels in a row.

@@ -56,7 +56,7 @@ def cuts(reference: str, sparsity: float, seed: int) -> list[dict[str, object]]:
     trials = bench(controller, graph, scores, inputs, seed)
     damage = measure(trials)
     rows: list[dict[str, object]] = []
-    for allocation in ALLOCATIONS:
+    for allocation in ALLOCATIONS.builtin:
         plan = make_plan(graph, scores, "component", allocation, sparsity, damage=damage, error=trials.error)
         common = {"controller": loaded.name, "allocation": allocation}
         error = trials.error(plan.widths)

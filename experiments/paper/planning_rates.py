@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from prunectl.experiments.deploying.rates import decisions_per_second, of_widths, widths_of
-from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.cell import Work
 from prunectl.pruning import trace
 
 #: What decides a pruned controller's widths, and so its rate; the recovery does not.

@@ -18,8 +18,8 @@ from prunectl.experiments.paper.isolated import write_isolated
 from prunectl.experiments.paper.reward_vs_sparsity import write_returns
 from prunectl.experiments.paper.without_recovery import write_unrefitted
 from prunectl.experiments.report.write import draw_report
+from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_config
-from prunectl.experiments.sweeping.dispatch import Work
 from prunectl.experiments.sweeping.store import Store
 
 #: Makes a reproduction's outputs from its config, in a folder.

@@ -19,7 +19,7 @@ from prunectl.experiments.drawing.style import LOOK, REFERENCE, look
 from prunectl.experiments.drawing.tables import write_file, write_table
 from prunectl.experiments.paper.planning_rates import CUT, planning_rates
 from prunectl.experiments.report import figures
-from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method
 
@@ -48,7 +48,7 @@ def write_returns(store: Store, work: Work, folder: Path) -> list[Path]:
 def normalised_table(results: pd.DataFrame) -> pd.DataFrame:
     """A row a task and method, a column a sparsity: mean over the trainings of each one's own normalised return."""
     pruned = results[(results["status"] == "done") & results["grouping"].notna()]
-    labels = [Method(*map(str, row)).label for row in pruned[[*CUT, "recovery"]].to_numpy()]
+    labels = [Method.recorded(list(map(str, row))).label for row in pruned[[*CUT, "recovery"]].to_numpy()]
     values = pruned.assign(method=labels).groupby(["task", "method", "sparsity_asked"], sort=False)
     table = values["normalised_return"].mean().unstack("sparsity_asked").sort_index(axis=1)
     order = list(dict.fromkeys(zip(pruned["task"], labels, strict=True)))

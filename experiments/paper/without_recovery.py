@@ -15,7 +15,7 @@ from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.tables import write_table
 from prunectl.experiments.paper.planning_rates import CUT
 from prunectl.experiments.report import figures
-from prunectl.experiments.sweeping.dispatch import Work
+from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method, trace
 
@@ -43,7 +43,7 @@ def flow_widths(results: pd.DataFrame, work: Work) -> pd.DataFrame:
         return sum(widths[flow] for flow in graphs[digest].flows)
 
     table = pruned.assign(
-        method=[Method(*map(str, row)).label for row in pruned[[*CUT, "recovery"]].to_numpy()],
+        method=[Method.recorded(list(map(str, row))).label for row in pruned[[*CUT, "recovery"]].to_numpy()],
         flow_units=[units(*row) for row in zip(pruned["digest"], pruned["components"], strict=True)],
     )
     groups = table.groupby(["task", "sparsity_asked", "method"], sort=False)

@@ -1,36 +1,24 @@
-"""One point of a sweep: what it is, what decides its outcome, and the work itself."""
+"""A sweep as data: its cells, what decides their outcome, the work that they share, and how they end."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass
 from functools import cached_property
-from typing import Any
-
-import numpy as np
-import torch
 
 from prunectl.agents.controller import Controller
-from prunectl.envs.plants import plant
-from prunectl.experiments.episodes.calibration import calibrate
-from prunectl.experiments.episodes.evaluator import Episodes, evaluate, evaluate_random
-from prunectl.experiments.episodes.seeds import reported_seeds
-from prunectl.experiments.episodes.task_loop import TaskLoop
+from prunectl.envs.plants import PLANTS
+from prunectl.experiments.episodes.evaluator import Episodes
 from prunectl.experiments.stability import measure as stability
 from prunectl.experiments.stability.bounds import Checks
-from prunectl.experiments.stability.lyapunov import Lyapunov, LyapunovError
-from prunectl.pruning import Calibration, Damage, Method, PruningPlan, Scores, bench, measure, prune, score, trace
-from prunectl.pruning.plan import uncut
+from prunectl.pruning import Method, PruningPlan
+from prunectl.registry import Plugin
 
 #: Part of every cell's key. Raise it when calibration or evaluation change, so that old cells are computed anew
 #: (`stability.VERSION` is that of stability).
 VERSION = 1
-
-#: A piece of shared work, see `pieces`.
-Piece = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -68,6 +56,13 @@ class Cell:
         """Whether its allocation looks at damage."""
         return self.method is not None and self.method.measures and self.only is None
 
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plug-ins that it is computed with, but for the one that read the controller, which its digest names."""
+        method = () if self.method is None else self.method.plugins
+        task = None if self.stability is None else PLANTS.plugin(self.subject.task)
+        return method if task is None else (*method, task)
+
     @cached_property
     def key(self) -> str:
         """A hash of everything that decides the outcome, 32 hexadecimal digits."""
@@ -76,7 +71,7 @@ class Cell:
             "version": VERSION,
             "controller": self.subject.digest,
             "task": self.subject.task,
-            "method": None if method is None else [*_names(method), method.version],
+            "method": None if method is None else [*astuple(method), method.version],
             "sparsity": self.sparsity,
             "seed": self.seed,
             "episodes": self.episodes,
@@ -87,6 +82,8 @@ class Cell:
             decisive["only"] = self.only
         if self.stability is not None:  # likewise
             decisive["stability"] = [self.stability, stability.VERSION]
+        if self.plugins:  # likewise
+            decisive["plugins"] = [[p.kind, p.name, p.version, p.digest] for p in self.plugins]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
 
     def __str__(self) -> str:
@@ -108,137 +105,116 @@ class Outcome:
     checks: Checks | None = None
 
 
-def pieces(cell: Cell) -> list[Piece]:
-    """The shared work that a cell needs, each piece after those that it needs itself.
+@dataclass(frozen=True)
+class Network:
+    """Shared work of all cells of a controller: it travels to the workers once."""
 
-    A piece is its kind (``controller``, ``calibration``, ``scores``, ``damage`` or ``lyapunov``), the controller's
-    digest, and what else decides it."""
+    digest: str
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Shared work: the calibration of a controller on a task, with a seed."""
+
+    digest: str
+    task: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Shared work: the function that must fall along the loops of a controller's cells on a task, with a seed."""
+
+    digest: str
+    task: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Shared work: the scores of a controller's units by one importance, on a calibration."""
+
+    data: Calibrated
+    importance: str
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """Shared work: the damage that allocations look at, of units that are scored."""
+
+    scores: Scored
+
+
+#: Work that cells share.
+Piece = Network | Calibrated | Fitted | Scored | Damaged
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The shared work that a cell needs; None for what it does without."""
+
+    network: Network
+    calibration: Calibrated | None = None
+    scores: Scored | None = None
+    damage: Damaged | None = None
+    lyapunov: Fitted | None = None
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All of it, each piece after those that it needs itself."""
+        every = (self.network, self.calibration, self.scores, self.damage, self.lyapunov)
+        return tuple(piece for piece in every if piece is not None)
+
+
+def needs(cell: Cell) -> Needs:
+    """The shared work that a cell needs."""
     subject, method = cell.subject, cell.method
-    needed: list[Piece] = [("controller", subject.digest)]
-    data = (subject.digest, subject.task, cell.seed)
-    if method is not None:
-        needed.append(("calibration", *data))
-        if not method.stock:
-            needed.append(("scores", *data, method.importance))
-        if cell.measures:
-            needed.append(("damage", *data, method.importance))
-    if cell.stability is not None:
-        needed.append(("lyapunov", *data))
-    return needed
+    where = (subject.digest, subject.task, cell.seed)
+    network, lyapunov = Network(subject.digest), None if cell.stability is None else Fitted(*where)
+    if method is None:
+        return Needs(network, lyapunov=lyapunov)
+    calibration = Calibrated(*where)
+    scores = None if method.stock else Scored(calibration, method.importance)
+    damage = Damaged(scores) if scores is not None and cell.measures else None
+    return Needs(network, calibration, scores, damage, lyapunov)
 
 
-def run_calibration(controller: Controller, task: str, seed: int) -> Calibration:
-    """What all cells of one controller and seed share, on one thread."""
-    torch.set_num_threads(1)
-    return calibrate(controller, task, seed)
+@dataclass(frozen=True)
+class Work:
+    """A sweep with its controllers loaded.
 
-
-def run_lyapunov(controller: Controller, task: str, seed: int) -> Lyapunov | None:
-    """The function that must fall along the loops of all cells of one controller and seed, on one thread; None where
-    the dense loop has none."""
-    torch.set_num_threads(1)
-    try:
-        return stability.fitted(controller, plant(task), seed)
-    except LyapunovError:
-        return None
-
-
-def run_dense(controller: Controller, cell: Cell, lyapunov: Lyapunov | None = None) -> Outcome:
-    """Measure the dense controller, on one thread.
-
-    Raises:
-        ControllerError: it does not fit the task, or its actions are not numbers.
+    ``controllers`` by digest, ``cells`` in the order of the config; ``resources`` by digest where only workers that
+    offer them may take a controller's cells (``dask worker --resources GPU=1``). ``loaders`` are the plug-ins that have
+    read controllers, and ``timeout`` the seconds after which a cell, or a piece of shared work, is given up.
     """
-    torch.set_num_threads(1)
-    return _measured(controller, uncut(trace(controller)), 1.0, {}, cell, lyapunov)
+
+    controllers: Mapping[str, Controller]
+    cells: tuple[Cell, ...]
+    resources: Mapping[str, Mapping[str, float]]
+    loaders: tuple[Plugin, ...] = ()
+    timeout: float | None = None
+
+    @cached_property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Every plug-in that workers need."""
+        different = {(cell.method, cell.subject, cell.stability): cell for cell in self.cells}
+        return tuple(dict.fromkeys((*self.loaders, *(p for cell in different.values() for p in cell.plugins))))
 
 
-def run_scores(controller: Controller, calibration: Calibration, importance: str, seed: int) -> Scores:
-    """The scores that all cells of one controller, importance and seed share, on one thread."""
-    torch.set_num_threads(1)
-    calibration = _aligned(calibration)
-    inputs = controller.inputs(calibration.observations, calibration.actions)
-    return score(controller, trace(controller), importance, inputs, seed)
+@dataclass(frozen=True)
+class ToDo:
+    """What of a sweep is missing: cells, and random references as (task, episodes, first seed)."""
+
+    cells: tuple[Cell, ...]
+    references: tuple[tuple[str, int, int], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.cells or self.references)
 
 
-def run_damage(controller: Controller, calibration: Calibration, scores: Scores, seed: int) -> Damage:
-    """The damage that all cells of one controller, importance and seed share, on one thread."""
-    torch.set_num_threads(1)
-    calibration = _aligned(calibration)
-    inputs = controller.inputs(calibration.observations, calibration.actions)
-    return measure(bench(controller, trace(controller), scores, inputs, seed))
+@dataclass(frozen=True)
+class Failure:
+    """A cell that failed, and why in one line."""
 
-
-def run_pruned(
-    controller: Controller,
-    calibration: Calibration,
-    scores: Scores | None,
-    cell: Cell,
-    damage: Damage | None = None,
-    lyapunov: Lyapunov | None = None,
-) -> Outcome:
-    """Prune and measure, on one thread. Stock methods take no scores, and only `Method.measures` asks for damage.
-
-    Raises:
-        PruningError: the sparsity cannot be met.
-        ControllerError: the pruned controller's actions are not numbers.
-    """
-    torch.set_num_threads(1)
-    assert cell.method is not None
-    calibration = _aligned(calibration)
-    pruned = prune(
-        controller,
-        cell.method,
-        cell.sparsity,
-        calibration,
-        seed=cell.seed,
-        min_width=cell.min_width,
-        scores=scores,
-        only=cell.only,
-        loop=TaskLoop(cell.subject.task, cell.seed),
-        damage=damage,
-    )
-    return _measured(pruned.controller, pruned.plan, pruned.integrity, pruned.seconds, cell, lyapunov)
-
-
-def run_random(task: str, episodes: int, episode_seed: int) -> Episodes:
-    """The random reference of a task, on the seeds that its cells are measured on."""
-    return evaluate_random(task, reported_seeds(episodes, episode_seed))
-
-
-def _measured(
-    controller: Controller,
-    plan: PruningPlan,
-    integrity: float,
-    seconds: Mapping[str, float],
-    cell: Cell,
-    lyapunov: Lyapunov | None,
-) -> Outcome:
-    started = time.perf_counter()
-    episodes = evaluate(controller, cell.subject.task, reported_seeds(cell.episodes, cell.episode_seed))
-    seconds = {**seconds, "evaluate": time.perf_counter() - started}
-    if cell.stability is None:
-        return Outcome(plan, integrity, episodes, seconds)
-    started = time.perf_counter()
-    checks = _checks(controller, cell, cell.stability, lyapunov)
-    return Outcome(plan, integrity, episodes, {**seconds, "stability": time.perf_counter() - started}, checks)
-
-
-def _checks(controller: Controller, cell: Cell, starts: int, lyapunov: Lyapunov | None) -> Checks:
-    """Both checks of `prunectl stability` from the cell's own reported seeds on; without a function, settling alone."""
-    if lyapunov is not None:  # as in `_aligned`, and of one layout
-        a, rest, p = (np.array(x, order="C") for x in (lyapunov.model.a, lyapunov.model.rest, lyapunov.p))
-        lyapunov = replace(lyapunov, model=replace(lyapunov.model, a=a, rest=rest), p=p)
-    subject = stability.Candidate(cell.subject.controller, controller)
-    effort = stability.Effort(starts, grid=0, robust=0)
-    return stability.measure_loop(subject, plant(cell.subject.task), lyapunov, effort, cell.episode_seed).checks
-
-
-def _aligned(calibration: Calibration) -> Calibration:
-    """Fresh copies: an array that came from another worker may start at any byte, and the last bit of a product
-    depends on where."""
-    return Calibration(*(np.array(getattr(calibration, field.name)) for field in fields(calibration)))
-
-
-def _names(method: Method) -> list[str]:
-    return [method.grouping, method.importance, method.allocation, method.recovery]
+    cell: Cell
+    error: str

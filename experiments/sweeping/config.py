@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from prunectl.agents.files import read_bounded
@@ -21,6 +30,7 @@ from prunectl.errors import Error
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED, MOST_SEED
 from prunectl.experiments.stability.bounds import CONFIDENCE, FEWEST, TOLERATED
 from prunectl.pruning import Method
+from prunectl.registry import import_plugins
 
 #: A config of thousands of controllers takes so much; PyYAML reads some 100 KiB a second.
 LARGEST_CONFIG = 2**18
@@ -30,6 +40,8 @@ LONGEST_SCALAR = 3000
 MOST_CELLS = 10_000_000
 #: Starts of a check of stability: their episodes run side by side.
 MOST_STARTS = 10_000
+#: What the context of validation calls the user's word that modules may be imported.
+ALLOW = "allow_plugins"
 #: An environment variable in a reference.
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -82,7 +94,7 @@ class ControllerEntry(_Frozen):
 class MethodEntry(_Frozen):
     """Methods to compare: each of the four is a name or a list of names, and every combination is meant.
 
-    What is not named is what `prune` takes then (`Method.of`).
+    What is not named is what `prune` takes then (`Method.of`). ``module:name`` is a plug-in's.
     """
 
     grouping: OneOrMore = ("component",)
@@ -91,15 +103,31 @@ class MethodEntry(_Frozen):
     recovery: OneOrMore | None = None
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Self:
+    def _names_are_known(self, info: ValidationInfo) -> Self:
+        _check_allowed(self.modules, info)
         _ = self.methods
         return self
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules of plug-ins that its names name."""
+        named = (*self.grouping, *(self.importance or ()), *self.allocation, *(self.recovery or ()))
+        return tuple(dict.fromkeys(name.rpartition(":")[0] for name in named if ":" in name))
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """The full factorial."""
         names = (self.grouping, self.importance or (None,), self.allocation, self.recovery or (None,))
         return tuple(starmap(Method.of, product(*map(dict.fromkeys, names))))
+
+
+def _check_allowed(modules: Sequence[str], info: ValidationInfo) -> None:
+    """Importing runs code, so what a file says is imported on the user's word alone."""
+    if modules and not (info.context or {}).get(ALLOW):
+        raise ValueError(
+            f"it names code to import, '{modules[0]}': if you trust that, add --allow-plugins, in Python "
+            "allow_plugins=True"
+        )
 
 
 def _entry(value: Any) -> Any:
@@ -115,8 +143,13 @@ class SweepConfig(_Frozen):
     ``only`` names components and flows to prune one at a time while everything else stays dense; sparsities are then
     asked of that component or flow. Empty: the whole controller is pruned. ``stability`` are the independent starts of
     each check of the loops' stability, on the tasks that have a goal to come to rest at; None: it is not recorded.
+    ``plugins`` are modules to import first, which name methods, plants or loaders (`prunectl.plugins`). ``timeout`` are
+    the seconds after which a cell, or a piece of work that cells share, is given up and recorded as failed.
+
+    Validated in a context that allows it (`config_of`), it imports the modules that it names.
     """
 
+    plugins: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()  # first: names are looked up once it is imported
     controllers: Annotated[
         tuple[Annotated[ControllerEntry, BeforeValidator(_entry)], ...], BeforeValidator(_listed), Field(min_length=1)
     ]
@@ -132,6 +165,14 @@ class SweepConfig(_Frozen):
     min_width: Annotated[int, Field(ge=1)] = 1
     only: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     stability: Annotated[int, Field(ge=1, le=MOST_STARTS)] | None = None
+    timeout: Annotated[float, Field(gt=0)] | None = None
+
+    @field_validator("plugins")
+    @classmethod
+    def _are_imported(cls, modules: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        _check_allowed(modules, info)
+        import_plugins(modules)
+        return tuple(dict.fromkeys(modules))
 
     @field_validator("controllers")
     @classmethod
@@ -172,17 +213,26 @@ class SweepConfig(_Frozen):
         return tuple(dict.fromkeys(method for entry in self.methods for method in entry.methods))
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """All modules of plug-ins that it names, one by one or with a method."""
+        return tuple(dict.fromkeys((*self.plugins, *(module for entry in self.methods for module in entry.modules))))
+
+    @property
     def pruned_sparsities(self) -> tuple[float, ...]:
         """The sparsities above 0, rising, each once."""
         return tuple(sorted({sparsity for sparsity in self.sparsities if sparsity > 0}))
 
 
-def load_config(path: Path) -> SweepConfig:
+def load_config(path: Path, allow_plugins: bool = False) -> SweepConfig:
     """Read a sweep's YAML file.
+
+    Args:
+        path: the file.
+        allow_plugins: import the modules that it names, on the user's word.
 
     Raises:
         ConfigError: not YAML, a key twice, an unknown key or name, a value out of range, an environment variable that
-            is not set.
+            is not set, modules to import that are not allowed or cannot be.
         OSError: the file cannot be read, or is larger than a config is.
     """
     raw = read_bounded(path, LARGEST_CONFIG)
@@ -193,19 +243,20 @@ def load_config(path: Path) -> SweepConfig:
     except Exception as error:  # PyYAML lets through whatever a date or a number raises
         reason = f"{type(error).__name__}: " if not isinstance(error, yaml.YAMLError) else ""
         raise ConfigError(f"{path}: not YAML: {reason}{' '.join(str(error).split())[:300]}") from error
-    return config_of(data, str(path))
+    return config_of(data, str(path), allow_plugins)
 
 
-def config_of(data: Any, where: str) -> SweepConfig:
+def config_of(data: Any, where: str, allow_plugins: bool = False) -> SweepConfig:
     """Check a sweep that is plain data already; errors begin with ``where`` it is from.
 
     Raises:
-        ConfigError: an unknown key or name, a value out of range, an environment variable that is not set.
+        ConfigError: an unknown key or name, a value out of range, an environment variable that is not set, or modules
+            to import that nobody allowed.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: not a sweep: it needs the keys controllers, methods and sparsities")
     try:
-        return SweepConfig.model_validate(dict(data))
+        return SweepConfig.model_validate(dict(data), context={ALLOW: allow_plugins})
     except ValidationError as error:
         # A mistyped key is told before the key that is missing because of it.
         first, *others = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,19 @@ from prunectl import envs
 from prunectl.agents.controller import Controller
 from prunectl.errors import Error
 from prunectl.experiments.sweeping.cell import (
+    Calibrated,
     Cell,
+    Damaged,
+    Failure,
+    Fitted,
+    Network,
     Piece,
-    pieces,
+    Scored,
+    ToDo,
+    Work,
+    needs,
+)
+from prunectl.experiments.sweeping.compute import (
     run_calibration,
     run_damage,
     run_dense,
@@ -25,6 +34,7 @@ from prunectl.experiments.sweeping.cell import (
     run_random,
     run_scores,
 )
+from prunectl.experiments.sweeping.deadline import run_within
 from prunectl.experiments.sweeping.store import Store
 from prunectl.experiments.sweeping.workers import check_workers
 
@@ -45,38 +55,6 @@ class ClusterError(Error):
     """The workers are gone; what was computed is in the store."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """A sweep with its controllers loaded.
-
-    ``controllers`` by digest, ``cells`` in the order of the config; ``resources`` by digest where only workers that
-    offer them may take a controller's cells (``dask worker --resources GPU=1``).
-    """
-
-    controllers: Mapping[str, Controller]
-    cells: tuple[Cell, ...]
-    resources: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class ToDo:
-    """What of a sweep is missing: cells, and random references as (task, episodes, first seed)."""
-
-    cells: tuple[Cell, ...]
-    references: tuple[tuple[str, int, int], ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.cells or self.references)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A cell that failed, and why in one line."""
-
-    cell: Cell
-    error: str
-
-
 def run(work: Work, to_do: ToDo, store: Store, client: Client, told: Callable[[Cell], None]) -> list[Failure]:
     """Compute what is to do, and keep each cell as soon as it is there.
 
@@ -95,7 +73,7 @@ def run(work: Work, to_do: ToDo, store: Store, client: Client, told: Callable[[C
 
     Raises:
         ClusterError: the scheduler is gone.
-        ConfigError: a worker has joined that would give other numbers.
+        ConfigError: a worker would give other numbers, or cannot import a plug-in.
         StoreError: the store cannot be written any more.
         TaskError: a random reference cannot be measured; raised when all else is done.
     """
@@ -118,8 +96,13 @@ def run(work: Work, to_do: ToDo, store: Store, client: Client, told: Callable[[C
         else:
             keep(cell, result)
 
+    if work.plugins:
+        from prunectl.experiments.sweeping.imports import import_on_workers
+
+        import_on_workers(client, work.plugins)
     broken: list[str] = []
-    _Dispatch(work, client, to_do.cells, keep_or_suspect).run(_references(to_do, store, client, broken))
+    references = _references(work, to_do, store, client, broken)
+    _Dispatch(work, client, to_do.cells, keep_or_suspect).run(references)
     if suspects:
         _Dispatch(work, client, suspects, keep, alone=True).run({})
     if broken:
@@ -173,7 +156,7 @@ class _Dispatch:
     def _look_at(self, cell: Cell) -> None:
         """Begin the shared work that a cell needs."""
         self._looked_at += 1
-        for piece in pieces(cell):
+        for piece in needs(cell).pieces:
             if piece not in self._shared.futures:
                 future = self._shared.begin(piece)
                 self._stay.add(future.key)
@@ -183,7 +166,7 @@ class _Dispatch:
     def _wait(self, cell: Cell) -> None:
         """A cell waits for one piece after the other; it is ready when all have ended, and ends itself with an error
         of one."""
-        for piece in pieces(cell):
+        for piece in needs(cell).pieces:
             if piece not in self._shared.ended:
                 self._waiting[piece].append(cell)
                 return
@@ -198,12 +181,15 @@ class _Dispatch:
             self._wait(cell)
 
     def _start(self, cell: Cell) -> None:
-        found = {piece[0]: self._shared.futures[piece] for piece in pieces(cell)}
-        controller, lyapunov = found["controller"], found.get("lyapunov")
-        if cell.method is None:
+        need, there = needs(cell), self._shared.futures
+        controller = there[need.network]
+        lyapunov = None if need.lyapunov is None else there[need.lyapunov]
+        if need.calibration is None:
             future = self._submit(cell.subject.digest, run_dense, controller, cell, lyapunov)
         else:
-            data = found["calibration"], found.get("scores"), cell, found.get("damage")
+            scores = None if need.scores is None else there[need.scores]
+            damage = None if need.damage is None else there[need.damage]
+            data = there[need.calibration], scores, cell, damage
             future = self._submit(cell.subject.digest, run_pruned, controller, *data, lyapunov)
         self._in_flight[future.key] = cell
         self._watch(future, lambda result: self._end(self._in_flight.pop(future.key), result))
@@ -215,7 +201,7 @@ class _Dispatch:
 
     def _submit(self, digest: str, function: Callable[..., Any], *arguments: Any) -> Future:
         resources = self._work.resources.get(digest)
-        return self._client.submit(function, *arguments, pure=False, resources=resources)
+        return _submit(self._client, self._work.timeout, function, *arguments, resources=resources)
 
     def _watch(self, future: Future, handler: Callable[[Any], None]) -> None:
         self._handlers[future.key] = handler
@@ -235,7 +221,8 @@ class _Dispatch:
         if time.monotonic() - self._counted >= RECOUNT:
             try:
                 threads = self._client.nthreads()
-                check_workers(self._client, {name: threads[name] for name in threads.keys() - self._known})
+                joined = {name: threads[name] for name in threads.keys() - self._known}
+                check_workers(self._client, joined, self._work.plugins)
             except OSError as error:
                 raise _gone() from error
             self._known |= threads.keys()
@@ -255,39 +242,42 @@ class _Shared:
         self.futures: dict[Piece, Future] = {}
         self.ended: dict[Piece, BaseException | None] = {}
         self._work, self._submit = work, submit
-        self._cells = Counter(piece for cell in cells for piece in pieces(cell))
+        self._cells = Counter(piece for cell in cells for piece in needs(cell).pieces)
 
     def begin(self, piece: Piece) -> Future:
         """Submit a piece; those that it needs are there."""
-        kind, digest, *rest = piece
-        controller = self.futures.get(("controller", digest))
-        match kind, *rest:
-            case ["controller"]:
+        match piece:
+            case Network(digest):
                 future = self._submit(digest, _same, self._work.controllers[digest])
-            case ["calibration", task, seed]:
-                future = self._submit(digest, run_calibration, controller, task, seed)
-            case ["lyapunov", task, seed]:
-                future = self._submit(digest, run_lyapunov, controller, task, seed)
-            case [_, task, seed, importance]:
-                calibration = self.futures["calibration", digest, task, seed]
-                if kind == "scores":
-                    future = self._submit(digest, run_scores, controller, calibration, importance, seed)
-                else:
-                    scores = self.futures["scores", digest, task, seed, importance]
-                    future = self._submit(digest, run_damage, controller, calibration, scores, seed)
+            case Calibrated(digest, task, seed):
+                future = self._submit(digest, run_calibration, self._of(digest), task, seed)
+            case Fitted(digest, task, seed):
+                future = self._submit(digest, run_lyapunov, self._of(digest), task, seed)
+            case Scored(data, importance):
+                of = self._of(data.digest), self.futures[data]
+                future = self._submit(data.digest, run_scores, *of, importance, data.seed)
+            case Damaged(scores):
+                data = scores.data
+                of = self._of(data.digest), self.futures[data]
+                future = self._submit(data.digest, run_damage, *of, self.futures[scores], data.seed)
         self.futures[piece] = future
         return future
 
+    def _of(self, digest: str) -> Future:
+        return self.futures[Network(digest)]
+
     def release(self, cell: Cell) -> None:
         """Let the workers forget what no other cell needs."""
-        for piece in pieces(cell):
+        for piece in needs(cell).pieces:
             self._cells[piece] -= 1
             if not self._cells[piece]:
                 del self._cells[piece], self.futures[piece]
                 self.ended.pop(piece, None)
 
 
-def _references(to_do: ToDo, store: Store, client: Client, broken: list[str]) -> dict[Future, Callable[[Any], None]]:
+def _references(
+    work: Work, to_do: ToDo, store: Store, client: Client, broken: list[str]
+) -> dict[Future, Callable[[Any], None]]:
     def kept(task: str) -> Callable[[Any], None]:
         def handler(result: Any) -> None:
             if isinstance(result, BaseException):
@@ -297,7 +287,15 @@ def _references(to_do: ToDo, store: Store, client: Client, broken: list[str]) ->
 
         return handler
 
-    return {client.submit(run_random, *entry, pure=False): kept(entry[0]) for entry in to_do.references}
+    return {_submit(client, work.timeout, run_random, *entry): kept(entry[0]) for entry in to_do.references}
+
+
+def _submit(
+    client: Client, timeout: float | None, function: Callable[..., Any], *arguments: Any, **options: Any
+) -> Future:
+    if timeout is None:
+        return client.submit(function, *arguments, pure=False, **options)
+    return client.submit(run_within, timeout, function, *arguments, pure=False, **options)
 
 
 def _results(client: Client, ended: Sequence[Future], stay: Container[str]) -> dict[str, Any]:
@@ -343,7 +341,7 @@ def _one_line(error: BaseException) -> str:
     from distributed import KilledWorker
 
     if isinstance(error, KilledWorker):
-        return "it killed every worker process that computed it (out of memory, or a crash of the environment?)"
+        return "it killed every worker process that computed it (out of memory, a crash, or stuck beyond its timeout?)"
     text = " ".join(str(error).split())
     if isinstance(error, Error):
         return text

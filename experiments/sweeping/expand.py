@@ -15,15 +15,15 @@ from prunectl import agents, envs
 from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.files import replacing
 from prunectl.envs.plants import PLANTS
-from prunectl.experiments.episodes.evaluator import environments
+from prunectl.experiments.episodes.evaluator import environments, task_for
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.provenance import command_line, versions
 from prunectl.experiments.stability.lyapunov import STEPS
-from prunectl.experiments.sweeping.cell import Cell, Subject
+from prunectl.experiments.sweeping.cell import Cell, Subject, ToDo, Work
 from prunectl.experiments.sweeping.config import ConfigError, ControllerEntry, SweepConfig
-from prunectl.experiments.sweeping.dispatch import ToDo, Work
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import trace
+from prunectl.registry import Plugin, PluginError
 
 #: For the estimate of a sweep that has measured nothing yet: environment steps a second on one core, and what a cell
 #: takes besides.
@@ -39,6 +39,7 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
         remark: told what the user should know, a line at a time.
 
     Raises:
+        PluginError: one whose source cannot be read.
         ConfigError: a controller without a task, without a component to prune alone, or two that are the same or have
             one name; none on a task whose stability can be recorded, where that is asked for.
         ControllerError: a checkpoint that cannot be loaded or does not fit its task.
@@ -48,8 +49,9 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
     controllers: dict[str, Controller] = {}
     subjects: list[Subject] = []
     resources: dict[str, Mapping[str, float]] = {}
+    loaders: dict[Plugin, None] = {}
     for entry in config.controllers:
-        controller, subject = _load(entry, trust, remark)
+        controller, subject, loader = _load(entry, trust, remark)
         for other in subjects:
             if (other.digest, other.task) == (subject.digest, subject.task):
                 raise ConfigError(f"controllers: {entry.controller} is the same as {other.controller}: remove one")
@@ -59,11 +61,17 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
         controllers[subject.digest] = controller
         if entry.resources:
             resources[subject.digest] = entry.resources
+        if loader is not None:
+            loaders[loader] = None
         subjects.append(subject)
     if config.stability is not None:
         _check_plants([subject.task for subject in subjects], remark)
     cells = tuple(cell for subject in subjects for cell in _cells(config, subject))
-    return Work(controllers, cells, resources)
+    work = Work(controllers, cells, resources, tuple(loaders), config.timeout)
+    for plugin in work.plugins:
+        if not plugin.digest:
+            raise PluginError(f"{plugin}: its source cannot be read, so nobody could tell when it changes: use a file")
+    return work
 
 
 def still_to_do(work: Work, store: Store) -> ToDo:
@@ -87,7 +95,9 @@ def estimate(cells: Sequence[Cell], measured: Mapping[str, float], workers: int)
     return total / workers
 
 
-def _load(entry: ControllerEntry, trust: bool, remark: Callable[[str], None]) -> tuple[Controller, Subject]:
+def _load(
+    entry: ControllerEntry, trust: bool, remark: Callable[[str], None]
+) -> tuple[Controller, Subject, Plugin | None]:
     loaded = agents.load(entry.reference, trust=trust)
     loaded.controller.dataflow()  # one that cannot be pruned says so here, and not in every cell
     named = loaded.task_to_run(entry.task, trust)
@@ -95,16 +105,19 @@ def _load(entry: ControllerEntry, trust: bool, remark: Callable[[str], None]) ->
         raise ConfigError(
             f"controllers: {entry.controller} does not name its task: write {{controller: ..., task: ID}}"
         )
-    task, changed = envs.resolve(named)
-    if changed:
-        remark(f"{loaded.name}: {changed}")
+    task, changed = task_for(loaded.controller, named)
+    for said in (*loaded.remarks, *([f"{loaded.name}: {changed}"] if changed else [])):
+        remark(said)
     try:
         with environments(task, 1, loaded.controller):
             pass
     except ControllerError as error:
         raise ControllerError(f"{entry.controller}: {error}") from error
+    if loaded.plan is not None:
+        remark(f"{loaded.name} is a pruned controller already: here 'dense' means as it is, and sparsities are of that")
     name = entry.name or loaded.name
-    return loaded.controller, Subject(name, loaded.digest, loaded.controller.algorithm, task, loaded.training_seed)
+    subject = Subject(name, loaded.digest, loaded.controller.algorithm, task, loaded.training_seed)
+    return loaded.controller, subject, loaded.loader
 
 
 def _check_scopes(only: Sequence[str], controller: Controller, subject: Subject) -> None:
@@ -118,11 +131,11 @@ def _check_scopes(only: Sequence[str], controller: Controller, subject: Subject)
 
 
 def _check_plants(tasks: Sequence[str], remark: Callable[[str], None]) -> None:
-    without = [task for task in dict.fromkeys(tasks) if task not in PLANTS]
+    without = [task for task in dict.fromkeys(tasks) if not PLANTS.offers(task)]
     if len(without) == len(set(tasks)):
         raise ConfigError(
             "stability: no controller is on a task that has a goal to come to rest at; those that have: "
-            + ", ".join(PLANTS)
+            + ", ".join(PLANTS.names())
         )
     if without:
         remark(f"stability is not recorded on {', '.join(without)}: there is no goal to come to rest at")
@@ -130,7 +143,8 @@ def _check_plants(tasks: Sequence[str], remark: Callable[[str], None]) -> None:
 
 def _cells(config: SweepConfig, subject: Subject) -> Iterator[Cell]:
     """The dense controller first: everything is held against it. Its stability is that of the first seed's function."""
-    starts = config.stability if subject.task in PLANTS else None
+    stable = config.stability is not None and PLANTS.offers(subject.task)
+    starts = config.stability if stable else None
     first = 0 if starts is None else config.seeds[0]
     yield Cell(subject, None, 0.0, first, config.episodes, config.episode_seed, 1, stability=starts)
     alone = tuple(dict.fromkeys(config.only)) or (None,)
@@ -151,7 +165,8 @@ def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:
             for entry, subject in entries
         ],
         "methods": [asdict(method) for method in config.expanded_methods],
-        **config.model_dump(mode="json", exclude={"controllers", "methods"}, exclude_none=True),
+        **({"plugins": list(config.modules)} if config.modules else {}),
+        **config.model_dump(mode="json", exclude={"plugins", "controllers", "methods"}, exclude_none=True),
     }
 
 
@@ -159,6 +174,11 @@ def write_record(folder: Path, config: SweepConfig, work: Work) -> None:
     """Leave what made the results beside them: ``config.yaml``, and ``provenance.json`` with command and versions."""
     with replacing(folder / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(resolved(config, work), sort_keys=False, width=110), encoding="utf-8")
-    record = {"command": command_line(), "versions": versions()}
+    record: dict[str, Any] = {"command": command_line(), "versions": versions()}
+    if work.plugins:
+        record["plugins"] = [
+            {name: getattr(plugin, name) for name in ("kind", "name", "module", "version", "digest")}
+            for plugin in work.plugins
+        ]
     with replacing(folder / "provenance.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

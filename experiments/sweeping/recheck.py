@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from prunectl.experiments.sweeping.cell import Cell
+from prunectl.experiments.sweeping.cell import Cell, Work
 from prunectl.experiments.sweeping.config import ConfigError
-from prunectl.experiments.sweeping.dispatch import Work, run
+from prunectl.experiments.sweeping.dispatch import run
 from prunectl.experiments.sweeping.expand import still_to_do
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method
@@ -55,7 +56,7 @@ def sample(work: Work, results: pd.DataFrame, cells: int = CELLS, seed: int = 0)
     drawn = set(islice(turns, cells))
     if not drawn:
         raise ConfigError("none of the sweep's cells are published: the code computes them otherwise now")
-    return Work(work.controllers, tuple(cell for cell in there if cell in drawn), work.resources)
+    return replace(work, cells=tuple(cell for cell in there if cell in drawn))
 
 
 def compare(work: Work, results: pd.DataFrame, client: Client) -> list[Mapping[str, Any]]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunectl.envs import TaskError
-from prunectl.experiments.sweeping.cell import Cell
+from prunectl.experiments.sweeping.cell import Cell, Failure, ToDo, Work
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig
-from prunectl.experiments.sweeping.dispatch import ClusterError, Failure, ToDo, Work, run
+from prunectl.experiments.sweeping.dispatch import ClusterError, run
 from prunectl.experiments.sweeping.expand import load_work, still_to_do, write_record
 from prunectl.experiments.sweeping.store import Store
 from prunectl.experiments.sweeping.workers import local_workers, remote_workers, slurm_workers

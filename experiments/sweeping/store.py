@@ -43,13 +43,13 @@ class StoreError(Error):
 class Store:
     """The store of one sweep folder. Open it with `writing` or `reading`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read_only: bool) -> None:
         self.folder = folder
         self.path = folder / FILE
         with self._explained():
-            self._connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            self._connection = _opened(self.path, read_only)
             try:
-                self._prepare()
+                self._prepare(read_only)
             except BaseException:
                 self._connection.close()
                 raise
@@ -65,7 +65,7 @@ class Store:
         """
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            store = cls(folder)
+            store = cls(folder, read_only=False)
             try:
                 yield store
             finally:
@@ -74,14 +74,15 @@ class Store:
     @classmethod
     @contextmanager
     def reading(cls, folder: Path) -> Iterator[Self]:
-        """The store as it stands, also while a sweep is writing.
+        """The store as it stands, also while a sweep is writing. Nothing is written, so that the folder need not allow
+        it: a store of an older form is read as one of today's.
 
         Raises:
             StoreError: there is none, or the file is damaged or not ours.
         """
         if not (folder / FILE).is_file():
             raise StoreError(f"{folder}: there is no {FILE} here; `prunectl sweep CONFIG --out {folder}` makes one")
-        store = cls(folder)
+        store = cls(folder, read_only=True)
         try:
             yield store
         finally:
@@ -215,7 +216,7 @@ class Store:
                 values.append(float(normalised(row["mean_return"], top, random.mean())))
         return pd.Series(values, index=table.index, dtype="Float64")
 
-    def _prepare(self) -> None:
+    def _prepare(self, read_only: bool) -> None:
         connection = self._connection
         # In one statement: a sweep may be making the store at this moment.
         (application, form, tables) = connection.execute(
@@ -223,12 +224,18 @@ class Store:
             "FROM pragma_application_id, pragma_user_version"
         ).fetchone()
         if (application, form, tables) == (0, 0, 0):
-            connection.execute("PRAGMA journal_mode = WAL")
+            if read_only:
+                connection.close()
+                self._connection = sqlite3.connect(":memory:", isolation_level=None)
+            else:
+                connection.execute("PRAGMA journal_mode = WAL")
             self._create()
         elif application != APPLICATION_ID:
             raise StoreError(f"{self.path}: a SQLite file, but not the store of a sweep: choose another folder")
         elif connection.execute(FOREIGN).fetchone() != (0,):
             raise StoreError(f"{self.path}: it holds more than the tables of a sweep: {_AWAY}")
+        elif form in UPGRADES and read_only:
+            self._read_as_today()
         elif form in UPGRADES:
             self._upgrade()
         elif form != FORM:
@@ -236,10 +243,11 @@ class Store:
                 f"{self.path}: written by another version of prunectl (form {form}, this one reads {FORM}): "
                 "choose another folder"
             )
-        connection.execute("PRAGMA foreign_keys = ON")
-        # In WAL mode nothing can be damaged so, and a killed process loses nothing; only a power cut may take the last
-        # cells, which are computed again.
-        connection.execute("PRAGMA synchronous = NORMAL")
+        if not read_only:
+            connection.execute("PRAGMA foreign_keys = ON")
+            # In WAL mode nothing can be damaged so, and a killed process loses nothing; only a power cut may take the
+            # last cells, which are computed again.
+            connection.execute("PRAGMA synchronous = NORMAL")
 
     def _create(self) -> None:
         with self._transaction() as connection:
@@ -247,6 +255,12 @@ class Store:
             if not tables:  # another process may have been quicker
                 for statement in TABLES.split(";"):
                     connection.execute(statement)
+
+    def _read_as_today(self) -> None:
+        """Let the table of an older form have the columns that came later, empty, as long as this connection lasts."""
+        there = {name for (name,) in self._connection.execute("SELECT name FROM pragma_table_info('cell')")}
+        later = "".join(f", NULL AS {name}" for name in COLUMNS if name not in there)
+        self._connection.execute(f"CREATE TEMP VIEW cell AS SELECT *{later} FROM main.cell")
 
     def _upgrade(self) -> None:
         with self._transaction() as connection:
@@ -277,6 +291,14 @@ class Store:
             raise StoreError(f"{self.path}: {error}: check the disk and the folder's permissions") from error
         except (sqlite3.DatabaseError, pd.errors.DatabaseError, UnicodeError) as error:
             raise StoreError(f"{self.path}: {error}: {_AWAY}") from error
+
+
+def _opened(path: Path, read_only: bool) -> sqlite3.Connection:
+    if not read_only:
+        return sqlite3.connect(path, timeout=30, isolation_level=None)
+    # Without a writer there is no log beside the file, and looking for one would make it.
+    alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{alone}", uri=True, timeout=30, isolation_level=None)
 
 
 @contextmanager

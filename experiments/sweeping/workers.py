@@ -6,12 +6,13 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from prunectl.experiments.provenance import versions
 from prunectl.experiments.sweeping.config import ConfigError
+from prunectl.registry import Plugin
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -80,7 +81,7 @@ def slurm_workers(count: int) -> Iterator[Client]:
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:
-        raise ConfigError("--slurm needs dask-jobqueue: pip install prunectl[cluster]") from error
+        raise ConfigError("--slurm needs dask-jobqueue: pip install dask-jobqueue") from error
     if shutil.which("sbatch") is None:
         raise ConfigError("--slurm: there is no sbatch here: run it where SLURM jobs can be submitted")
     cores = dask.config.get("jobqueue.slurm.cores", None) or 1
@@ -94,15 +95,16 @@ def slurm_workers(count: int) -> Iterator[Client]:
         yield client
 
 
-def check_workers(client: Client, threads: Mapping[str, int]) -> None:
-    """Bit for bit the same numbers come from one thread a process and the same packages alone.
+def check_workers(client: Client, threads: Mapping[str, int], plugins: Sequence[Plugin] = ()) -> None:
+    """Bit for bit the same numbers come from one thread a process and the same packages and plug-ins alone.
 
     Args:
         client: the cluster.
         threads: the workers to check, by address: how many threads each has.
+        plugins: what they need besides prunectl.
 
     Raises:
-        ConfigError: a worker has several threads, or other packages than this process.
+        ConfigError: a worker has several threads, or other packages or plug-ins than this process.
     """
     if crowded := [address for address, count in threads.items() if count > 1]:
         raise ConfigError(
@@ -125,6 +127,12 @@ def check_workers(client: Client, threads: Mapping[str, int]) -> None:
                     f"worker {address} has {package} {theirs.get(package)}, this process {version}: "
                     "install the same there, or the numbers differ"
                 )
+    if plugins and threads:
+        from prunectl.plugins import complaint
+
+        for address, said in client.run(complaint, plugins, workers=list(threads), on_error="return").items():
+            if isinstance(said, str):
+                raise ConfigError(f"worker {address}: {said}")
 
 
 def set_up_dask() -> None:

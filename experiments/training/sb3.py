@@ -30,6 +30,7 @@ from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import validation_seeds
 from prunectl.experiments.provenance import versions
 from prunectl.experiments.training import importance_drift as drift
+from prunectl.experiments.training.begin import Told, check_task, new_folder
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,23 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
     reported result uses.
 
     Raises:
-        ControllerError: an unknown algorithm or hyperparameter.
+        ControllerError: an unknown algorithm or hyperparameter, or a task of which `prune` could not read the result.
         FileExistsError: ``out`` is there already.
     """
     if training.algorithm not in ALGORITHMS:
         raise ControllerError(f"unknown algorithm '{training.algorithm}'; there are tdmpc, {', '.join(ALGORITHMS)}")
     task, _ = envs.resolve(training.task)
+    check_task(task)
     hyperparameters = {**defaults(training.algorithm, task), **training.overrides}
     model = _model(training, task, hyperparameters)
     if out.exists():
         raise FileExistsError(errno.EEXIST, "it is there already: choose another name", str(out))
-    out.mkdir(parents=True)
     # Without a logger of its own SB3 leaves a folder of logs behind in the system's temporary one.
     model.set_logger(Logger(folder=None, output_formats=[]))
     callback = _Curve(training, task, out, evaluations)
     started = time.perf_counter()
-    model.learn(training.steps, callback=callback)
+    with new_folder(out):
+        model.learn(training.steps, callback=callback)
     if training.track_importance:
         drift.write(callback.drift, out)
     record = {
@@ -142,10 +144,12 @@ class _Curve(BaseCallback):
         self.drift: list[drift.Measurement] = []
         self.best, self.kept_step = -np.inf, 0
         self.started = time.perf_counter()
+        self.told = Told(training.steps)
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= (len(self.rows) + 1) * self.every:
             self._measure()
+        self.told.say(self.num_timesteps, self.rows[-1]["mean_return"] if self.rows else None)
         return True
 
     def _measure(self) -> None:

@@ -28,6 +28,7 @@ from prunectl.experiments.episodes.seeds import STRIDE, TRAINING, validation_see
 from prunectl.experiments.episodes.tdmpc_practice import Exploring, Practice
 from prunectl.experiments.provenance import versions
 from prunectl.experiments.training import importance_drift as drift
+from prunectl.experiments.training.begin import check_task
 from prunectl.experiments.training.sb3 import Training, defaults
 
 #: Where a training that was stopped goes on; gone once it is done.
@@ -73,6 +74,7 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
         FileExistsError: ``out`` holds something else already.
     """
     task, _ = envs.resolve(training.task)
+    check_task(task)
     hyperparameters = {**defaults("tdmpc", task), **training.overrides}
     planning, learning, collecting = _settings(hyperparameters)
     if out.exists() and not (out / RESUME).exists():
@@ -219,7 +221,8 @@ class _Run:
 
     def _say(self, what: str, numbers: Mapping[str, float]) -> None:
         said = ", ".join(f"{name} {number:.4g}" for name, number in numbers.items())
-        print(f"step {self.step}, {self.seconds():.0f} s, {what}: {said}", file=sys.stderr, flush=True)
+        share = self.step / self.training.steps
+        print(f"step {self.step} ({share:.0%}), {self.seconds():.0f} s, {what}: {said}", file=sys.stderr, flush=True)
         if self.board is not None:
             for name, number in numbers.items():
                 self.board.add_scalar(f"{what}/{name}", number, self.step)

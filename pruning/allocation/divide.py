@@ -2,20 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from prunectl.pruning.allocation.damage import Damage
-from prunectl.pruning.allocation.knobs import CONTROLLER, Knob, Widths, at_ratio, bisect, check, make_knobs
+from prunectl.pruning.allocation.knobs import (
+    TOLERANCE,
+    Knob,
+    Widths,
+    at_ratio,
+    bisect,
+    check,
+    make_knobs,
+    owned,
+    settle,
+)
 from prunectl.pruning.allocation.searched import searched
 from prunectl.pruning.allocation.sensitivity import sensitivity
 from prunectl.pruning.allocation.unmeasured import ranked, uniform
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
+from prunectl.pruning.grouping import CONTROLLER
+from prunectl.pruning.plugged import explained
+from prunectl.registry import Plugin, Registry
 
-#: Allocations that look at how the controller's outputs suffer (`measure`), unless there is one scope only.
-MEASURED = ("sensitivity", "searched")
+
+@dataclass(frozen=True)
+class Division:
+    """What is to be divided.
+
+    Attributes:
+        graph: the dense controller's groups.
+        knobs: groups that are turned together, each with its scope and the scores of its units.
+        sparsity: the share of all parameters that is to go, in (0, 1).
+        min_width: no group falls below it.
+        damage: what `measure` found, where the allocation looks at it.
+        error: the calibration error of a controller of these widths, refitted, likewise.
+    """
+
+    graph: ComponentGraph
+    knobs: Sequence[Knob]
+    sparsity: float
+    min_width: int
+    damage: Damage | None = None
+    error: Callable[[Widths], float] | None = None
+
+    @property
+    def target(self) -> float:
+        """How many parameters are to be left."""
+        return (1 - self.sparsity) * self.graph.parameters(self.graph.dense)
+
+    def met(self, path: Callable[[float], Widths]) -> Widths:
+        """The widths on a path that leave as many parameters as are asked for, settled a unit at a time.
+
+        ``path`` gives the width of each group from narrowest, at 0, to dense, at 1, and does not fall in between.
+        """
+        widths = bisect(path, self.graph.parameters, self.target)
+        return settle(self.graph, self.knobs, widths, self.target, self.min_width)
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A way of dividing.
+
+    ``measured`` says that it looks at how the controller's outputs suffer (`measure`), unless there is one scope only.
+    ``version`` goes up when the name begins to mean another computation.
+    """
+
+    divide: Callable[[Division], Widths]
+    measured: bool = False
+    version: int = 0
+
+
+def _sensitivity(of: Division) -> Widths:
+    assert of.damage is not None
+    return sensitivity(of.graph, of.knobs, of.damage, of.sparsity, of.min_width)
+
+
+def _searched(of: Division) -> Widths:
+    assert of.damage is not None
+    if of.error is None:
+        raise ValueError("allocation 'searched' needs the error that a `Bench` finds")
+    return searched(of.graph, of.knobs, of.damage, of.error, of.sparsity, of.min_width)
+
+
+ALLOCATIONS = Registry(
+    "allocation",
+    {
+        "uniform": Allocation(lambda of: uniform(of.graph, of.knobs, of.sparsity, of.min_width)),
+        "ranked": Allocation(lambda of: ranked(of.graph, of.knobs, of.sparsity, of.min_width)),
+        "sensitivity": Allocation(_sensitivity, measured=True),
+        "searched": Allocation(_searched, measured=True),
+    },
+    PruningError,
+)
 
 
 def allocate(
@@ -33,35 +116,67 @@ def allocate(
     Args:
         graph: the dense controller's groups.
         scores: what `score` gave.
-        grouping: ``global`` (one scope), ``layer`` (a scope each) or ``component`` (a scope a component and a flow).
-        allocation: `uniform`, `ranked`, `sensitivity` or `searched`. With one scope there is nothing to divide: under
-            ``global`` all four are the plain ranking.
+        grouping: a name in `GROUPINGS` that has scopes.
+        allocation: a name in `ALLOCATIONS`. With one scope there is nothing to divide: under ``global`` all are the
+            plain ranking.
         sparsity: in [0, 1).
         min_width: no group falls below it.
-        damage: what `measure` found; for the two in `MEASURED`.
-        error: the calibration error of a controller of these widths, refitted (`Bench.error`); for `searched`.
+        damage: what `measure` found; for allocations that look at it.
+        error: the calibration error of a controller of these widths, refitted (`Bench.error`); likewise.
 
     Raises:
-        PruningError: no widths meet it; the message names the scope and the highest sparsity that can be met.
+        PruningError: no widths meet it; the message names the scope and the highest sparsity that can be met. Or a
+            plug-in fails.
     """
     if sparsity == 0:
         return dict(graph.dense)
+    entry = ALLOCATIONS.find(allocation)
     knobs = make_knobs(graph, scores, grouping)
     if not knobs:
         raise PruningError("the controller has no units to prune: its networks have no hidden layer")
-    components = {knob.scope for knob in knobs} - set(graph.groups)
-    check(graph, knobs, {CONTROLLER, *components}, sparsity, min_width)
-    if grouping == "global" or allocation == "ranked":
-        return ranked(graph, knobs, grouping, sparsity, min_width)
-    if allocation == "uniform":
-        return uniform(graph, knobs, grouping, sparsity, min_width)
-    if damage is None:
+    check(graph, knobs, {CONTROLLER: graph.components, **owned(graph, knobs)}, sparsity, min_width)
+    division = Division(graph, knobs, sparsity, min_width, damage, error)
+    if all(knob.scope == CONTROLLER for knob in knobs):
+        return ALLOCATIONS["ranked"].divide(division)
+    if entry.measured and damage is None:
         raise ValueError(f"allocation '{allocation}' needs the damage that `measure` finds")
-    if allocation == "sensitivity":
-        return sensitivity(graph, knobs, damage, sparsity, min_width)
-    if error is None:
-        raise ValueError(f"allocation '{allocation}' needs the error that a `Bench` finds")
-    return searched(graph, knobs, damage, error, sparsity, min_width)
+    plugin = ALLOCATIONS.plugin(allocation)
+    return entry.divide(division) if plugin is None else _plugged(entry, plugin, division)
+
+
+def _plugged(entry: Allocation, plugin: Plugin, division: Division) -> Widths:
+    with explained(str(plugin)):
+        found: Any = entry.divide(division)
+    if not isinstance(found, Mapping):
+        raise PruningError(f"{plugin}: it gave {type(found).__name__}, a width by the name of each group is needed")
+    if unknown := [name for name in found if name not in division.graph.groups]:
+        raise PruningError(f"{plugin}: there is no group {str(unknown[0])!r:.60} that it gave a width of")
+    widths: Widths = {}
+    for knob in division.knobs:
+        narrowest = min(division.min_width, knob.units)
+        for name in knob.groups:
+            width, what = found.get(name), f"{plugin}, group '{name}'"
+            if isinstance(width, bool) or not isinstance(width, int | np.integer):
+                raise PruningError(f"{what}: it gave the width {width!r:.60}, a whole number is needed")
+            if not narrowest <= width <= knob.units:
+                raise PruningError(f"{what}: it gave the width {width}, which is not from {narrowest} to {knob.units}")
+            widths[name] = int(width)
+        if len({widths[name] for name in knob.groups}) > 1:
+            raise PruningError(f"{plugin}: groups {', '.join(knob.groups)} must be equally wide")
+    _check_met(widths, plugin, division)
+    return widths
+
+
+def _check_met(widths: Widths, plugin: Plugin, division: Division) -> None:
+    """What units are too coarse for, nobody is asked for: as near as `uniform` comes is near enough."""
+    graph, dense = division.graph, division.graph.parameters(division.graph.dense)
+    plain = ALLOCATIONS["uniform"].divide(division)
+    gap, common = (abs(graph.parameters(of) - division.target) for of in (widths, plain))
+    if gap > max(common, TOLERANCE * dense):
+        raise PruningError(
+            f"{plugin}: its widths reach sparsity {1 - graph.parameters(widths) / dense:.4f} where "
+            f"{division.sparsity:g} was asked for: `Division.met` finds the point on a path of widths that does"
+        )
 
 
 def allocate_one(graph: ComponentGraph, scores: Scores, scope: str, sparsity: float, min_width: int = 1) -> Widths:
@@ -90,7 +205,7 @@ def allocate_one(graph: ComponentGraph, scores: Scores, scope: str, sparsity: fl
     ]
     if not own:
         raise PruningError(f"component '{scope}' has no hidden layer of its own to prune")
-    check(graph, own, [scope], sparsity, min_width)
+    check(graph, own, {scope: (scope,)}, sparsity, min_width)
     return bisect(
         lambda ratio: {**graph.dense, **at_ratio(own, min_width, ratio)},
         lambda widths: graph.parameters(widths, scope),

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
+from prunectl.pruning.grouping import CONTROLLER, scope_of
 
 Widths = dict[str, int]
 
 #: Enough to tell single units of layers up to 4,096 wide apart; `settle` does the rest.
 BISECTIONS = 13
-#: The scope of the whole controller.
-CONTROLLER = "controller"
 #: How far the achieved sparsity may lie from the asked one where units are fine enough.
 TOLERANCE = 0.005
 
@@ -39,22 +38,32 @@ def make_knobs(graph: ComponentGraph, scores: Scores, grouping: str) -> list[Kno
         names = tied.get(name, (name,))
         if names[0] != name:
             continue
-        scope = {
-            "global": CONTROLLER,
-            "layer": name,
-            "component": name if group.kind == "inter" else _family(graph, names),
-        }[grouping]
         curve = np.mean([np.sort(scores[n]) for n in names], axis=0)
-        knobs.append(Knob(names, scope, group.units, curve))
+        knobs.append(Knob(names, scope_of(graph, group, grouping), group.units, curve))
     return knobs
 
 
-def check(graph: ComponentGraph, knobs: Sequence[Knob], scopes: Iterable[str], sparsity: float, min_width: int) -> None:
-    """Refuse what cannot be met even with every knob at its narrowest, naming the scope that gives out first."""
+def owned(graph: ComponentGraph, knobs: Sequence[Knob]) -> dict[str, tuple[str, ...]]:
+    """The components that each scope's groups are in, of scopes that are neither a group alone nor everything."""
+    found: dict[str, dict[str, None]] = {}
+    for knob in knobs:
+        if knob.scope not in graph.groups and knob.scope != CONTROLLER:
+            components = (component for name in knob.groups for component in graph.groups[name].components)
+            found.setdefault(knob.scope, {}).update(dict.fromkeys(components))
+    return {scope: tuple(components) for scope, components in found.items()}
+
+
+def check(
+    graph: ComponentGraph, knobs: Sequence[Knob], scopes: Mapping[str, Sequence[str]], sparsity: float, min_width: int
+) -> None:
+    """Refuse what cannot be met even with every knob at its narrowest, naming the scope that gives out first.
+
+    ``scopes`` has the components of each.
+    """
     narrowest = {**graph.dense, **at_ratio(knobs, min_width, 0.0)}
     most = {
-        scope: 1 - scope_parameters(graph, narrowest, scope) / scope_parameters(graph, graph.dense, scope)
-        for scope in scopes
+        scope: 1 - parameters_of(graph, narrowest, components) / parameters_of(graph, graph.dense, components)
+        for scope, components in scopes.items()
     }
     scope, highest = min(most.items(), key=lambda item: item[1])
     if sparsity > highest:
@@ -65,10 +74,9 @@ def check(graph: ComponentGraph, knobs: Sequence[Knob], scopes: Iterable[str], s
         )
 
 
-def scope_parameters(graph: ComponentGraph, widths: Mapping[str, int], scope: str) -> int:
-    if scope == CONTROLLER:
-        return graph.parameters(widths)
-    return sum(graph.parameters(widths, component) for component in scope.split("+"))
+def parameters_of(graph: ComponentGraph, widths: Mapping[str, int], components: Iterable[str]) -> int:
+    """Parameters of these components together."""
+    return sum(graph.parameters(widths, component) for component in components)
 
 
 def at_ratio(knobs: Sequence[Knob], min_width: int, ratio: float) -> Widths:
@@ -112,8 +120,3 @@ def settle(graph: ComponentGraph, knobs: Sequence[Knob], widths: Widths, target:
         if best is None or abs(gap) <= TOLERANCE * graph.parameters(graph.dense) / 10:
             return widths
         widths = best
-
-
-def _family(graph: ComponentGraph, names: tuple[str, ...]) -> str:
-    """The component of a group; for tied groups all their components, which form one scope."""
-    return "+".join(dict.fromkeys(c for name in names for c in graph.groups[name].components))

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prunectl.pruning.allocation.knobs import Knob, Widths, at_ratio, bisect, scope_parameters, settle
+from prunectl.pruning.allocation.knobs import Knob, Widths, at_ratio, bisect, owned, parameters_of, settle
 from prunectl.pruning.graph import ComponentGraph
 
 
-def uniform(graph: ComponentGraph, knobs: Sequence[Knob], grouping: str, sparsity: float, min_width: int) -> Widths:
+def uniform(graph: ComponentGraph, knobs: Sequence[Knob], sparsity: float, min_width: int) -> Widths:
     """Every scope gives up the same share of its own parameters, and inside it every layer keeps the same width ratio.
 
-    A layer's or a flow's parameters are shared with its neighbours', so those scopes keep the common width ratio
+    A layer's or a flow's parameters are shared with its neighbours', so scopes of one group keep the common width ratio
     instead. Components with no hidden layer of their own shrink with the flows alone, and the others make up for it.
     """
     dense = graph.parameters(graph.dense)
     target = (1 - sparsity) * dense
-    own = {knob.scope: [k for k in knobs if k.scope == knob.scope] for knob in knobs} if grouping == "component" else {}
-    own = {scope: members for scope, members in own.items() if scope not in graph.groups}
-    dense_of = {scope: scope_parameters(graph, graph.dense, scope) for scope in own}
+    components = owned(graph, knobs)
+    own = {scope: [knob for knob in knobs if knob.scope == scope] for scope in components}
+    dense_of = {scope: parameters_of(graph, graph.dense, components[scope]) for scope in own}
 
     def at(ratio: float) -> Widths:
         widths = at_ratio(knobs, min_width, ratio)
@@ -29,7 +29,7 @@ def uniform(graph: ComponentGraph, knobs: Sequence[Knob], grouping: str, sparsit
             wanted = share * dense_of[scope]
             inside = bisect(
                 lambda r, m=members, w=widths: {**w, **at_ratio(m, min_width, r)},  # type: ignore[misc]
-                lambda w, s=scope: scope_parameters(graph, w, s),  # type: ignore[misc]
+                lambda w, s=scope: parameters_of(graph, w, components[s]),  # type: ignore[misc]
                 wanted,
             )
             widths = inside
@@ -39,7 +39,7 @@ def uniform(graph: ComponentGraph, knobs: Sequence[Knob], grouping: str, sparsit
     return settle(graph, knobs, widths, target, min_width)
 
 
-def ranked(graph: ComponentGraph, knobs: Sequence[Knob], grouping: str, sparsity: float, min_width: int) -> Widths:
+def ranked(graph: ComponentGraph, knobs: Sequence[Knob], sparsity: float, min_width: int) -> Widths:
     """Units go in the order of their scores, whichever layer of the scope they are in, and so across scopes.
 
     Inside a scope the importance's own normalisation holds: a share of the layer's total, or damage relative to the

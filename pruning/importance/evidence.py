@@ -104,7 +104,8 @@ class Evidence:
         return np.concatenate(rows + read, axis=1)
 
 
-Importance = Callable[[Evidence, Group], Array]
+#: From the evidence and a group to one score a unit ``(units,)``.
+Scorer = Callable[[Evidence, Group], Array]
 
 
 def share(raw: Array) -> Array:

@@ -1,15 +1,20 @@
-"""What a recovery that needs the control loop is given, and what it gives back; `experiments` supplies the loop."""
+"""What a recovery is given, the control loop among it if it needs that, and what it gives back; `experiments` supplies
+the loop."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import torch
 from numpy.typing import NDArray
 
 from prunectl.agents.controller import Batch, Controller
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.plan import PruningPlan
+from prunectl.pruning.recovery.reconstruct import reconstruct
 
 C = TypeVar("C", bound=Controller)
 
@@ -69,3 +74,43 @@ class Loop(Protocol):
 
     def finetune(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
         """Continue the controller's own training; never hand back something worse."""
+
+
+@dataclass(frozen=True)
+class Cut(Generic[C]):
+    """A controller as surgery left it, and all that a recovery may look at.
+
+    Attributes:
+        small: the smaller controller.
+        dense: the one that it was, to be left as it is.
+        graph: the dense controller's groups.
+        plan: what was carried out.
+        inputs: what the dense dataflow takes on the calibration data, ``(n, ...)`` each.
+        observations, actions: that data, ``(n, obs)`` raw and ``(n, ...)`` as the environment took them.
+        seed: for what it draws at random.
+        loop: the task, for a recovery that looks at it, else perhaps None.
+        budget: how long it may go on, None where nothing was said.
+        told: told now and then how far it is.
+    """
+
+    small: C
+    dense: C
+    graph: ComponentGraph
+    plan: PruningPlan
+    inputs: Sequence[torch.Tensor]
+    observations: Batch
+    actions: NDArray[Any]
+    seed: int
+    loop: Loop | None
+    budget: Budget | None
+    told: Progress
+
+    @property
+    def task(self) -> Loop:
+        """The loop of a recovery that looks at the task, which is given one."""
+        assert self.loop is not None
+        return self.loop
+
+    def refitted(self) -> C:
+        """The smaller controller refitted by `reconstruct`, which most recoveries begin with."""
+        return reconstruct(self.small, self.dense, self.graph, self.plan, self.inputs)

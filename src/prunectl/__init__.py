@@ -17,11 +17,13 @@ from prunectl.errors import Error
 
 if TYPE_CHECKING:
     from prunectl.agents import Component, Controller, Loaded
+    from prunectl.experiments.analysis.comparison import Comparison, compare
     from prunectl.experiments.api.controllers import apply, evaluate, inspect, load, plan, prune, trace
     from prunectl.experiments.api.exporting import export
     from prunectl.experiments.api.small import Small
     from prunectl.experiments.api.sweeps import Report, report, sweep
     from prunectl.experiments.episodes.evaluator import Episodes
+    from prunectl.plugins import allocation, grouping, importance, loader, plant, recovery
     from prunectl.pruning import ComponentGraph, Method, PruningPlan
 
 __version__ = "0.1.0"
@@ -33,12 +35,15 @@ _HOMES = {
     "export": "prunectl.experiments.api.exporting",
     "Small": "prunectl.experiments.api.small",
     **dict.fromkeys(("Report", "report", "sweep"), "prunectl.experiments.api.sweeps"),
+    **dict.fromkeys(("Comparison", "compare"), "prunectl.experiments.analysis.comparison"),
+    **dict.fromkeys(("allocation", "grouping", "importance", "loader", "plant", "recovery"), "prunectl.plugins"),
     "Episodes": "prunectl.experiments.episodes.evaluator",
     **dict.fromkeys(("Component", "Controller", "Loaded"), "prunectl.agents"),
     **dict.fromkeys(("ComponentGraph", "Method", "PruningPlan"), "prunectl.pruning"),
 }
 
 __all__ = [
+    "Comparison",
     "Component",
     "ComponentGraph",
     "Controller",
@@ -49,13 +54,20 @@ __all__ = [
     "PruningPlan",
     "Report",
     "Small",
+    "allocation",
     "apply",
+    "compare",
     "evaluate",
     "export",
+    "grouping",
+    "importance",
     "inspect",
     "load",
+    "loader",
     "plan",
+    "plant",
     "prune",
+    "recovery",
     "report",
     "sweep",
     "trace",

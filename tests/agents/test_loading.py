@@ -181,6 +181,26 @@ def test_a_file_does_not_decide_what_is_imported(save_tiny: SaveTiny, tmp_path: 
     assert loaded.task_to_run("evil:CartPole-v1") == loaded.task_to_run(None, trust=True) == "evil:CartPole-v1"
 
 
+def test_a_task_of_a_module_is_named_once(save_tiny: SaveTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    run, other = tmp_path / "run", tmp_path / "other"
+    for folder in (run, other):
+        folder.mkdir()
+        untrained("ppo", "CartPole-v1").save(folder / "a.zip", {"task": "mine:CartPole-v1"})
+    loaded = agents.load(run / "a.zip")
+    loaded.remember_task("CartPole-v1")
+    loaded.remember_task("another:CartPole-v1")
+    with pytest.raises(ControllerError, match="say --task mine:CartPole-v1 once"):
+        agents.load(run).task_to_run(None)
+    loaded.remember_task("mine:CartPole-v1")
+    assert agents.load(run).task_to_run(None) == "mine:CartPole-v1"
+    with pytest.raises(ControllerError, match="once"):
+        agents.load(other / "a.zip").task_to_run(None)
+    (tmp_path / "settings" / "prunectl" / "trusted-tasks.json").write_text('{"damaged": ')
+    with pytest.raises(ControllerError, match="once"):
+        agents.load(run).task_to_run(None)
+
+
 @pytest.mark.parametrize("name", ["tiny.zip", "tiny.pt"])
 def test_damage_of_any_kind_is_one_clear_error(save_tiny: SaveTiny, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -200,6 +220,53 @@ def test_damage_of_any_kind_is_one_clear_error(save_tiny: SaveTiny, tmp_path: Pa
         path.write_bytes(bytes(damaged))
         with contextlib.suppress(ControllerError):
             agents.load(path)
+
+
+def test_a_fault_of_ours_is_not_the_files(save_tiny: SaveTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_tiny("sac", "Pendulum-v1")
+    monkeypatch.setattr("prunectl.agents.sb3.load.build", lambda *_: {}["fault"])
+    with pytest.raises(
+        ControllerError, match=r"KeyError: 'fault'.*file is whole.*report it with what PRUNECTL_DEBUG=1"
+    ):
+        agents.load(path)
+    monkeypatch.setenv("PRUNECTL_DEBUG", "1")
+    with pytest.raises(KeyError, match="fault"):
+        agents.load(path)
+    monkeypatch.delenv("PRUNECTL_DEBUG")
+    raw = path.read_bytes()
+    where = raw.find(b"prunectl.json") + 20
+    path.write_bytes(raw[:where] + b"\xff" * 20 + raw[where + 20 :])
+    monkeypatch.setattr("prunectl.agents.sb3.archive.read_entry", lambda *_: {}["damage"])
+    with pytest.raises(ControllerError, match="is it damaged"):
+        agents.load(path)
+
+
+def test_a_zip_is_known_by_what_is_in_it(save_tiny: SaveTiny, tmp_path: Path) -> None:
+    path = save_tiny("sac", "Pendulum-v1")
+    expected = agents.load(path).controller.act(np.ones((2, 3)))
+    np.testing.assert_array_equal(agents.load(path.rename(tmp_path / "a.pt")).controller.act(np.ones((2, 3))), expected)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [
+        ("ppo", {"policy_kwargs": {"activation_fn": torch.nn.Identity}}),
+        ("tqc", {"policy_kwargs": {"n_quantiles": 1}, "top_quantiles_to_drop_per_net": 0}),
+        ("tqc", {"policy_kwargs": {"n_quantiles": 7}, "top_quantiles_to_drop_per_net": 1}),
+    ],
+)
+def test_odd_and_valid(save_tiny: SaveTiny, algorithm: str, settings: Any) -> None:
+    dense = untrained(algorithm, "Pendulum-v1", **settings)
+    again = agents.load(save_tiny(algorithm, "Pendulum-v1", **settings)).controller
+    np.testing.assert_array_equal(again.act(np.ones((2, 3))), dense.act(np.ones((2, 3))))
+    assert again.parameters() == dense.parameters()
+
+
+def test_packages_that_register_the_tasks_are_named(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, statistics=False)
+    pairs = "- - - env\n    - Lab-v0\n  - - gym_packages\n    - [lab_tasks]\n"
+    (folder / "CartPole-v1" / "args.yml").write_text("!!python/object/apply:collections.OrderedDict\n" + pairs)
+    assert any("--task lab_tasks:ID" in remark for remark in agents.load(folder).remarks)
 
 
 @pytest.mark.parametrize("statistics", [3, {"mean": [0.0] * 4}, {"mean": [0] * 4, "var": [1], "clip": 1, "epsilon": 1}])

@@ -185,7 +185,7 @@ def build(architecture: dict[str, Any]) -> Controller:
 @given(
     architecture=ARCHITECTURES,
     grouping=st.sampled_from(["global", "layer", "component"]),
-    allocation=st.sampled_from(ALLOCATIONS),
+    allocation=st.sampled_from(ALLOCATIONS.builtin),
     sparsity=st.floats(0.05, 0.97),
     min_width=st.integers(1, 3),
     seed=st.integers(0, 10_000),

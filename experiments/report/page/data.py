@@ -58,7 +58,7 @@ def page_data(found: Findings, tables: Sequence[Table], folder: Path) -> dict[st
     """
     results = found.results
     rows = results[METHOD].dropna().drop_duplicates()
-    methods = [Method(*map(str, names)) for names in rows.itertuples(index=False)]
+    methods = [Method.recorded(list(map(str, names))) for names in rows.itertuples(index=False)]
     owners = list(dict.fromkeys(zip(results["controller"], results["task"], strict=True)))
     config, made = _recorded(folder)
     widths: dict[str, int] = {}
@@ -161,7 +161,7 @@ def _cells(
     places = {method: number for number, method in enumerate(methods)}
     columns["controller"] = [owners.index(owner) for owner in zip(results["controller"], results["task"], strict=True)]
     columns["method"] = [
-        None if pd.isna(names[0]) else places[Method(*map(str, names))]
+        None if pd.isna(names[0]) else places[Method.recorded(list(map(str, names)))]
         for names in results[METHOD].itertuples(index=False)
     ]
     columns["only"] = _texts(results["only"])
@@ -212,7 +212,7 @@ def _missing(config: Mapping[str, Any] | None, results: pd.DataFrame, planned: i
     if config is None:
         return None
     pruned = [
-        (Method(**method).label, only, float(sparsity), seed)
+        (Method.recorded([method[name] for name in METHOD]).label, only, float(sparsity), seed)
         for only, method, sparsity, seed in product(
             config["only"] or (None,), config["methods"], sorted(set(config["sparsities"]) - {0}), config["seeds"]
         )
@@ -230,7 +230,7 @@ def _missing(config: Mapping[str, Any] | None, results: pd.DataFrame, planned: i
 
 def _identity(row: Mapping[Hashable, Any]) -> tuple[Any, ...]:
     dense = pd.isna(row["grouping"])
-    method = "dense" if dense else Method(*(str(row[name]) for name in METHOD)).label
+    method = "dense" if dense else Method.recorded([str(row[name]) for name in METHOD]).label
     only, seed = (None if pd.isna(row[name]) else row[name] for name in ("only", "seed"))
     return row["controller"], row["task"], method, only, float(row["sparsity_asked"]), seed
 

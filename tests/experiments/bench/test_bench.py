@@ -24,7 +24,7 @@ from prunectl.experiments.cli import run
 from prunectl.experiments.episodes.evaluator import environments
 from prunectl.experiments.episodes.evaluator import run as run_episodes
 from prunectl.experiments.sweeping import dispatch
-from prunectl.experiments.sweeping.cell import run_pruned
+from prunectl.experiments.sweeping.compute import run_pruned
 from prunectl.experiments.sweeping.expand import still_to_do
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -114,7 +115,7 @@ def test_prune_then_evaluate(prunectl: Prunectl, balancer: Path, tmp_path: Path)
     assert data["params_pruned"] == sum(c["params_pruned"] for c in data["components"].values()) < data["params_dense"]
     assert data["components"]["actor"]["widths_dense"] == [12, 12, 2]
     assert data["seconds"] == pytest.approx(sum(data["stages"].values()))
-    assert data["stages"].keys() == {"calibration", "plan", "surgery", "recovery"}
+    assert data["stages"].keys() == {"calibration", "plan", "surgery", "recovery", "evaluation"}
     assert data["method"] == {
         "grouping": "component",
         "importance": "surgeon",
@@ -154,7 +155,10 @@ def test_distilling_says_what_it_gained_on_validation_episodes(
     assert data["validation"]["after"] > 400
     status, text, _ = prunectl(*asked, "--force")
     assert status == 0
-    assert f"{data['validation']['after']:.1f} after" in text  # the same seed, the same student
+    assert (
+        f"distill took the return from {data['validation']['before']:.1f} to {data['validation']['after']:.1f}" in text
+    )
+    assert "it keeps 100% of the dense return" in text
     assert json_of(prunectl("evaluate", out, "--episodes", 3, "--json"))["mean_return"] > 400
 
 
@@ -213,15 +217,15 @@ def test_an_old_task_version_is_mapped_and_said_on_standard_error(prunectl: Prun
         ),
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "distill", "--budget", "long", "-o", "{folder}/o.zip"],
-            ["--budget long", "24000", "60s"],
+            ["budget long", "24000", "60s"],
         ),
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "distill", "--budget", "0s", "-o", "{folder}/o.zip"],
-            ["--budget 0s", "above 0"],
+            ["budget 0s", "above 0"],
         ),
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "finetune", "--budget", "9s", "-o", "{folder}/o.zip"],
-            ["--budget 9s", "environment steps"],
+            ["budget 9s", "environment steps"],
         ),
         (
             [
@@ -232,7 +236,7 @@ def test_an_old_task_version_is_mapped_and_said_on_standard_error(prunectl: Prun
         ),
         (
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "none", "--budget", "60s", "-o", "{folder}/o.zip"],
-            ["--budget", "recovery 'none'", "distill"],
+            ["budget 60s", "recovery 'none'", "distill"],
         ),
         (["prune", "{ok}", "--sparsity", "0.5", "-o", "{folder}/no/such/o.zip"], ["no/such", "folder"]),
         (["prune", "{ok}", "--sparsity", "0.5", "-o", "{folder}"], ["folder"]),
@@ -275,7 +279,7 @@ def test_an_error_of_ours_is_not_dressed_up_as_the_users(balancer: Path, monkeyp
     def broken(*arguments: object, **named: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("prunectl.experiments.episodes.evaluator.evaluate", broken)
+    monkeypatch.setattr("prunectl.experiments.api.controllers.run", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run(["evaluate", str(balancer)])
 
@@ -360,3 +364,53 @@ def test_training_options_reach_the_trainer(
     assert training.encoder == [8, 4]
     assert training.track_importance
     assert training.overrides == {"gamma": 0.9, "policy_kwargs": {"net_arch": [8]}}
+
+
+def test_the_version(prunectl: Prunectl) -> None:
+    from importlib import metadata
+
+    assert prunectl("--version") == (0, f"prunectl {metadata.version('prunectl')}\n", "")
+
+
+def test_bundled_sweeps_go_by_a_short_name(prunectl: Prunectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, out, _ = prunectl("sweep", "--list")
+    assert status == 0
+    assert re.search(r"^demo  +What component-aware pruning buys", out, re.M)
+    assert "paper/reference" in out
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = prunectl("sweep", "demo", "--dry-run")
+    assert status == 0
+    assert "sac-pendulum" in out
+    status, _, err = prunectl("sweep", "demmo")
+    assert status == 2
+    assert "demmo" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_bundled_controllers_are_listed_once_in_a_clone_too(
+    prunectl: Prunectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, balancer: Path
+) -> None:
+    from prunectl.agents.load import ZOO
+
+    shutil.copytree(ZOO / "sac-pendulum-1", tmp_path / "agents" / "zoo" / "sac-pendulum-1")
+    shutil.copy(ZOO / "index.json", tmp_path / "agents" / "zoo")
+    shutil.copy(balancer, tmp_path / "mine.zip")
+    monkeypatch.chdir(tmp_path)
+    assert json_of(prunectl("agents", "--json"))["found"] == ["mine.zip"]
+
+
+def test_episodes_are_broken_off(prunectl: Prunectl, balancer: Path) -> None:
+    data = json_of(prunectl("evaluate", balancer, "--episodes", 2, "--max-steps", 9, "--json"))
+    assert data["lengths"] == [9, 9]
+    data = json_of(prunectl("evaluate", "random", "--task", "Pendulum-v1", "--episodes", 1, "--max-steps", 3, "--json"))
+    assert data["lengths"] == [3]
+
+
+def test_a_pruned_controller_is_not_called_dense_in_silence(prunectl: Prunectl, balancer: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.zip"
+    assert prunectl("prune", balancer, "--sparsity", 0.3, "--recovery", "none", "-o", small)[0] == 0
+    config = tmp_path / "again.yaml"
+    config.write_text(f"controllers: {small}\nmethods: {{recovery: none}}\nsparsities: 0.3\nepisodes: 1\n")
+    status, _, err = prunectl("sweep", config, "--dry-run")
+    assert status == 0
+    assert "small is a pruned controller already" in err

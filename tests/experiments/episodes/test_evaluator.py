@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
 from prunectl import agents, envs
 from prunectl.agents import ControllerError
-from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
+from prunectl.experiments.episodes.evaluator import environments, evaluate, evaluate_random, run, task_for
 from tests.conftest import SaveTiny, untrained
 
 
@@ -71,6 +74,78 @@ def test_an_action_that_is_not_a_number_is_an_error() -> None:
     next(controller.components["actor"].module.parameters()).data.fill_(float("nan"))
     with pytest.raises(ControllerError, match=r"not a number on Pendulum-v1"):
         evaluate(controller, "Pendulum-v1", (0,))
+
+
+def test_the_seed_of_the_action_that_is_not_a_number_is_named() -> None:
+    def policy(observations: Any, episodes: Any) -> Any:
+        return np.where(episodes == 2, np.nan, 0.0)[:, None]
+
+    with environments("Pendulum-v1", 4) as made, pytest.raises(ControllerError, match=r"\(seed 12\)"):
+        run(policy, made, "Pendulum-v1", (10, 11, 12, 13))
+
+
+class Whole(gym.Env[Any, Any]):
+    """Begins at whole numbers, of the type of whole numbers, and goes on between them."""
+
+    observation_space = gym.spaces.Box(-10, 10, (2,))
+    action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x = np.array([1.0, 0.0])
+        return self.x.astype(int), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.x = self.x + 0.3
+        return self.x.astype(np.float32), 0.0, False, False, {}
+
+
+def test_observations_are_of_the_type_of_their_space() -> None:
+    """A first observation of whole numbers once made whole numbers of all."""
+    env = gym.wrappers.TimeLimit(Whole(), 4)
+    shown = []
+
+    def policy(observations: Any, episodes: Any) -> Any:
+        shown.append(observations.copy())
+        return np.zeros((1, 1), np.float32)
+
+    run(policy, [env], "Whole-v0", (0,))
+    assert {seen.dtype for seen in shown} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(np.concatenate(shown), [[1, 0], [1.3, 0.3], [1.6, 0.6], [1.9, 0.9]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 1), (1, 2), ()])
+def test_actions_that_are_no_vectors_are_refused_and_random_ones_are_not(shape: tuple[int, ...]) -> None:
+    space = gym.spaces.Box(-1, 1, shape)
+
+    class Shaped(Whole):
+        action_space = space
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            assert np.shape(action) == shape
+            return np.zeros(2, np.float32), float(np.sum(action)), False, False, {}
+
+    gym.register("Shaped-v0", Shaped, max_episode_steps=3)
+    try:
+        found = evaluate_random("Shaped-v0", (0, 1))  # as many episodes as rows: once added up by broadcasting
+        assert found.returns.shape == (2,)
+        controller = untrained("ppo", "Pendulum-v1")
+        odd = replace(controller, blueprint=replace(controller.blueprint, action_space=space))
+        with pytest.raises(ControllerError, match="vectors of numbers"):
+            evaluate(odd, "Shaped-v0", (0, 1))
+    finally:
+        del gym.registry["Shaped-v0"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "task"),
+    [("Humanoid-v3", "Humanoid-v4"), ("HumanoidStandup-v2", "HumanoidStandup-v5"), ("Ant-v4", "Ant-v4")],
+)
+def test_an_old_task_is_stood_for_by_the_version_that_fits(asked: str, task: str) -> None:
+    sees = "Humanoid-v4" if asked == "Humanoid-v3" else task
+    found, remark = task_for(untrained("ppo", sees, widths=(4,)), asked)
+    assert found == task
+    assert remark == (None if asked == task else f"task {asked} cannot be made here: using {task}")
 
 
 def test_no_seeds_is_an_error(balancer: Path) -> None:

@@ -200,4 +200,4 @@ def test_an_mp4_without_its_library_says_what_to_install(
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "imageio_ffmpeg" else find(name))
     assert run(["watch", str(balancer), "-o", str(tmp_path / "film.mp4")]) == 2
-    assert "pip install prunectl[video]" in capsys.readouterr().err
+    assert "pip install imageio-ffmpeg" in capsys.readouterr().err

@@ -32,8 +32,8 @@ from prunectl.experiments.paper.cuts import cuts_figure, write_cuts
 from prunectl.experiments.paper.groups import Seen, groups_table, overview
 from prunectl.experiments.paper.layer_graph import lay_out, pools_of
 from prunectl.experiments.paper.reproductions import CATALOGUE, chosen, config_of, reproduce
+from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_config
-from prunectl.experiments.sweeping.dispatch import Work
 from prunectl.experiments.sweeping.dispatch import run as run_sweep
 from prunectl.experiments.sweeping.expand import load_work, still_to_do
 from prunectl.experiments.sweeping.store import FILE, Store

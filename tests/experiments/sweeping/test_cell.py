@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from prunectl import agents
@@ -14,9 +15,8 @@ from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.sweeping import cell as cells
-from prunectl.experiments.sweeping.cell import (
-    Cell,
-    Subject,
+from prunectl.experiments.sweeping.cell import Cell, Subject
+from prunectl.experiments.sweeping.compute import (
     run_calibration,
     run_damage,
     run_dense,
@@ -25,9 +25,12 @@ from prunectl.experiments.sweeping.cell import (
     run_random,
     run_scores,
 )
+from prunectl.experiments.sweeping.config import load_config
+from prunectl.experiments.sweeping.expand import load_work
 from prunectl.pruning import Method, prune
-from tests.conftest import SaveTiny
+from tests.conftest import ROOT, SaveTiny
 
+REFERENCE = ROOT / "results" / "reference"
 SUBJECT = Subject("mine", "digest", "ppo", "CartPole-v1", 3)
 CELL = Cell(SUBJECT, Method(recovery="reconstruct"), 0.5, seed=0, episodes=4, episode_seed=0, min_width=1)
 
@@ -146,3 +149,9 @@ def _at_odd_byte(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     moved = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     moved[...] = array
     return moved
+
+
+def test_every_published_cell_of_the_reference_keeps_its_key() -> None:
+    work = load_work(load_config(REFERENCE / "config.yaml"), trust=False, remark=lambda line: None)
+    published = pd.read_parquet(REFERENCE / "results.parquet")["key"]
+    assert [cell.key for cell in work.cells] == published.tolist()

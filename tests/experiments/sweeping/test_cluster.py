@@ -19,9 +19,10 @@ from distributed import Client
 
 from prunectl.envs import TaskError
 from prunectl.experiments.sweeping import dispatch as module
-from prunectl.experiments.sweeping.cell import Cell, Outcome, run_pruned
+from prunectl.experiments.sweeping.cell import Cell, Outcome, Work
+from prunectl.experiments.sweeping.compute import run_pruned
 from prunectl.experiments.sweeping.config import ConfigError
-from prunectl.experiments.sweeping.dispatch import IN_FLIGHT, LOOKAHEAD, Work, run
+from prunectl.experiments.sweeping.dispatch import IN_FLIGHT, LOOKAHEAD, run
 from prunectl.experiments.sweeping.expand import load_work, still_to_do
 from prunectl.experiments.sweeping.store import Store
 from prunectl.experiments.sweeping.workers import local_workers, remote_workers, slurm_workers

@@ -26,9 +26,9 @@ from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.stability import measure
 from prunectl.experiments.stability.measure import Candidate, Effort, family, smaller_than
 from prunectl.experiments.sweeping import dispatch as module
-from prunectl.experiments.sweeping.cell import Cell, pieces
+from prunectl.experiments.sweeping.cell import Cell, Failure, Fitted, ToDo, Work, needs
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_config
-from prunectl.experiments.sweeping.dispatch import Failure, ToDo, Work, run
+from prunectl.experiments.sweeping.dispatch import run
 from prunectl.experiments.sweeping.expand import estimate, load_work, resolved, still_to_do
 from prunectl.experiments.sweeping.store import FILE, Store
 from prunectl.experiments.sweeping.workers import local_workers
@@ -177,8 +177,9 @@ def test_every_pruning_seed_has_its_own_function_and_the_dense_controller_that_o
     settings = config(REGULATOR, methods=[STOCK], sparsities=[0.5], seeds=[2, 1], stability=59)
     work = load_work(settings, trust=False, remark=silent)
     assert [cell.stability for cell in work.cells] == [59] * 3
-    functions = [piece[2:] for cell in work.cells for piece in pieces(cell) if piece[0] == "lyapunov"]
-    assert functions == [("prunectl/LinearPendulum-v0", seed) for seed in (2, 2, 1)]
+    (digest,) = work.controllers
+    functions = [needs(cell).lyapunov for cell in work.cells]
+    assert functions == [Fitted(digest, "prunectl/LinearPendulum-v0", seed) for seed in (2, 2, 1)]
     without = load_work(settings.model_copy(update={"stability": None}), trust=False, remark=silent)
     assert [cell.seed for cell in without.cells] == [0, 2, 1]
     assert not {cell.key for cell in without.cells} & {cell.key for cell in work.cells}

@@ -1,0 +1,80 @@
+"""Groupings: which groups of units are ranked, and give up their share, together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from prunectl.agents.controller import Controller
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.graph import ComponentGraph, Group
+from prunectl.pruning.plugged import explained
+from prunectl.registry import Registry
+
+#: The scope of the whole controller, in which there is nothing to divide.
+CONTROLLER = "controller"
+
+#: The name of the scope that a group belongs to; a group's own name puts it into a scope of its own.
+Scope = Callable[[ComponentGraph, Group], str]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A way of putting groups into scopes, or a library's pruner as it comes, which has a way of its own.
+
+    ``scope`` is asked once for groups that must stay equally wide, with the first of them. ``plan`` gives the
+    `PruningPlan` that a library makes of a controller, its graph, what the dataflow takes and a sparsity. ``version``
+    goes up when the name begins to mean another computation.
+    """
+
+    scope: Scope | None = None
+    plan: Callable[[Controller, ComponentGraph, Sequence[torch.Tensor], float], Any] | None = None
+    version: int = 0
+
+
+def together(graph: ComponentGraph, group: Group) -> str:
+    """One ranking over everything."""
+    return CONTROLLER
+
+
+def alone(graph: ComponentGraph, group: Group) -> str:
+    """Each layer, and each flow, alone."""
+    return group.name
+
+
+def by_component(graph: ComponentGraph, group: Group) -> str:
+    """Each component alone, each flow a scope of its own; components with groups that must be equally wide are one."""
+    if group.kind == "inter":
+        return group.name
+    tied = next((tie for tie in graph.ties if group.name in tie), (group.name,))
+    return "+".join(dict.fromkeys(component for name in tied for component in graph.groups[name].components))
+
+
+#: Pruners of libraries stand with them (`stock`, `unstructured`).
+GROUPINGS = Registry(
+    "grouping",
+    {"global": Grouping(together), "layer": Grouping(alone), "component": Grouping(by_component)},
+    PruningError,
+)
+
+
+def scope_of(graph: ComponentGraph, group: Group, grouping: str) -> str:
+    """The scope that a grouping puts a group into.
+
+    Raises:
+        PruningError: a library's pruner, which has no scopes, or a plug-in that fails or gives no name.
+    """
+    scope, plugin = GROUPINGS.find(grouping).scope, GROUPINGS.plugin(grouping)
+    if scope is None:
+        raise PruningError(f"grouping '{grouping}' is a library's pruner as it comes: it has no scopes")
+    if plugin is None:
+        return scope(graph, group)
+    what = f"{plugin}, group '{group.name}'"
+    with explained(what):
+        name = scope(graph, group)
+    if not (isinstance(name, str) and name):
+        raise PruningError(f"{what}: it gave {name!r:.60}, the name of a scope is needed")
+    return name
