@@ -157,7 +157,7 @@ class Controller(ABC):
         return "\n".join(lines)
 
 
-class Held:
+class HeldPolicy:
     """A policy whose decisions are held for some environment steps, each episode counting its own."""
 
     def __init__(self, policy: Policy, steps: int, episodes: int) -> None:

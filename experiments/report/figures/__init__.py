@@ -1,6 +1,6 @@
 """Figures: small functions from data and axes to what is drawn, and the figures that they make up."""
 
-from prunectl.experiments.report.figures.cuts import cuts_figure
+from prunectl.experiments.report.figures.cut_shares import cuts_figure
 from prunectl.experiments.report.figures.overall import (
     algorithms_figure,
     improvement_figure,

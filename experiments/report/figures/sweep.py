@@ -12,7 +12,7 @@ from prunectl.experiments import statistics
 from prunectl.experiments.analysis.aggregates import improvements, kept_parameters, priced
 from prunectl.experiments.analysis.curves import AXES
 from prunectl.experiments.analysis.findings import Findings
-from prunectl.experiments.report.figures.cuts import cuts_figure
+from prunectl.experiments.report.figures.cut_shares import cuts_figure
 from prunectl.experiments.report.figures.overall import (
     algorithms_figure,
     improvement_figure,
