@@ -73,6 +73,10 @@ class TDMPCController(Controller):
     def dataflow(self) -> nn.Module:
         return LatentFlow(self.networks.online).eval()
 
+    @property
+    def latent_inputs(self) -> frozenset[int]:
+        return frozenset({1})
+
     def inputs(self, observations: Batch, actions: NDArray[Any]) -> tuple[Tensor, ...]:
         """Observations, latents and actions in [-1, 1], ``(n, ...)`` each.
 

@@ -186,11 +186,14 @@ def test_evaluate_random_actions(prunectl: Prunectl) -> None:
     assert f"{found['mean_return']:.1f}" in out
 
 
-def test_an_old_task_version_is_mapped_and_said_on_standard_error(prunectl: Prunectl, balancer: Path) -> None:
-    status, out, err = prunectl("evaluate", balancer, "--task", "CartPole-v0", "--episodes", 1, "--json")
-    assert status == 0
-    assert json.loads(out)["task"] == "CartPole-v1"
-    assert "CartPole-v1" in err
+def test_an_old_task_version_is_kept_where_it_is_made_and_else_mapped_and_said(
+    prunectl: Prunectl, balancer: Path
+) -> None:
+    for asked, used in (("CartPole-v0", "CartPole-v0"), ("CartPole-v2", "CartPole-v1")):
+        status, out, err = prunectl("evaluate", balancer, "--task", asked, "--episodes", 1, "--json")
+        assert status == 0
+        assert json.loads(out)["task"] == used
+        assert (f"using {used}" in err) == (asked != used)
 
 
 @pytest.mark.parametrize(

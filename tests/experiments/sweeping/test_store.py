@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prunectl.experiments.analysis.findings import findings
 from prunectl.experiments.stability.bounds import Checks, Count
 from prunectl.experiments.sweeping.store import FILE, Store, StoreError
 from prunectl.pruning import Method
@@ -250,27 +249,35 @@ def test_a_store_from_before_stability_was_recorded_opens(tmp_path: Path) -> Non
     assert table["rising"].tolist() == [pd.NA, 1]
 
 
-@pytest.mark.parametrize("form", [1, 2])
-def test_reading_writes_nothing_whatever_the_form(tmp_path: Path, form: int) -> None:
+def test_reading_writes_nothing_whatever_the_form(tmp_path: Path) -> None:
     with Store.writing(tmp_path) as store:
         store.plan([DENSE, PRUNED])
-        store.record(DENSE, outcome([90.0, 110.0]))
-        store.record(PRUNED, outcome([60.0, 80.0], deployed=0.4, total=0.5))
-        store.record_random(episodes([0.0, 0.0]))
-        today = store.results()
-    with sqlite3.connect(tmp_path / FILE) as connection:
-        later = ("stability_starts", "unstable", "rising", "stability_seconds")
-        drop_columns(connection, *(("only", *later) if form == 1 else later))
-        connection.execute(f"PRAGMA user_version = {form}")
-    connection.close()
-    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+        store.record(DENSE, outcome([1.0, 2.0]))
+        store.record(PRUNED, outcome([1.0, 1.5]))
+        now = store.results()
+    for form in (3, 2, 1):
+        with sqlite3.connect(tmp_path / FILE) as connection:
+            if form == 2:
+                drop_columns(connection, "stability_starts", "unstable", "rising", "stability_seconds")
+            if form == 1:
+                drop_columns(connection, "only")
+            connection.execute(f"PRAGMA user_version = {form}")
+        connection.close()
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with Store.reading(tmp_path) as store:
+            pd.testing.assert_frame_equal(store.results(), now)
+            assert store.seconds_by_task() == {"CartPole-v1": 2.0}
+            with pytest.raises(StoreError, match=r"readonly|is a view"):
+                store.record_failure(PRUNED, "why")
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_store_that_is_being_made_has_nothing_in_it_yet(tmp_path: Path) -> None:
+    (tmp_path / FILE).touch()
     with Store.reading(tmp_path) as store:
-        pd.testing.assert_frame_equal(store.results(), today)
-        assert store.done() == {DENSE.key, PRUNED.key}
-        found = findings(store)
-        assert {path.name for path in tmp_path.iterdir()} == before.keys()  # while it is open, too
-    assert found.summary["s95_total"].notna().all()
-    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()} == before
+        assert store.done() == set()
+        assert store.planned() == 0
+    assert (tmp_path / FILE).read_bytes() == b""
 
 
 def test_a_store_damaged_in_the_middle_is_a_clear_error(tmp_path: Path) -> None:
