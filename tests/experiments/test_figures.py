@@ -140,7 +140,7 @@ def drift() -> Figure:
 
 #: What makes each figure, given the figures of a report and an empty folder.
 FIGURES: Mapping[str, Callable[[Mapping[str, Figure], Path], Figure]] = {
-    "report.figures.standings.standings_figure": lambda drawn, _: drawn["leaderboard"],
+    "report.figures.ranking.standings_figure": lambda drawn, _: drawn["leaderboard"],
     "report.figures.overall.overall_figure": lambda drawn, _: drawn["overall_deployed"],
     "report.figures.overall.algorithms_figure": lambda drawn, _: drawn["algorithms_deployed"],
     "report.figures.overall.profile_figure": lambda drawn, _: drawn["profile"],

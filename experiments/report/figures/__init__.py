@@ -8,9 +8,9 @@ from prunectl.experiments.report.figures.overall import (
     pareto_figure,
     profile_figure,
 )
+from prunectl.experiments.report.figures.ranking import standings_figure
 from prunectl.experiments.report.figures.returns import draw_returns, methods_of, return_figure
 from prunectl.experiments.report.figures.safe_lines import stability_figure
-from prunectl.experiments.report.figures.standings import standings_figure
 
 __all__ = [
     "algorithms_figure",

@@ -106,7 +106,7 @@ def test_layers_are_drawn_apart_and_heads_side_by_side() -> None:
 def test_a_component_alone_is_another_cell_and_whole_controllers_keep_their_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("prunectl.pruning.method.VERSION", "1")  # keys change with the methods, and with nothing else
+    monkeypatch.setattr("prunectl.pruning.method.VERSION", 1)  # keys change with the methods, and with nothing else
     whole = cell(method=Method(recovery="reconstruct"), sparsity=0.5)
     alone = replace(whole, only="actor")
     assert len({whole.key, alone.key, replace(whole, only="value").key}) == 3
