@@ -74,11 +74,14 @@ def inspect(
 def _draw(loaded: Loaded, graph: ComponentGraph, path: Path) -> None:
     from prunectl.experiments.drawing.canvas import save
     from prunectl.experiments.drawing.component_graph import controller_figure
-    from prunectl.pruning import PruningPlan
+    from prunectl.experiments.provenance import plan_of
+    from prunectl.pruning import PruningError
     from prunectl.pruning.plan import uncut
     from prunectl.pruning.stock import stock_groups
 
-    plan = PruningPlan.from_json(loaded.plan) if loaded.plan else uncut(graph)
+    plan = plan_of(loaded) or uncut(graph)
+    if plan.kept.keys() != graph.groups.keys() or plan.components.keys() != set(graph.components):
+        raise PruningError(f"{loaded.name}: the pruning plan that it holds is not that of its networks")
     for written in save(controller_figure(loaded.name, graph, plan, stock_groups(loaded.controller, graph)), path):
         say(str(written))
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -417,3 +418,33 @@ def test_a_pruned_controller_is_not_called_dense_in_silence(prunectl: Prunectl, 
     status, _, err = prunectl("sweep", config, "--dry-run")
     assert status == 0
     assert "small is a pruned controller already" in err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda plan: plan.pop("kept"), "cannot be read"),
+        (lambda plan: plan["kept"].update({"actor/0": [99]}), "units of 'actor/0' that are not there"),
+        (lambda plan: plan["units"].pop("actor/0"), "do not agree"),
+        (lambda plan: plan["components"].pop("value"), "not that of its networks"),
+        (lambda plan: plan.update(components={}), "do not agree"),
+    ],
+)
+def test_a_plan_that_is_none_is_one_line(
+    prunectl: Prunectl, balancer: Path, tmp_path: Path, spoil: Callable[[Any], Any], says: str
+) -> None:
+    good, odd = tmp_path / "good.zip", tmp_path / "odd.zip"
+    assert prunectl("prune", balancer, "--sparsity", 0.3, "--recovery", "none", "-o", good)[0] == 0
+    with zipfile.ZipFile(good) as before, zipfile.ZipFile(odd, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            if name == "prunectl.json":
+                said = json.loads(content)
+                spoil(said["plan"])
+                content = json.dumps(said).encode()
+            after.writestr(name, content)
+    status, _, err = prunectl("inspect", odd, "--figure", tmp_path / "graph")
+    assert status == 2
+    assert says in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "graph.png").exists()

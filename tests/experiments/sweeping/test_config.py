@@ -60,6 +60,9 @@ def test_lists_make_a_full_factorial_in_order_without_duplicates(tmp_path: Path)
         ("controllers: [a]\nmethods: [{}]\nsparsities: [much]", ["sparsities[0]", "number", "'much'"]),
         ("controllers: [a]\nmethods: []\nsparsities: [0.5]", ["methods", "at least 1"]),
         ("controllers: [{path: a}]\nmethods: [{}]\nsparsities: [0.5]", ["controllers[0]"]),
+        (GOOD + "timeout: 0", ["timeout", "greater than 0", "0"]),
+        (GOOD + "timeout: soon", ["timeout", "number", "'soon'"]),
+        (GOOD + "plugins: [3]", ["plugins[0]", "string", "3"]),
         (GOOD + "stability: 58", ["stability", "58 starts", "5%", "95%", "59 or more"]),
         (GOOD + "stability: -3", ["stability", "greater than or equal to 1", "-3"]),
         (GOOD + "stability: 1000000", ["stability", "less than or equal to 10000"]),
@@ -104,7 +107,7 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sparsities", "default"),
     [
-        ("demo.yaml", 8, Method(recovery="reconstruct")),
+        ("demo.yaml", 5, Method()),
         ("zoo.yaml", 8, Method(recovery="reconstruct")),
         ("methods.yaml", 7, Method()),
         ("methods-tdmpc.yaml", 2, Method()),
