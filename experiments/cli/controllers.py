@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunectl.errors import Error
 from prunectl.experiments.cli.common import Checkpoint, Json, Normalisation, Seed, Task, TimeFeature, Trust, emit, say
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED
 
@@ -33,13 +34,20 @@ def inspect(
     from prunectl.experiments.api.controllers import trace
     from prunectl.experiments.api.files import check_output
     from prunectl.experiments.api.subject import subject_of
+    from prunectl.experiments.episodes.evaluator import environments
 
     if figure is not None:
         figure = figure.with_suffix("") if figure.suffix in (".pdf", ".png") else figure
         for ending in (".pdf", ".png"):
             check_output(figure.with_name(figure.name + ending), force)
-    subject = subject_of(checkpoint, task, trust, normalisation, time_feature, needed=task is not None)
+    subject = subject_of(checkpoint, task, trust, normalisation, time_feature, needed=False)
     loaded, today = subject.loaded, None if subject.place is None else subject.task
+    if today is not None:
+        try:
+            with environments(today, 1, loaded.controller):
+                pass
+        except Error as error:  # there is as much to see
+            say(str(error))
     graph = trace(loaded.controller)
     if figure is not None:
         _draw(loaded, graph, figure)

@@ -448,3 +448,11 @@ def test_a_plan_that_is_none_is_one_line(
     assert says in err
     assert err.count("\n") == 1
     assert not (tmp_path / "graph.png").exists()
+
+
+def test_inspect_remarks_on_a_task_that_does_not_fit(prunectl: Prunectl, balancer: Path) -> None:
+    status, out, err = prunectl("inspect", balancer, "--task", "Pendulum-v1")
+    assert status == 0
+    assert "actor/0" in out
+    assert "name the task that it was trained on" in err
+    assert prunectl("inspect", balancer, "--task", "Pendlum-v1")[0] == 2
