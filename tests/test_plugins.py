@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import prunectl
 from prunectl import agents, plugins, registry
 from prunectl.agents import ControllerError
 from prunectl.envs.plants import PLANTS, Plant, plant
+from prunectl.experiments import cli
 from prunectl.experiments.analysis.comparison import compare
 from prunectl.experiments.drawing.style import look
 from prunectl.experiments.report.write import write_report
@@ -50,7 +50,7 @@ PACKAGE = '''"""Methods of ours."""
 
 import numpy as np
 
-from prunectl import plugins as prunectl
+import prunectl
 
 
 @prunectl.importance("spread")
@@ -99,11 +99,8 @@ def pruned(calibration: Calibration, sparsity: float = 0.8, loop: Loop | None = 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for public in NAMES:
-        monkeypatch.setattr(prunectl, public, getattr(plugins, public), raising=False)
-    monkeypatch.setattr(prunectl, "Method", Method, raising=False)
-    (test,) = doctest.DocTestFinder(recurse=False).find(getattr(plugins, name), name, globs={})
+def test_the_examples_run(name: str) -> None:
+    (test,) = doctest.DocTestFinder(recurse=False).find(getattr(prunectl, name), name, globs={})
     assert test.examples
     assert doctest.DocTestRunner().run(test).failed == 0
 
@@ -403,23 +400,26 @@ def test_modules_that_cannot_be_imported_say_what_to_do(package: Path) -> None:
         import_plugins(["our_methods"])
 
 
-def installed(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
-    points = EntryPoints(EntryPoint(name=module, value=module, group=registry.GROUP) for module in modules)
-    monkeypatch.setattr(registry, "entry_points", lambda group: points.select(group=group))
+def installed(package: Path, *modules: str) -> None:
+    """Leave what pip would leave of a package that has these modules as entry points."""
+    record = package.parents[1] / "theirs-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    points = "".join(f"{module} = {module}\n" for module in modules)
+    (record / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{points}")
+    importlib.invalidate_caches()
 
 
-def test_installed_packages_are_asked_when_a_name_is_unknown(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed(monkeypatch, "our_methods")
+def test_installed_packages_are_asked_when_a_name_is_unknown(package: Path) -> None:
+    installed(package, "our_methods")
     assert Method.of(importance="surgeon").importance == "surgeon"
     assert "our_methods" not in sys.modules
     assert Method.of(recovery="half").recovery == "half"
     assert "spread" in registry.REGISTRIES["importance"].names()
 
 
-def test_a_broken_installed_package_is_named_where_it_might_have_helped(
-    package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed(monkeypatch, "gone_away", "our_methods")
+def test_a_broken_installed_package_is_named_where_it_might_have_helped(package: Path) -> None:
+    installed(package, "gone_away", "our_methods")
     assert Method.of(recovery="half").recovery == "half"
     with pytest.raises(PruningError, match=r"unknown recovery 'hlf': did you mean 'half'\?.*'gone_away' .* is broken"):
         Method.of(recovery="hlf")
@@ -433,6 +433,23 @@ def test_the_help_answers_without_importing_any_plug_in() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_takes_plug_ins_by_name(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, folder, path = tmp_path / "small.zip", tmp_path / "out", tmp_path / "mine.yaml"
+    names = ["--importance", "our_methods:spread", "--recovery", "half"]
+    assert cli.run(["prune", "ppo-cartpole-1", "--sparsity", "0.5", "-o", str(small), *names]) == 0
+    assert "component + spread + half" in capsys.readouterr().out
+    assert small.is_file()
+    data = asked("ppo-cartpole-1", importance="our_methods:spread", recovery="none")
+    path.write_text(yaml.safe_dump(data | {"sparsities": [0.5], "episodes": 20}))
+    assert cli.run(["sweep", str(path), "--out", str(folder)]) == 2
+    assert "methods[0]: it names code to import, 'our_methods'" in capsys.readouterr().err
+    assert cli.run(["sweep", str(path), "--out", str(folder), "--workers", "1", "--allow-plugins"]) == 0
+    assert cli.run(["compare", str(folder), str(ROOT / "results" / "reference")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("component + spread keeps more of the return than ")
 
 
 # Cells

@@ -82,6 +82,4 @@ def _check_format(path: Path) -> None:
     if path.suffix not in WRITERS:
         raise typer.BadParameter(f"-o {path}: films are written as {' or '.join(WRITERS)}: name it so")
     if path.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
-        raise typer.BadParameter(
-            f"-o {path}: an .mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or name a .gif"
-        )
+        raise typer.BadParameter(f"-o {path}: an .mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or name a .gif")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from prunectl.errors import Error
@@ -27,30 +26,16 @@ class _Late(BaseException):
 
 
 def run_within(seconds: float, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-    """What a function gives, if it does so in time; on a dask worker.
+    """What a function gives, if it does so in time.
 
-    A step of Python's has to end before it can be broken off. A worker process that is stuck in one, in C or in a
-    system call, is ended, and dask starts another; in a process that is not a worker's alone, it is waited for.
-
-    Raises:
-        CellTimeoutError: it took longer.
-    """
-    with deadline(seconds, may_kill=_is_worker()):
-        return function(*arguments, **options)
-
-
-@contextmanager
-def deadline(seconds: float, may_kill: bool = False) -> Iterator[None]:
-    """Break off what is done inside, in this thread, after so many seconds.
-
-    Args:
-        seconds: how long it may take.
-        may_kill: end the process if that does not help.
+    A step of Python's has to end before it can be broken off. A dask worker's process that is stuck in one, in C or in
+    a system call, is ended, and its nanny starts another; in any other process it is waited for.
 
     Raises:
         CellTimeoutError: it took longer.
     """
     thread, ended, turn = threading.get_ident(), threading.Event(), threading.Lock()
+    may_end = _has_nanny()
 
     def watch() -> None:
         if ended.wait(seconds):
@@ -62,13 +47,14 @@ def deadline(seconds: float, may_kill: bool = False) -> Iterator[None]:
                 _raise_in(thread, _Late)
             if ended.wait(PAUSE):
                 return
-        if may_kill:
+        if may_end:
             os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="prunectl-deadline").start()
+    # No context manager of `contextlib`: what arrives in its own code would never reach the lines below.
     try:
         try:
-            yield
+            threading.Thread(target=watch, daemon=True, name="prunectl-deadline").start()
+            return function(*arguments, **options)
         finally:
             with turn:
                 ended.set()
@@ -84,7 +70,7 @@ def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
 
 
-def _is_worker() -> bool:
+def _has_nanny() -> bool:
     """Whether this process is a dask worker's alone, whose nanny starts another if it ends."""
     from distributed import get_worker
 

@@ -27,7 +27,7 @@ from prunectl.experiments.sweeping.compute import (
 )
 from prunectl.experiments.sweeping.config import load_config
 from prunectl.experiments.sweeping.expand import load_work
-from prunectl.pruning import Method, prune
+from prunectl.pruning import GROUPINGS, RECOVERIES, Method, prune
 from tests.conftest import ROOT, SaveTiny
 
 REFERENCE = ROOT / "results" / "reference"
@@ -73,6 +73,20 @@ def test_code_versions_decide_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells.stability, "VERSION", cells.stability.VERSION + 1)
     assert replace(CELL).key == without
     assert replace(CELL, stability=59).key != recording
+
+
+@pytest.mark.parametrize("recovery", RECOVERIES.builtin)
+def test_a_raised_version_is_every_methods(recovery: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, other = Method(recovery=recovery), Method("global", recovery=recovery)
+    before, own = method.version, RECOVERIES[recovery]
+    assert before == ("3" if recovery in ("distill", "scratch") else "2")  # what published cells were made with
+    monkeypatch.setattr("prunectl.pruning.method.VERSION", 3)
+    raised = method.version
+    monkeypatch.setitem(RECOVERIES._entries, recovery, replace(own, version=own.version + 1))
+    both = method.version
+    monkeypatch.setitem(GROUPINGS._entries, "component", replace(GROUPINGS["component"], version=1))
+    assert len({before, raised, both, method.version}) == 4
+    assert other.version == both
 
 
 def test_a_dense_cell_is_the_plain_evaluation(balancer: Path) -> None:

@@ -249,6 +249,37 @@ def test_a_store_from_before_stability_was_recorded_opens(tmp_path: Path) -> Non
     assert table["rising"].tolist() == [pd.NA, 1]
 
 
+def test_reading_writes_nothing_whatever_the_form(tmp_path: Path) -> None:
+    with Store.writing(tmp_path) as store:
+        store.plan([DENSE, PRUNED])
+        store.record(DENSE, outcome([1.0, 2.0]))
+        store.record(PRUNED, outcome([1.0, 1.5]))
+        now = store.results()
+    for form in (3, 2, 1):
+        with sqlite3.connect(tmp_path / FILE) as connection:
+            if form == 2:
+                drop_columns(connection, "stability_starts", "unstable", "rising", "stability_seconds")
+            if form == 1:
+                drop_columns(connection, "only")
+            connection.execute(f"PRAGMA user_version = {form}")
+        connection.close()
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with Store.reading(tmp_path) as store:
+            pd.testing.assert_frame_equal(store.results(), now)
+            assert store.seconds_by_task() == {"CartPole-v1": 2.0}
+            with pytest.raises(StoreError, match=r"readonly|is a view"):
+                store.record_failure(PRUNED, "why")
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_store_that_is_being_made_has_nothing_in_it_yet(tmp_path: Path) -> None:
+    (tmp_path / FILE).touch()
+    with Store.reading(tmp_path) as store:
+        assert store.done() == set()
+        assert store.planned() == 0
+    assert (tmp_path / FILE).read_bytes() == b""
+
+
 def test_a_store_damaged_in_the_middle_is_a_clear_error(tmp_path: Path) -> None:
     with Store.writing(tmp_path) as store:
         cells = [cell(method=Method(recovery="reconstruct"), sparsity=i / 100) for i in range(1, 60)]

@@ -12,6 +12,7 @@ from prunectl.experiments.analysis.safe_sparsity import Walk
 from prunectl.experiments.analysis.standings import Scores, leading, readable, scores_of, standings
 from prunectl.experiments.drawing.style import look
 from prunectl.experiments.report.figures import standings_figure
+from prunectl.experiments.report.write import write_report
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import IMPORTANCES, Method
 from tests.experiments.fakes import record_curves
@@ -90,3 +91,13 @@ def test_one_line_a_method_is_shown_and_drawn(ranked: tuple[Scores, pd.DataFrame
     assert [line.get_xdata()[0] for line in means] == pytest.approx(list(table["s95"]))  # type: ignore[index]
     assert right.get_xscale() == "log"
     assert left.get_ylim()[0] > left.get_ylim()[1]  # the best on top
+
+
+def test_one_controller_alone_is_ranked_too(tmp_path: Path) -> None:
+    with Store.writing(tmp_path) as store:
+        record_curves(store, {"alone": {STOCK: {0.5: 40.0, 0.7: 20.0}, FULL: {0.5: 99.0, 0.7: 90.0}}})
+    files, _ = write_report(tmp_path)
+    assert tmp_path / "leaderboard.png" in files
+    table = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert table[["rank", "method", "controllers"]].to_numpy().tolist() == [[1, FULL.label, 1], [2, STOCK.label, 1]]
+    assert '"Leaderboard"' in (tmp_path / "report.html").read_text()
