@@ -59,6 +59,10 @@ def remote_workers(address: str) -> Iterator[Client]:
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:
         raise ConfigError(f"no scheduler answers at '{address}': start one with `dask scheduler`") from error
+    except TypeError as error:  # what dask says of TLS without a certificate
+        raise ConfigError(
+            f"'{address}': this process has no certificate: set dask up for TLS (docs/sweeps.md)"
+        ) from error
     with client:
         check_workers(client, client.nthreads())
         yield client

@@ -46,17 +46,20 @@ def test_members_get_in_and_nobody_else(tmp_path: Path, monkeypatch: pytest.Monk
         said = subprocess.run(command, env=os.environ | {"WHERE": str(folder)}, check=True, capture_output=True)
         return dict(entry.split("=", 1) for entry in said.stdout.decode().split("\0") if "=" in entry)
 
-    def sweep(folder: Path, address: str) -> subprocess.CompletedProcess[str]:
-        command = [*COMMAND, "sweep", "sweep.yaml", "--scheduler", address, "--out", str(folder / "out")]
-        return subprocess.run(command, env=member(folder), capture_output=True, text=True, timeout=120)
+    def sweep(environment: dict[str, str], address: str) -> subprocess.CompletedProcess[str]:
+        command = [*COMMAND, "sweep", "sweep.yaml", "--scheduler", address, "--out", str(ours / "out")]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
+    outside = dict(os.environ)
     with monkeypatch.context() as inside:
         for name, value in member(ours).items():
             inside.setenv(name, value)
         with cluster(tmp_path, 1) as there:
             assert there.address.startswith("tls://")
-            refused, done = sweep(theirs, there.address), sweep(ours, there.address)
+            refused, unknown = sweep(member(theirs), there.address), sweep(outside, there.address)
+            done = sweep(member(ours), there.address)
     assert done.returncode == 0, done.stderr
     assert list(pd.read_csv(ours / "out" / "results.csv")["status"]) == ["done", "done"]
-    assert refused.returncode == 2
+    assert (refused.returncode, unknown.returncode) == (2, 2)
+    assert "this process has no certificate" in unknown.stderr
     assert "no scheduler answers" in refused.stderr
