@@ -384,7 +384,7 @@ def test_bundled_sweeps_go_by_a_short_name(prunectl: Prunectl, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     status, out, _ = prunectl("sweep", "demo", "--dry-run")
     assert status == 0
-    assert "sac-pendulum" in out
+    assert "ppo-cartpole-1 on CartPole-v1, dense" in out
     status, _, err = prunectl("sweep", "demmo")
     assert status == 2
     assert "demmo" in err
