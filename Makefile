@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := results/demo
 
-.PHONY: install demo test test-all lint clean
+.PHONY: install demo docs test test-all lint clean
 
 install: $(VENV)/.installed
 
@@ -15,6 +15,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/prunectl sweep experiments/configs/demo.yaml --out $(DEMO)
 	$(BIN)/prunectl report $(DEMO)
+
+docs: install
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 lint: install
 	$(BIN)/ruff check .
@@ -28,4 +32,4 @@ test-all: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 clean:
-	rm -rf $(DEMO) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -83,6 +83,18 @@ class Controller(ABC):
     def mirrors(self) -> Mapping[str, str]:
         """Parameter-name prefix in ``networks`` -> prefix of the target network that has the same shape."""
 
+    @property
+    def latent_inputs(self) -> frozenset[int]:
+        """Positions among the dataflow's inputs of latents, which lose units as the flow that they stand for does. All
+        others (observations, actions) keep their width."""
+        return frozenset()
+
+    @property
+    def fixed_outputs(self) -> frozenset[str]:
+        """Components whose output keeps its width even where another component reads it: actions, values, rewards."""
+        names = ("actor", "policy", "critic", "value", "reward")
+        return frozenset(name for name in self.components if name.split(".")[0] in names)
+
     @abstractmethod
     def dataflow(self) -> nn.Module:
         """How data passes through the components, as a module that ``torch.fx`` can trace.
@@ -145,7 +157,7 @@ class Controller(ABC):
         return "\n".join(lines)
 
 
-class Held:
+class HeldPolicy:
     """A policy whose decisions are held for some environment steps, each episode counting its own."""
 
     def __init__(self, policy: Policy, steps: int, episodes: int) -> None:

@@ -97,7 +97,8 @@ def stand_ins(task_id: str) -> tuple[str, ...]:
     base, version = _split(name)
     versions = sorted((v for b, v in map(_split, registry) if b == base and v is not None), reverse=True)
     # Whether the newest can be made, and one of the user's own, is for `make` to say: it says why not.
-    if name in registry and (version in (None, versions[0]) or not _is_gymnasium(name) or _is_made(name)):
+    newest = version is None or version == max(versions, default=version)
+    if name in registry and (newest or not _is_gymnasium(name) or _is_made(name)):
         return (task_id,)
     if versions:
         others = [f"{base}-v{v}" for v in versions if v == versions[0] or _is_made(f"{base}-v{v}")]

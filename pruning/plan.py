@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from prunectl.pruning.allocation import Damage, Widths, allocate, allocate_one
+from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
 
 
@@ -70,25 +71,31 @@ class PruningPlan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The plan that `to_json` wrote, also after a round through a JSON file."""
-        components = {
-            name: ComponentPlan(
-                params_dense=entry["params_dense"],
-                params_pruned=entry["params_pruned"],
-                widths_dense=tuple(entry["widths_dense"]),
-                widths_pruned=tuple(entry["widths_pruned"]),
-                deployed=entry["deployed"],
+        """The plan that `to_json` wrote, also after a round through a JSON file.
+
+        Raises:
+            PruningError: it is something else.
+        """
+        try:
+            plan = cls(
+                sparsity_asked=float(data["sparsity_asked"]),
+                kept={name: tuple(map(int, indices)) for name, indices in data["kept"].items()},
+                units={name: int(units) for name, units in data["units"].items()},
+                couples={name: tuple(names) for name, names in data["couples"].items()},
+                components={name: _component(entry) for name, entry in data["components"].items()},
+                macs_deployed=int(data["macs_deployed"]),
             )
-            for name, entry in data["components"].items()
-        }
-        return cls(
-            sparsity_asked=data["sparsity_asked"],
-            kept={name: tuple(indices) for name, indices in data["kept"].items()},
-            units=dict(data["units"]),
-            couples={name: tuple(names) for name, names in data["couples"].items()},
-            components=components,
-            macs_deployed=data["macs_deployed"],
-        )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise PruningError(f"a pruning plan that cannot be read ({error!r:.80})") from error
+        if plan.kept.keys() != plan.units.keys() or not plan.couples.keys() <= plan.units.keys() or not plan.components:
+            raise PruningError("a pruning plan whose groups do not agree with each other")
+        for name, kept in plan.kept.items():
+            if list(kept) != sorted(set(kept)) or not all(0 <= index < plan.units[name] for index in kept):
+                raise PruningError(f"a pruning plan that keeps units of '{name}' that are not there: {kept!s:.60}")
+        acting = sum(component.params_dense for component in plan.components.values() if component.deployed)
+        if not 0 < plan.params_pruned <= plan.params_dense or acting < 1:
+            raise PruningError("a pruning plan that leaves no parameters, or more than there were")
+        return plan
 
     def __str__(self) -> str:
         lines = [
@@ -105,6 +112,16 @@ class PruningPlan:
             units = f"{self.units[name]} -> {len(self.kept[name])} units"
             lines.append(f"  {name}: {units}, couples {', '.join(components)}")
         return "\n".join(lines)
+
+
+def _component(entry: Mapping[str, Any]) -> ComponentPlan:
+    return ComponentPlan(
+        params_dense=int(entry["params_dense"]),
+        params_pruned=int(entry["params_pruned"]),
+        widths_dense=tuple(map(int, entry["widths_dense"])),
+        widths_pruned=tuple(map(int, entry["widths_pruned"])),
+        deployed=bool(entry["deployed"]),
+    )
 
 
 def make_plan(

@@ -3,11 +3,15 @@
 An abstract run: every value that passes through the dataflow is a list of *spaces*, runs of indices on its last axis.
 A linear layer reads the spaces it is given and writes a space of its own; whatever works index by index passes its
 spaces on; concatenation joins lists; a layer that is called twice, or a sum of two values, makes two spaces one. What
-couples with what then falls out, through any number of components, with nothing declared by hand.
+couples with what then falls out, through any number of components, with nothing declared by hand but what may not be
+pruned at all: the inputs that are no latents, and the outputs that leave the controller.
+
+What cannot be followed is refused, never guessed: counts are held against the tensors themselves.
 """
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -88,6 +92,9 @@ class _AbstractRun:
         self.spaces: list[_Space] = []
         self.axes: dict[int, tuple[_Value, ...]] = {}
         self.layers: dict[str, tuple[_Value, _Value]] = {}
+        owned = [component.module for component in controller.components.values()]
+        self.owned = {id(t) for module in owned for t in (*module.parameters(), *module.buffers())}
+        self.fixed: list[_Space] = []
         self.inputs: list[_Value] = []
         self.outputs: dict[str, _Value] = {}
         self.widths_of_inputs = [
@@ -99,16 +106,19 @@ class _AbstractRun:
 
     def walk(self, graph: fx.Graph) -> None:
         values: dict[fx.Node, Any] = {}
-        placeholders = iter(self.widths_of_inputs)
+        placeholders = iter(enumerate(self.widths_of_inputs))
         for node in graph.nodes:
             match node.op:
                 case "placeholder":
-                    values[node] = self._new(next(placeholders))
+                    position, width = next(placeholders)
+                    values[node] = self._new(width)
                     self.inputs.append(values[node])
+                    if position not in self.controller.latent_inputs:
+                        self.fixed += values[node]
                 case "get_attr":
                     values[node] = _attribute(self.dataflow, str(node.target))
                 case "call_module":
-                    values[node] = self._call(str(node.target), values[node.args[0]])
+                    values[node] = self._call(str(node.target), self._argument(node, values))
                 case "output":
                     results: Any = node.args[0]
                     self.outputs = {name: values[argument] for name, argument in results.items()}
@@ -120,16 +130,25 @@ class _AbstractRun:
         if isinstance(layer, nn.Linear):
             return self._linear(path, layer, value)
         # Without children and not linear: an activation, or a normalisation with one entry an index.
-        width = sum(space.root().units for space in value)
-        for name, tensor in [*layer.named_parameters(), *layer.named_buffers()]:
-            if tensor.dim() == 0:
-                continue
+        width = _width(value)
+        own = [(n, t) for n, t in (*layer.named_parameters(), *layer.named_buffers()) if t.numel() > 1]
+        for name, tensor in own:
             if tuple(tensor.shape) != (width,):
                 raise PruningError(f"layer '{path}' ({type(layer).__name__}): its '{name}' does not go unit by unit")
             self.axes[id(tensor)] = (value,)
+        if not own and not _treats_all_alike(layer, width, path):
+            self.fixed += value
+        return value
+
+    def _argument(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> _Value:
+        """What a module is called with: one value."""
+        if len(node.args) != 1 or node.kwargs or not isinstance(value := values[node.args[0]], tuple):  # type: ignore[index]
+            raise PruningError(f"layer '{node.target}' is not called with one value of the dataflow alone")
         return value
 
     def _linear(self, path: str, layer: nn.Linear, value: _Value) -> _Value:
+        if _width(value) != layer.in_features:
+            raise PruningError(f"layer '{path}' reads {layer.in_features} numbers and is given {_width(value)}")
         if path in self.layers:
             self._unify(self.layers[path][0], value, path)
             return self.layers[path][1]
@@ -144,20 +163,49 @@ class _AbstractRun:
         return output
 
     def _function(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> _Value:
-        arguments: Any = fx.node.map_arg(node.args, lambda argument: values[argument])
-        if node.target is torch.cat:
-            return tuple(space for value in arguments[0] for space in value)
-        if node.target is torch.matmul and isinstance(arguments[1], nn.Parameter):
+        given: Any = fx.node.map_arg((node.args, node.kwargs), lambda argument: values[argument])
+        arguments, named = list(given[0]), dict(given[1])
+        if node.target in (torch.cat, torch.concat):
+            return self._joined(node, arguments, named)
+        if node.target in (torch.matmul, operator.matmul) and isinstance(arguments[1], nn.Parameter) and not named:
             # A bare parameter with a row per unit of what it multiplies: gSDE's log_std.
+            self._check_entries(arguments[1], (_width(arguments[0]), arguments[1].shape[-1]), node.name)
             output = self._new(arguments[1].shape[1])
             self.axes[id(arguments[1])] = (arguments[0], output)
             return output
         if node.target in _ELEMENTWISE or (node.op == "call_method" and node.target in _ELEMENTWISE_METHODS):
-            first, *others = [value for value in arguments if isinstance(value, tuple)]
+            everything = [*arguments, *named.values()]
+            read = [value for value in everything if isinstance(value, tuple)]
+            if not read:
+                raise PruningError(f"operation '{node.target}' at '{node.name}' reads no value of the dataflow")
+            first, *others = read
             for other in others:
                 self._unify(first, other, node.name)
+            for tensor in everything:
+                if isinstance(tensor, torch.Tensor) and tensor.numel() > 1:  # a gain, an offset: an entry a unit
+                    self._check_entries(tensor, (_width(first),), node.name)
+                    self.axes[id(tensor)] = (first,)
             return first
         raise PruningError(f"operation '{node.target}' at '{node.name}': its effect on units is not known")
+
+    def _joined(self, node: fx.Node, arguments: list[Any], named: dict[str, Any]) -> _Value:
+        """Values side by side, which is along the last axis of two."""
+        parts = named.pop("tensors", None) or arguments.pop(0)
+        dim = named.pop("dim", arguments.pop(0) if arguments else 0)
+        if dim not in (1, -1) or arguments or named or not all(isinstance(part, tuple) for part in parts):
+            raise PruningError(
+                f"operation 'cat' at '{node.name}' does not join values of the dataflow along their units"
+            )
+        return tuple(space for value in parts for space in value)
+
+    def _check_entries(self, tensor: torch.Tensor, shape: tuple[int, ...], where: str) -> None:
+        """Refuse a tensor that surgery would not cut along with the units, or could not."""
+        if id(tensor) not in self.owned:
+            raise PruningError(
+                f"'{where}' uses a tensor of {tuple(tensor.shape)} that no component holds as a parameter or buffer"
+            )
+        if tuple(tensor.shape) != shape:
+            raise PruningError(f"'{where}' uses a tensor of {tuple(tensor.shape)} where units ask for {shape}")
 
     def _new(self, units: int) -> _Value:
         space = _Space(units, len(self.spaces))
@@ -189,6 +237,8 @@ class _AbstractRun:
                 name = self.name_of[id(tensor)]
                 fixed = tuple((Segment(None, size),) for size in tensor.shape)
                 axes = tuple(map(axis, self.axes[id(tensor)])) if id(tensor) in self.axes else fixed
+                if tuple(sum(segment.units for segment in one) for one in axes) != tuple(tensor.shape):
+                    raise PruningError(f"parameter '{name}' of {tuple(tensor.shape)} is not what its layers make of it")
                 tensors[name] = Tensor(name, component.name, axes, isinstance(tensor, nn.Parameter))
         return ComponentGraph(
             groups=groups,
@@ -204,11 +254,12 @@ class _AbstractRun:
 
     def _groups(self) -> tuple[dict[int, str], dict[str, Group]]:
         """Name the spaces that can be pruned: somebody writes them, somebody reads them, nobody outside sees them."""
-        seen_outside = {
+        seen_outside = {space.root().order for space in self.fixed} | {
             space.root().order
             for name, value in self.outputs.items()
             for space in value
-            if all(self._component(reader) == name for reader in space.root().consumers)
+            if name in self.controller.fixed_outputs
+            or all(self._component(reader) == name for reader in space.root().consumers)
         }
         names: dict[int, str] = {}
         groups: dict[str, Group] = {}
@@ -238,6 +289,32 @@ class _AbstractRun:
 def _example(controller: Controller) -> tuple[Any, Any]:
     """One observation and one action, for their widths alone."""
     return controller.observation_space.sample()[None], np.asarray(controller.action_space.sample())[None]
+
+
+def _width(value: _Value) -> int:
+    return sum(space.root().units for space in value)
+
+
+def _treats_all_alike(layer: nn.Module, width: int, path: str) -> bool:
+    """Whether a layer without entries of its own does to every unit what it does to any other: permuting what it reads
+    permutes what it gives.
+
+    Raises:
+        PruningError: it does not give as many units as it reads.
+    """
+    alone = copy.deepcopy(layer).eval()
+    values = torch.linspace(-1.7, 2.3, 2 * width).reshape(2, width)
+    order = torch.randperm(width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        try:
+            given, permuted = alone(values), alone(values[:, order])
+        except Exception as error:  # whatever the layer's own code raises
+            raise PruningError(
+                f"layer '{path}' ({type(layer).__name__}) cannot be called with {width} units alone: {error!s:.100}"
+            ) from error
+    if given.shape != values.shape:
+        raise PruningError(f"layer '{path}' ({type(layer).__name__}) makes {tuple(given.shape)[1:]} of {width} units")
+    return bool(torch.allclose(given[:, order], permuted, rtol=1e-4, atol=1e-5))
 
 
 def _attribute(module: nn.Module, path: str) -> Any:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from prunectl import envs, registry
+from prunectl import envs, plugins, registry
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.families import ALGORITHMS
@@ -33,10 +33,11 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _plugins_are_forgotten() -> Iterator[None]:
     """What a test names stays in that test."""
-    before = {kind: (dict(table._entries), dict(table._plugins)) for kind, table in registry.REGISTRIES.items()}
+    # All tables are there once `plugins` is imported.
+    before = {kind: (dict(table._entries), dict(table._plugins)) for kind, table in plugins.REGISTRIES.items()}
     registry.discover.cache_clear()
     yield
-    for kind, table in registry.REGISTRIES.items():
+    for kind, table in plugins.REGISTRIES.items():
         table._entries, table._plugins = before[kind]
 
 

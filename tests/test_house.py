@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -19,8 +20,6 @@ ALLOWED = {
     "pruning": ("prunectl.pruning", "prunectl.agents.controller", "prunectl.errors", "prunectl.registry"),
     "experiments": ("prunectl.",),
 }
-
-
 #: The floors of experiments/, the ground first, and the rooms on each. A room imports from the floors below it alone:
 #: not from those above, nor from its neighbours.
 FLOORS = (
@@ -85,6 +84,17 @@ def test_nothing_in_experiments_imports_up() -> None:
             if own and other and own != other:
                 where = f"{path.relative_to(ROOT)} may not import {name}"
                 assert FLOOR_OF[other] < FLOOR_OF[own], f"{where}: {other} is not below {own}"
+
+
+def test_the_picture_of_the_house_has_every_room_on_its_floor() -> None:
+    picture = (ROOT / "CONTRIBUTING.md").read_text().partition("## Adding")[0]
+    lines = [re.match(r" {4}(?:floor)? +(\d+)    (.*)", line) for line in picture.splitlines()]
+    drawn = {int(found[1]): set(re.findall(r"\w+", found[2])) for found in lines if found}
+    for number, rooms in enumerate(FLOORS, 1):
+        assert set(rooms) <= drawn[number]
+    assert len(drawn) == len(FLOORS)
+    named = set(re.findall(r"\b(\w+\.py)\b", picture))
+    assert named <= {path.name for path in (*modules().values(), *(ROOT / "tests").rglob("*.py"))}
 
 
 def test_no_module_imports_itself_round_a_corner() -> None:

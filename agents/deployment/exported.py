@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
-from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Held, Policy
+from prunectl.agents.controller import Batch, Component, Controller, ControllerError, HeldPolicy, Policy
 from prunectl.agents.deployment.metadata import Interface
 
 
@@ -38,7 +38,7 @@ class Exported(Controller):
 
     def policy(self, seeds: Sequence[int]) -> Policy:
         decide = super().policy(seeds)
-        return decide if self.held_steps == 1 else Held(decide, self.held_steps, len(seeds))
+        return decide if self.held_steps == 1 else HeldPolicy(decide, self.held_steps, len(seeds))
 
     @property
     def held_steps(self) -> int:

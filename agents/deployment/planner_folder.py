@@ -15,7 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from prunectl.agents.boundary_layers import flat
-from prunectl.agents.controller import Batch, ControllerError, Held, Policy
+from prunectl.agents.controller import Batch, ControllerError, HeldPolicy, Policy
 from prunectl.agents.deployment import planner_script as plan
 from prunectl.agents.deployment.exported import Exported
 from prunectl.agents.deployment.metadata import Interface, read
@@ -92,7 +92,7 @@ class PlannerController(Exported):
         return np.stack([self._fresh(observation) for observation in observations])
 
     def policy(self, seeds: Sequence[int]) -> Policy:
-        return Held(_Episodes(self.planner, seeds), self.held_steps, len(seeds))
+        return HeldPolicy(_Episodes(self.planner, seeds), self.held_steps, len(seeds))
 
     def _fresh(self, observation: NDArray[np.float32]) -> NDArray[Any]:
         self.planner.reset(0)

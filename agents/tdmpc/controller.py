@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunectl.agents.boundary_layers import Rescale, flat
-from prunectl.agents.controller import Batch, Component, Controller, Held, Policy
+from prunectl.agents.controller import Batch, Component, Controller, HeldPolicy, Policy
 from prunectl.agents.tdmpc.dataflow import LatentFlow
 from prunectl.agents.tdmpc.networks import COMPONENTS, SLOW, TDMPCNetworks
 from prunectl.agents.tdmpc.planner import Noise, Planner, Planning
@@ -73,6 +73,10 @@ class TDMPCController(Controller):
     def dataflow(self) -> nn.Module:
         return LatentFlow(self.networks.online).eval()
 
+    @property
+    def latent_inputs(self) -> frozenset[int]:
+        return frozenset({1})
+
     def inputs(self, observations: Batch, actions: NDArray[Any]) -> tuple[Tensor, ...]:
         """Observations, latents and actions in [-1, 1], ``(n, ...)`` each.
 
@@ -117,7 +121,7 @@ class TDMPCController(Controller):
 
     def policy(self, seeds: Sequence[int]) -> Policy:
         """Warm-started planning, every decision held for ``action_repeat`` steps; random numbers from the seeds."""
-        return Held(_Episodes(self, seeds), self.action_repeat, len(seeds))
+        return HeldPolicy(_Episodes(self, seeds), self.action_repeat, len(seeds))
 
     def with_networks(self, networks: nn.Module) -> Self:
         assert isinstance(networks, TDMPCNetworks)

@@ -13,6 +13,7 @@ from prunectl.experiments.api.calling import Progress, log, on_one_thread, shown
 from prunectl.experiments.api.place import Env, place_of
 from prunectl.experiments.api.small import Small
 from prunectl.experiments.api.subject import Model, subject_of
+from prunectl.experiments.episodes.against_random import no_better_than_random
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import Episodes, evaluate_random
 from prunectl.experiments.episodes.evaluator import evaluate as run
@@ -196,11 +197,8 @@ def prune(
     started = time.perf_counter()
     seeds = reported_seeds(JUDGED)
     random, dense = evaluate_random(task, seeds, controller), run(controller, task, seeds)
-    if dense.mean_return <= random.mean_return:
-        log.warning(
-            f"{subject.loaded.name} returns {dense.mean_return:.1f} on {task}, no better than random actions "
-            f"({random.mean_return:.1f}): is it the right task, and are observation statistics missing?"
-        )
+    if remark := no_better_than_random(dense, random):
+        log.warning(f"{subject.loaded.name}: {remark}")
     judged = time.perf_counter()
     calibration = calibrate(controller, task, seed)
     calibrated = time.perf_counter()

@@ -13,8 +13,10 @@ from prunectl import agents, envs
 from prunectl.agents import Controller, ControllerError, Loaded
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.live import algorithm_name
+from prunectl.agents.surroundings import PLAIN
 from prunectl.experiments.api.calling import log
 from prunectl.experiments.api.place import Env, Place, place_of, place_of_model
+from prunectl.experiments.episodes.evaluator import task_for
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ def subject_of(
         if isinstance(loaded.controller, SB3Controller) and (place.normalisation or place.rewards):
             seen = replace(loaded.controller, normalisation=place.normalisation, rewards=place.rewards)
             loaded = replace(loaded, controller=seen)
-        place = _today(place)
+        if isinstance(loaded.controller, SB3Controller) and not place.known:  # given whole, wrappers and all
+            loaded = replace(loaded, controller=replace(loaded.controller, surroundings=PLAIN))
+        place = _today(place, loaded.controller)
     if isinstance(env, str):
         loaded.remember_task(env)
     return Subject(loaded, place)
@@ -122,11 +126,11 @@ def _of_model(model: BaseAlgorithm, place: Place | None) -> Subject:
     if statistics is not None:
         controller = replace(controller, rewards=statistics.rewards)
     loaded = Loaded(controller, algorithm, None, model.seed, _digest(controller), None)
-    return Subject(loaded, None if place is None else _today(place), model)
+    return Subject(loaded, None if place is None else _today(place, controller), model)
 
 
-def _today(place: Place) -> Place:
-    task, remark = envs.resolve(place.task)
+def _today(place: Place, controller: Controller) -> Place:
+    task, remark = task_for(controller, place.task)
     if remark:
         log.warning(remark)
     return place if task == place.task else replace(place, task=task)

@@ -35,7 +35,7 @@ def bench(
     import torch
 
     from prunectl.experiments.api.files import check_output
-    from prunectl.experiments.bench.catalogue import chosen, write_results
+    from prunectl.experiments.bench.benchmarks import chosen, write_results
     from prunectl.experiments.drawing.tables import texts
     from prunectl.experiments.sweeping.config import ConfigError
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunectl.errors import Error
 from prunectl.experiments.cli.common import Checkpoint, Json, Normalisation, Seed, Task, TimeFeature, Trust, emit, say
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED
 
@@ -33,13 +34,20 @@ def inspect(
     from prunectl.experiments.api.controllers import trace
     from prunectl.experiments.api.files import check_output
     from prunectl.experiments.api.subject import subject_of
+    from prunectl.experiments.episodes.evaluator import environments
 
     if figure is not None:
         figure = figure.with_suffix("") if figure.suffix in (".pdf", ".png") else figure
         for ending in (".pdf", ".png"):
             check_output(figure.with_name(figure.name + ending), force)
-    subject = subject_of(checkpoint, task, trust, normalisation, time_feature, needed=task is not None)
+    subject = subject_of(checkpoint, task, trust, normalisation, time_feature, needed=False)
     loaded, today = subject.loaded, None if subject.place is None else subject.task
+    if today is not None:
+        try:
+            with environments(today, 1, loaded.controller):
+                pass
+        except Error as error:  # there is as much to see
+            say(str(error))
     graph = trace(loaded.controller)
     if figure is not None:
         _draw(loaded, graph, figure)
@@ -74,11 +82,14 @@ def inspect(
 def _draw(loaded: Loaded, graph: ComponentGraph, path: Path) -> None:
     from prunectl.experiments.drawing.canvas import save
     from prunectl.experiments.drawing.component_graph import controller_figure
-    from prunectl.pruning import PruningPlan
+    from prunectl.experiments.provenance import plan_of
+    from prunectl.pruning import PruningError
     from prunectl.pruning.plan import uncut
     from prunectl.pruning.stock import stock_groups
 
-    plan = PruningPlan.from_json(loaded.plan) if loaded.plan else uncut(graph)
+    plan = plan_of(loaded) or uncut(graph)
+    if plan.kept.keys() != graph.groups.keys() or plan.components.keys() != set(graph.components):
+        raise PruningError(f"{loaded.name}: the pruning plan that it holds is not that of its networks")
     for written in save(controller_figure(loaded.name, graph, plan, stock_groups(loaded.controller, graph)), path):
         say(str(written))
 

@@ -39,8 +39,8 @@ def reproduce(
 
     from prunectl.experiments.api.sweeps import bar
     from prunectl.experiments.cli.sweeps import stopping
-    from prunectl.experiments.paper.catalogue import CATALOGUE, chosen, config_of
-    from prunectl.experiments.paper.catalogue import reproduce as make
+    from prunectl.experiments.paper.reproductions import CATALOGUE, chosen, config_of
+    from prunectl.experiments.paper.reproductions import reproduce as make
     from prunectl.experiments.sweeping.run import chosen_workers, completed
 
     if not names:
@@ -75,7 +75,7 @@ def _check(names: list[str], workers: int | None) -> None:
     Raises:
         typer.Exit: with status 1, some are not what was published.
     """
-    from prunectl.experiments.paper.catalogue import chosen, config_of
+    from prunectl.experiments.paper.reproductions import chosen, config_of
     from prunectl.experiments.sweeping.config import load_config
     from prunectl.experiments.sweeping.expand import load_work
     from prunectl.experiments.sweeping.recheck import compare, published, sample

@@ -12,7 +12,7 @@ from prunectl.experiments.cli.common import Json, Seed, Task, Trust, columns, em
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prunectl.experiments.stability.measure import Family, Subject
+    from prunectl.experiments.stability.measure import Candidate, Family
 
 
 def stability(
@@ -54,8 +54,8 @@ def stability(
 
     from prunectl.envs import plants
     from prunectl.experiments.api.subject import subject_of
-    from prunectl.experiments.stability import tables
-    from prunectl.experiments.stability.measure import Effort, Subject, family, smaller_than
+    from prunectl.experiments.stability import family_tables
+    from prunectl.experiments.stability.measure import Candidate, Effort, family, smaller_than
 
     if sparsities is not None and len(checkpoints) > 1:
         raise typer.BadParameter("--sparsities prunes one controller: give one CKPT, the dense one")
@@ -67,22 +67,23 @@ def stability(
     plant = plants.plant(today)
     given = {"starts": starts, "grid": grid, "robust": robust}
     effort = replace(Effort.of(loaded.controller), **{key: n for key, n in given.items() if n is not None})
-    dense = Subject(loaded.name, loaded.controller)
+    dense = Candidate(loaded.name, loaded.controller)
     smaller = [subject_of(reference, today, trust).loaded for reference in checkpoints[1:]]
-    subjects = [dense, *(smaller_than(dense, each.name, each.controller) for each in smaller)]
+    candidates = [dense, *(smaller_than(dense, each.name, each.controller) for each in smaller)]
     if asked:
-        subjects += _pruned(dense, today, asked, (grouping, importance, allocation, recovery), seed)
+        candidates += _pruned(dense, today, asked, (grouping, importance, allocation, recovery), seed)
     with progress("stability") as told:
-        found = family(plant, subjects, effort, seed, told)
+        found = family(plant, candidates, effort, seed, told)
     if out is not None:
         _write(found, out)
     if as_json:
-        emit(tables.as_json(found))
+        emit(family_tables.as_json(found))
         return
-    print(_text(tables.readable(found)))
+    print(_text(family_tables.readable(found)))
     if effort.robust:
-        print(f"\nreturn (share of {effort.robust} episodes stabilised)\n{_text(tables.readable_robustness(found))}")
-    print(f"\n{tables.verdict(found)}")
+        print(f"\nreturn (share of {effort.robust} episodes stabilised)")
+        print(_text(family_tables.readable_robustness(found)))
+    print(f"\n{family_tables.verdict(found)}")
 
 
 def _sparsities(text: str) -> list[float]:
@@ -98,8 +99,8 @@ def _sparsities(text: str) -> list[float]:
 
 
 def _pruned(
-    dense: Subject, task: str, sparsities: list[float], names: tuple[str, str | None, str, str | None], seed: int
-) -> list[Subject]:
+    dense: Candidate, task: str, sparsities: list[float], names: tuple[str, str | None, str, str | None], seed: int
+) -> list[Candidate]:
     """The dense controller pruned to each sparsity, by one method, on one calibration."""
     from prunectl.experiments.episodes.calibration import calibrate
     from prunectl.experiments.episodes.task_loop import TaskLoop
@@ -124,16 +125,16 @@ def _write(found: Family, out: Path) -> None:
 
     from prunectl.experiments.drawing.tables import write_file, write_table
     from prunectl.experiments.provenance import command_line, versions
-    from prunectl.experiments.stability import figures, tables
+    from prunectl.experiments.stability import family_figures, family_tables
 
     out.mkdir(parents=True)
-    verdict = tables.verdict(found)
-    write_table(tables.overview(found), out / "stability", remark=verdict, shown=tables.readable(found))
+    verdict = family_tables.verdict(found)
+    write_table(family_tables.overview(found), out / "stability", remark=verdict, shown=family_tables.readable(found))
     if found.effort.robust:
-        write_table(tables.robustness(found), out / "robustness", shown=tables.readable_robustness(found))
-    record = {"command": command_line(), "versions": versions(), **tables.as_json(found)}
+        write_table(family_tables.robustness(found), out / "robustness", shown=family_tables.readable_robustness(found))
+    record = {"command": command_line(), "versions": versions(), **family_tables.as_json(found)}
     write_file(out / "stability.json", lambda target: target.write_text(json.dumps(record, indent=1) + "\n"))
-    figures.draw(found, out)
+    family_figures.draw(found, out)
     say(f"tables and figures are in {out}")
 
 

@@ -22,8 +22,8 @@ from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.program import Program, QuantisedAffine, program
 from prunectl.agents.files import replacing
 from prunectl.agents.tdmpc.controller import TDMPCController
-from prunectl.experiments.provenance import command_line, versions
-from prunectl.pruning import Calibration, PruningPlan
+from prunectl.experiments.provenance import command_line, plan_of, versions
+from prunectl.pruning import Calibration
 
 Form = Literal["onnx", "c"]
 #: Decisions that a planner is checked on, those of them that its folder carries, and how many may differ by more than
@@ -153,10 +153,7 @@ def export_planner(loaded: Loaded, task: str, calibration: Calibration, out: Pat
 
 def provenance(loaded: Loaded, task: str, weights: str) -> dict[str, Any]:
     """Where an export comes from."""
-    try:
-        plan = None if loaded.plan is None else PruningPlan.from_json(loaded.plan)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ControllerError(f"{loaded.name}: its pruning plan cannot be read ({error!r:.80})") from error
+    plan = plan_of(loaded)
     return {
         "task": task,
         "training_seed": loaded.training_seed,

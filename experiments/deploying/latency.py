@@ -67,7 +67,7 @@ void timed(const float *observations, int width, int rows, int calls, double *se
 
 
 @dataclass(frozen=True)
-class Subject:
+class Contender:
     """A controller, observations ``(n, obs)`` that it visits, and the share of its deployed parameters that is gone."""
 
     name: str
@@ -89,15 +89,15 @@ def with_task(reference: str) -> tuple[Loaded, str]:
     return loaded, envs.resolve(named)[0]
 
 
-def subject(loaded: Loaded, task: str) -> Subject:
+def contender(loaded: Loaded, task: str) -> Contender:
     """A loaded controller with observations of its own calibration episodes."""
     seeds = calibration_seeds(_EPISODES)
     visited = evaluate(loaded.controller, task, seeds, record=True, most_steps=_STEPS).observations
     assert visited is not None
-    return Subject(loaded.name, loaded.controller, visited, provenance(loaded, task, "")["sparsity_deployed"])
+    return Contender(loaded.name, loaded.controller, visited, provenance(loaded, task, "")["sparsity_deployed"])
 
 
-def measure(subjects: Sequence[Subject], rounds: int = 30) -> pd.DataFrame:
+def decision_times(contenders: Sequence[Contender], rounds: int = 30) -> pd.DataFrame:
     """Time every form of every controller, all in turns in each of ``rounds`` rounds, after one to warm up.
 
     Returns:
@@ -109,7 +109,7 @@ def measure(subjects: Sequence[Subject], rounds: int = 30) -> pd.DataFrame:
         ControllerError: there is no gcc, or ONNX Runtime is missing.
     """
     require_onnx()
-    sides = {(index, form): timed for index, one in enumerate(subjects) for form, timed in _forms(one).items()}
+    sides = {(index, form): timed for index, one in enumerate(contenders) for form, timed in _forms(one).items()}
     taken: dict[tuple[int, str], list[NDArray[np.float64]]] = {key: [] for key in sides}
     for side in sides.values():
         side(3)
@@ -123,9 +123,9 @@ def measure(subjects: Sequence[Subject], rounds: int = 30) -> pd.DataFrame:
         median, late = float(np.median(seconds)), float(np.percentile(seconds, 99))
         rows.append(
             {
-                "controller": subjects[index].name,
-                "sparsity": subjects[index].sparsity,
-                "parameters": subjects[index].controller.parameters(deployed=True),
+                "controller": contenders[index].name,
+                "sparsity": contenders[index].sparsity,
+                "parameters": contenders[index].controller.parameters(deployed=True),
                 "form": form,
                 "median_us": 1e6 * median,
                 "p99_us": 1e6 * late,
@@ -137,7 +137,7 @@ def measure(subjects: Sequence[Subject], rounds: int = 30) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _forms(one: Subject) -> Mapping[str, Timed]:
+def _forms(one: Contender) -> Mapping[str, Timed]:
     controller = one.controller
     rows = np.ascontiguousarray(one.observations, dtype=np.float32)
     steps = program(controller.deployed_path(), rows.shape[1])

@@ -25,7 +25,7 @@ from prunectl import agents
 from prunectl.agents import ControllerError, Loaded
 from prunectl.agents.deployment.c_form import Costs
 from prunectl.experiments.deploying import export as exporting
-from prunectl.experiments.deploying.latency import measure, subject, with_task
+from prunectl.experiments.deploying.latency import contender, decision_times, with_task
 from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.style import BLUE, GREEN, LOOK, ORANGE, PURPLE, REFERENCE, VERMILLION
 from prunectl.experiments.drawing.tables import write_table
@@ -60,7 +60,7 @@ _FORMATS = {
 
 
 def deployed(references: Sequence[str], episodes: int = EPISODES) -> pd.DataFrame:
-    """What `latency.measure` finds for these checkpoints, group by group, and what each form returns.
+    """What `latency.decision_times` finds for these checkpoints, group by group, and what each form returns.
 
     Returns:
         Its rows with ``task`` and ``dense``, the group's first controller, in front, and behind it ``mean_return`` over
@@ -85,7 +85,7 @@ def deployed(references: Sequence[str], episodes: int = EPISODES) -> pd.DataFram
 
 
 def _group(task: str, members: Sequence[Loaded], episodes: int) -> pd.DataFrame:
-    table = measure([subject(loaded, task) for loaded in members])
+    table = decision_times([contender(loaded, task) for loaded in members])
     found = {(one.name, form): part for one in members for form, part in _deployed(one, task, episodes).items()}
     random = evaluate_random(task, reported_seeds(episodes)).returns
     dense = next(iter(found.values())).returns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,9 @@ from prunectl import envs
 from prunectl.agents.controller import Batch, Controller, ControllerError, Policy
 from prunectl.agents.supported import check_spaces
 from prunectl.agents.surroundings import PLAIN, Surroundings
+
+#: An action range from here on is none.
+UNBOUNDED = 1e30
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Episodes:
 def environments(
     task: str, count: int, controller: Controller | None = None, drawn: bool = False
 ) -> Iterator[list[envs.Env]]:
-    """``count`` environments of a task that fit the controller, closed at the end.
+    """``count`` environments of a task that fit the controller, closed at the end; fewer where no more can be had at a
+    time (of a simulator with a port, or of hardware).
 
     Raises:
         ControllerError: the controller's spaces are not the task's.
@@ -56,10 +61,12 @@ def environments(
     surroundings = PLAIN if controller is None else _surroundings(controller, task)
     made: list[envs.Env] = []
     try:
-        for _ in range(count):
-            made.append(envs.make(task, surroundings.settings, surroundings.wrappers, drawn))
-            if controller is not None and len(made) == 1:
-                _check_fit(controller, made[0], task)
+        made.append(envs.make(task, surroundings.settings, surroundings.wrappers, drawn))
+        if controller is not None:
+            _check_fit(controller, made[0], task)
+        with suppress(envs.TaskError):
+            while len(made) < count:
+                made.append(envs.make(task, surroundings.settings, surroundings.wrappers, drawn))
         yield made
     finally:
         for env in made:
@@ -121,11 +128,12 @@ def evaluate_random(
     """The same for uniformly random actions, the lower reference of normalised returns; where a controller is given, in
     the environment that it needs."""
     with environments(task, len(seeds), controller) as made:
-        for env, seed in zip(made, seeds, strict=True):
-            env.action_space.seed(seed)
+        choices = [copy.deepcopy(made[0].action_space) for _ in seeds]
+        for choice, seed in zip(choices, seeds, strict=True):
+            choice.seed(seed)
 
         def policy(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
-            return np.asarray([made[episode].action_space.sample() for episode in episodes])
+            return np.asarray([choices[episode].sample() for episode in episodes])
 
         return run(policy, made, task, seeds, most_steps=most_steps)
 
@@ -138,34 +146,35 @@ def run(
     record: bool = False,
     most_steps: int | None = None,
 ) -> Episodes:
-    """The loop itself, over environments that exist already."""
+    """The loop itself, over environments that exist already: so many episodes at a time as there are of them."""
     returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
     visited: list[Batch] = []
     taken: list[NDArray[Any]] = []
-    first = [env.reset(seed=int(seed))[0] for env, seed in zip(made, seeds, strict=True)]
-    # What an environment gives need not be of the type that its space says, and that is what its agents were shown.
-    current = np.asarray(first, dtype=made[0].observation_space.dtype)
-    running = np.arange(len(seeds))
-    steps = 0
-    while len(running) and steps != most_steps:
-        steps += 1
-        actions = policy(current, running)
-        if record:
-            visited.append(current.copy())
-            taken.append(actions)
-        if actions.dtype.kind == "f" and not np.isfinite(actions).all():
-            row = int(np.flatnonzero(~np.isfinite(actions).reshape(len(actions), -1).all(axis=1))[0])
-            raise ControllerError(f"the controller's action is not a number on {task} (seed {seeds[running[row]]})")
-        alive = []
-        for row, episode in enumerate(running.tolist()):
-            observation, reward, terminated, truncated, _ = made[episode].step(actions[row])
-            returns[episode] += float(reward)
-            lengths[episode] = steps
-            current[row] = observation
-            if not (terminated or truncated):
-                alive.append(row)
-        if len(alive) < len(running):
-            current, running = current[alive], running[alive]
+    for begun in range(0, len(seeds), len(made)):
+        first = [env.reset(seed=int(seed))[0] for env, seed in zip(made, seeds[begun:], strict=False)]
+        # What an environment gives need not be of the type that its space says, which is what its agents were shown.
+        current = np.asarray(first, dtype=made[0].observation_space.dtype)
+        running = begun + np.arange(len(first))
+        steps = 0
+        while len(running) and steps != most_steps:
+            steps += 1
+            actions = policy(current, running)
+            if record:
+                visited.append(current.copy())
+                taken.append(actions)
+            if actions.dtype.kind == "f" and not np.isfinite(actions).all():
+                row = int(np.flatnonzero(~np.isfinite(actions).reshape(len(actions), -1).all(axis=1))[0])
+                raise ControllerError(f"the controller's action is not a number on {task} (seed {seeds[running[row]]})")
+            alive = []
+            for row, episode in enumerate(running.tolist()):
+                observation, reward, terminated, truncated, _ = made[episode - begun].step(actions[row])
+                returns[episode] += float(reward)
+                lengths[episode] = steps
+                current[row] = observation
+                if not (terminated or truncated):
+                    alive.append(row)
+            if len(alive) < len(running):
+                current, running = current[alive], running[alive]
     for seed, value in zip(seeds, returns, strict=True):
         if not math.isfinite(value):
             raise envs.TaskError(f"the rewards of {task} are not numbers, or add up to none (seed {seed})")
@@ -186,6 +195,14 @@ def _disturbed(
     seeds: Sequence[int],
 ) -> Policy:
     generators = [np.random.default_rng([seed, 0xD157]) for seed in seeds]
+    half: NDArray[Any] = np.zeros(0)
+    seen, usable = np.zeros(0), True
+    if isinstance(space, spaces.Box):
+        with np.errstate(over="ignore"):
+            half = 0.5 * (space.high - space.low)
+        # Bounds that only say that there are none are no scale: then it is the largest action of the episode so far.
+        unbounded = ~(half < UNBOUNDED)
+        usable, seen = not unbounded.any(), np.zeros((len(seeds), *space.shape))
 
     def disturbed(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
         actions = policy(observations, episodes)
@@ -193,9 +210,12 @@ def _disturbed(
             swap = [generators[e].random() < scales[e] for e in episodes]
             drawn = [generators[e].integers(space.n) for e in episodes]
             return np.where(swap, drawn, actions)
-        half = 0.5 * (space.high - space.low)
         noise = np.stack([generators[e].standard_normal(space.shape) * scales[e] for e in episodes])
-        return np.asarray(np.clip(actions + noise * half, space.low, space.high), dtype=np.float32)
+        if usable:
+            return np.asarray(np.clip(actions + noise * half, space.low, space.high), dtype=np.float32)
+        seen[episodes] = np.maximum(seen[episodes], np.abs(actions))
+        scale = np.where(unbounded, seen[episodes], half)
+        return np.asarray(np.clip(actions + noise * scale, space.low, space.high), dtype=np.float32)
 
     return disturbed
 

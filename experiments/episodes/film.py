@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from prunectl import envs
 from prunectl.agents import Loaded
 from prunectl.experiments.episodes.evaluator import Episodes, environments, run
-from prunectl.pruning import PruningPlan
+from prunectl.experiments.provenance import plan_of
 
 #: Width of a controller's panel, and height of the caption above it, in pixels.
 PANEL, CAPTION = 240, 46
@@ -98,6 +98,7 @@ def film(loaded: Loaded, task: str, seed: int, most_steps: int | None = None) ->
         ControllerError: the controller's spaces are not the task's.
         TaskError: the task cannot be made or drawn.
     """
+    plan = plan_of(loaded)
     with environments(task, 1, loaded.controller, drawn=True) as (env,):
         camera = Camera(env)
         episodes = run(loaded.controller.policy((seed,)), [camera], task, (seed,), most_steps=most_steps)
@@ -105,7 +106,7 @@ def film(loaded: Loaded, task: str, seed: int, most_steps: int | None = None) ->
             camera.shoot()  # the end is always seen
         return Take(
             name=loaded.name,
-            sparsity=PruningPlan.from_json(loaded.plan).sparsity_deployed if loaded.plan else 0.0,
+            sparsity=0.0 if plan is None else plan.sparsity_deployed,
             frames=tuple(camera.frames),
             returns=tuple(camera.returns),
             rate=camera.rate,

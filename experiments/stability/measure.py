@@ -44,7 +44,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Candidate:
     """A controller and how much smaller than the dense one it is."""
 
     name: str
@@ -53,7 +53,7 @@ class Subject:
     sparsity_deployed: float = 0.0
 
 
-def smaller_than(dense: Subject, name: str, controller: Controller) -> Subject:
+def smaller_than(dense: Candidate, name: str, controller: Controller) -> Candidate:
     """A pruned controller beside its dense one.
 
     Raises:
@@ -68,7 +68,7 @@ def smaller_than(dense: Subject, name: str, controller: Controller) -> Subject:
     )
     if deployed < 0:
         raise ControllerError(f"{name} is larger than {dense.name}: name the dense controller first")
-    return Subject(name, controller, total, deployed)
+    return Candidate(name, controller, total, deployed)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Stability:
     ``decrease`` is None without a function, ``attraction`` None and ``borne`` empty where they were not asked for.
     """
 
-    subject: Subject
+    candidate: Candidate
     mean_return: float
     std_return: float
     unstable: Count
@@ -128,7 +128,7 @@ class Family:
 
     @property
     def sparsities(self) -> list[float]:
-        return [member.subject.sparsity_deployed for member in self.members]
+        return [member.candidate.sparsity_deployed for member in self.members]
 
     @property
     def safe(self) -> float | None:
@@ -153,7 +153,7 @@ class Family:
 
 def family(
     plant: Plant,
-    subjects: Sequence[Subject],
+    candidates: Sequence[Candidate],
     effort: Effort,
     seed: int = 0,
     on_progress: Callable[[float], None] | None = None,
@@ -162,21 +162,21 @@ def family(
 
     Args:
         plant: of the task.
-        subjects: the dense controller first.
+        candidates: the dense controller first.
         effort: how much.
         seed: of the reported episodes, the first; and which calibration seeds.
         on_progress: called with the share that is done.
     """
-    dense, *rest = subjects
-    ordered = [dense, *sorted(rest, key=lambda subject: subject.sparsity_deployed)]
+    dense, *rest = candidates
+    ordered = [dense, *sorted(rest, key=lambda candidate: candidate.sparsity_deployed)]
     lyapunov, why_not = None, None
     try:
         lyapunov = fitted(dense.controller, plant, seed)
     except LyapunovError as error:
         why_not = str(error)
     members = []
-    for subject in ordered:
-        members.append(measure(subject, plant, lyapunov, effort, seed))
+    for candidate in ordered:
+        members.append(measure_loop(candidate, plant, lyapunov, effort, seed))
         if on_progress is not None:
             on_progress(len(members) / len(ordered))
     returns = np.array([member.mean_return for member in members])
@@ -195,9 +195,11 @@ def fitted(controller: Controller, plant: Plant, seed: int = 0) -> Lyapunov:
     return fit(controller, plant, PLANNED_FITTED if controller.plans else FITTED, seed)
 
 
-def measure(subject: Subject, plant: Plant, lyapunov: Lyapunov | None, effort: Effort, seed: int = 0) -> Stability:
+def measure_loop(
+    candidate: Candidate, plant: Plant, lyapunov: Lyapunov | None, effort: Effort, seed: int = 0
+) -> Stability:
     """Measure one loop."""
-    controller, seeds = subject.controller, reported_seeds(effort.starts, seed)
+    controller, seeds = candidate.controller, reported_seeds(effort.starts, seed)
     own = trajectories(controller, plant, seeds)
     unstable = Count(int((~own.stabilised(plant)).sum()), len(seeds))
     decrease = None
@@ -211,4 +213,4 @@ def measure(subject: Subject, plant: Plant, lyapunov: Lyapunov | None, effort: E
     region = attraction(controller, plant, effort.grid, seeds) if effort.grid else None
     robust = reported_seeds(effort.robust, seed) if effort.robust else ()
     borne = tuple(bear(controller, plant, robust, condition) for condition in conditions(plant)) if robust else ()
-    return Stability(subject, float(own.returns.mean()), float(own.returns.std()), unstable, decrease, region, borne)
+    return Stability(candidate, float(own.returns.mean()), float(own.returns.std()), unstable, decrease, region, borne)

@@ -125,9 +125,9 @@ def _checks(controller: Controller, cell: Cell, starts: int, lyapunov: Lyapunov 
     if lyapunov is not None:  # as in `_aligned`, and of one layout
         a, rest, p = (np.array(x, order="C") for x in (lyapunov.model.a, lyapunov.model.rest, lyapunov.p))
         lyapunov = replace(lyapunov, model=replace(lyapunov.model, a=a, rest=rest), p=p)
-    subject = stability.Subject(cell.subject.controller, controller)
+    subject = stability.Candidate(cell.subject.controller, controller)
     effort = stability.Effort(starts, grid=0, robust=0)
-    return stability.measure(subject, plant(cell.subject.task), lyapunov, effort, cell.episode_seed).checks
+    return stability.measure_loop(subject, plant(cell.subject.task), lyapunov, effort, cell.episode_seed).checks
 
 
 def _aligned(calibration: Calibration) -> Calibration:

@@ -66,12 +66,15 @@ def reconstruct(
                 _, output_axis = graph.layer_axes[reduced.path]
                 wanted = target[:, kept_indices(output_axis, plan.kept)]
                 rows = weights.get(reduced.path, even)
-                _set(reduced.linear, *ridge(_double(reduced.argument), _double(wanted), rows))
+                free = reduced.linear.bias is not None
+                _set(reduced.linear, *ridge(_double(reduced.argument), _double(wanted), rows, intercept=free))
             reduced.run()
     return refitted
 
 
-def ridge(inputs: Array, targets: Array, rows: Array, penalty: float = RIDGE) -> tuple[Array, Array]:
+def ridge(
+    inputs: Array, targets: Array, rows: Array, penalty: float = RIDGE, intercept: bool = True
+) -> tuple[Array, Array]:
     """The (W, b) that minimise ``sum_r w_r |inputs_r W + b - targets_r|^2 + lambda |W|^2``, the intercept free.
 
     Args:
@@ -79,16 +82,19 @@ def ridge(inputs: Array, targets: Array, rows: Array, penalty: float = RIDGE) ->
         targets: ``(n, out)``.
         rows: weights ``(n, 1)`` for all targets or ``(n, out)``, a column each.
         penalty: lambda, as a share of the mean diagonal of the inputs' Gram matrix.
+        intercept: whether there is one; without, b is 0.
 
     Returns:
         W ``(in, out)`` and b ``(out,)``.
     """
     if rows.shape[1] > 1:
-        columns = [ridge(inputs, targets[:, [i]], rows[:, [i]], penalty) for i in range(targets.shape[1])]
+        columns = [ridge(inputs, targets[:, [i]], rows[:, [i]], penalty, intercept) for i in range(targets.shape[1])]
         weights, biases = zip(*columns, strict=True)
         return np.concatenate(weights, axis=1), np.concatenate(biases)
     share = rows / rows.sum()
     mean_in, mean_out = (share * inputs).sum(axis=0), (share * targets).sum(axis=0)
+    if not intercept:
+        mean_in, mean_out = np.zeros_like(mean_in), np.zeros_like(mean_out)
     centred = inputs - mean_in
     weighted = share * centred
     diagonal = float((share * inputs**2).sum()) / inputs.shape[1]
@@ -107,4 +113,5 @@ def _double(tensor: torch.Tensor) -> Array:
 
 def _set(layer: nn.Linear, weight: Array, bias: Array) -> None:
     layer.weight.copy_(torch.as_tensor(weight.T, dtype=layer.weight.dtype))
-    layer.bias.copy_(torch.as_tensor(bias, dtype=layer.bias.dtype))
+    if layer.bias is not None:
+        layer.bias.copy_(torch.as_tensor(bias, dtype=layer.bias.dtype))

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from sb3_contrib.common.wrappers import TimeFeatureWrapper
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+import prunectl
 from prunectl import agents, envs
 from prunectl.agents import ControllerError, Loaded
 from prunectl.agents.deployment.metadata import Interface, read
@@ -225,6 +228,13 @@ def test_a_pruned_zip_from_before_it_was_written_down(tmp_path: Path) -> None:
 
 def test_the_zoos_swimmer_names_its_wrapper(zoo: Path) -> None:
     assert observed(agents.load(zoo / "ppo" / "Swimmer-v3_1")) == 1.0
+
+
+def test_an_environment_that_is_given_whole_is_taken_as_it_is(tmp_path: Path) -> None:
+    loaded = agents.load(swimmer(tmp_path / "dense.zip"), time_feature=True)
+    by_id = prunectl.evaluate(loaded, "Swimmer-v5", episodes=1)
+    whole = prunectl.evaluate(loaded, TimeFeatureWrapper(gym.make("Swimmer-v5")), episodes=1)
+    np.testing.assert_array_equal(whole.returns, by_id.returns)
 
 
 def test_an_export_carries_the_time_left(tmp_path: Path) -> None:

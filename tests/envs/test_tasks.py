@@ -96,6 +96,14 @@ def test_a_task_without_an_end_has_one_here(endless: str) -> None:
     assert evaluate_random(endless, (0,), most_steps=7).lengths.tolist() == [7]
 
 
+def test_an_id_without_a_version() -> None:
+    gym.register("Versionless", Endless, max_episode_steps=3)
+    try:
+        assert resolve("Versionless") == ("Versionless", None)
+    finally:
+        del gym.registry["Versionless"]
+
+
 def test_the_time_left_runs_out_as_it_did_in_training(endless: str) -> None:
     """Stable-Baselines3's wrapper takes 1,000 steps where it finds no limit; ours comes behind it."""
     env = make(endless, wrappings=[("sb3_contrib.common.wrappers.TimeFeatureWrapper", {})])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -319,3 +320,41 @@ def test_a_recovery_that_looks_at_the_task_needs_one() -> None:
     controller = untrained("ppo", "Pendulum-v1")
     with pytest.raises(PruningError, match="needs the control task"):
         prune(controller, Method(recovery="distill"), 0.5, calibration(controller))
+
+
+class Scripted(FakeLoop):
+    """Visits return what they are told to, and who was visited and who was validated is kept."""
+
+    def __init__(self, returns: list[float]) -> None:
+        super().__init__()
+        self.returns = returns
+        self.seen: list[torch.Tensor] = []
+        self.finalists: list[torch.Tensor] = []
+
+    def visit(self, controller: Controller, number: int) -> Visit:
+        self.seen.append(weights_of(controller))
+        return dataclasses.replace(super().visit(controller, number), mean_return=self.returns[number])
+
+    def validate(self, controller: Controller) -> float:
+        self.finalists.append(weights_of(controller))
+        return super().validate(controller)
+
+
+def weights_of(controller: Controller) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in controller.components["actor"].module.parameters()]).clone()
+
+
+def test_the_students_that_returned_most_are_the_finalists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCHES", 5)
+    monkeypatch.setattr(module, "OFF_STAGE_BATCHES", 1)
+    controller = untrained("ppo", "Pendulum-v1", widths=(12, 12))
+    data = calibration(controller, 100)
+    # The first visit is of what was given, which takes part anyway.
+    loop = Scripted([99.0, 1.0, 9.0, 3.0, 8.0, 2.0, 7.0])
+    prune(controller, Method(recovery="distill"), 0.5, data, loop=loop, budget=Budget(steps=30))
+    assert len(loop.seen) == 7
+    given, *chosen = loop.finalists
+    torch.testing.assert_close(given, loop.seen[0], rtol=0, atol=0)
+    assert len(chosen) == 3
+    for state, visit in zip(chosen, (2, 4, 6), strict=True):
+        torch.testing.assert_close(state, loop.seen[visit], rtol=0, atol=0)

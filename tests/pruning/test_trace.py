@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from gymnasium import spaces
 from torch import nn
 
 from prunectl.agents import Component, Controller
-from prunectl.pruning import PruningError, trace
+from prunectl.pruning import PruningError, apply, reconstruct, trace
 from prunectl.pruning.graph import Segment
+from prunectl.pruning.plan import describe
 
 
 def test_an_actor_critic_falls_into_its_layers() -> None:
@@ -168,6 +169,136 @@ class Deciding(nn.Module):
 def test_what_cannot_be_followed_is_refused(networks: nn.Module, message: str) -> None:
     with pytest.raises(PruningError, match=message):
         trace(Fake(networks))
+
+
+class Toy(nn.Module):
+    """A hidden layer of four units, and something done to it on the way to an action of two."""
+
+    def __init__(self, between: Callable[[Any, torch.Tensor], torch.Tensor], **parts: Any) -> None:
+        super().__init__()
+        self.between = between
+        self.actor = nn.Module()
+        self.actor.first, self.actor.last = nn.Linear(3, 4), nn.Linear(parts.pop("reads", 4), 2, bias=False)
+        for name, part in parts.items():
+            setattr(self.actor, name, part)
+
+    def forward(self, observation: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"actor": self.actor.last(self.between(self.actor, torch.relu(self.actor.first(observation))))}
+
+
+class Buffered(nn.Module):
+    """A gain that nothing registers, and one that is registered as a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.arange(4.0))
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        (Toy(lambda actor, h: torch.cat([h, h], dim=0)), "cat.*does not join values"),
+        (Toy(lambda actor, h: torch.cat([h, h]), reads=8), "cat.*does not join values"),
+        (Toy(lambda actor, h: actor.gate(h), gate=nn.GLU(), reads=2), r"'actor.gate' \(GLU\) makes \(2,\) of 4 units"),
+        (Toy(lambda actor, h: torch.add(h, other=torch.ones(4))), "no component holds"),
+        (Toy(lambda actor, h: h * torch.tensor([1.0, 2.0, 3.0, 4.0])), "no component holds"),
+        (Toy(lambda actor, h: h * actor.gain, gain=nn.Parameter(torch.ones(1, 4))), r"\(1, 4\) where units ask"),
+        (Toy(lambda actor, h: h.sum(dim=1, keepdim=True), reads=1), "'sum'.*not known"),
+        (Toy(lambda actor, h: h, reads=5), "reads 5 numbers and is given 4"),
+    ],
+)
+def test_no_cut_is_made_of_what_is_not_understood(networks: nn.Module, message: str) -> None:
+    with pytest.raises(PruningError, match=message):
+        trace(Fake(networks))
+
+
+def cut_in_half(networks: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The networks, and what is left of them where every second unit goes."""
+    controller = Fake(networks)
+    graph = trace(controller)
+    kept = {name: tuple(range(0, group.units, 2)) for name, group in graph.groups.items()}
+    small = apply(describe(graph, kept, 0.5), controller, graph)
+    assert small.parameters() == graph.parameters({name: len(units) for name, units in kept.items()})
+    return networks, small.networks
+
+
+@pytest.mark.parametrize("kind", ["gain", "buffer", "prelu", "prelu-by-unit", "keyword"])
+def test_what_has_an_entry_a_unit_loses_it_with_the_unit(kind: str) -> None:
+    networks: nn.Module = {
+        "gain": lambda: Toy(lambda actor, h: h * actor.gain, gain=nn.Parameter(torch.arange(1.0, 5.0))),
+        "buffer": lambda: Toy(lambda actor, h: h + actor.part.offset, part=Buffered()),
+        "prelu": lambda: Toy(lambda actor, h: actor.slope(h), slope=nn.PReLU()),
+        "prelu-by-unit": lambda: Toy(lambda actor, h: actor.slope(h), slope=nn.PReLU(4)),
+        "keyword": lambda: Toy(lambda actor, h: torch.add(h, other=actor.gain), gain=nn.Parameter(torch.arange(4.0))),
+    }[kind]()
+    with torch.no_grad():
+        networks.get_submodule("actor.last").weight[:, 1::2] = 0.0  # type: ignore[union-attr,operator]
+    dense, small = cut_in_half(networks)
+    seen = torch.randn(7, 3, generator=torch.Generator().manual_seed(0)), torch.zeros(7, 2)
+    # The units that went had no weight out, so nothing is to change.
+    torch.testing.assert_close(small(*seen)["actor"], dense(*seen)["actor"])
+
+
+class Residual(nn.Module):
+    """The observation is added to what is made of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actor = nn.ModuleDict({"same": nn.Linear(3, 3), "last": nn.Linear(3, 2)})
+
+    def forward(self, observation: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"actor": self.actor["last"](observation + self.actor["same"](observation))}
+
+
+def test_a_residual_on_the_observation_leaves_the_observation_whole() -> None:
+    assert trace(Fake(Residual())).groups == {}
+
+
+class Judging(nn.Module):
+    """The critic judges what the actor would do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actor = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2), nn.Tanh())
+        self.critic = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 1))
+
+    def forward(self, observation: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
+        act = self.actor(observation)
+        return {"actor": act, "critic": self.critic(torch.cat([observation, act], dim=1))}
+
+
+def test_an_action_keeps_its_width_where_a_critic_reads_it() -> None:
+    graph = trace(Fake(Judging()))
+    assert list(graph.groups) == ["actor/0", "critic/0"]
+    assert graph.flows == ()
+
+
+class Turned(nn.Module):
+    """Turns the order of the units round."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values.flip(-1)
+
+
+def test_units_that_a_layer_mixes_are_not_pruned() -> None:
+    assert trace(Fake(Toy(lambda actor, h: actor.turn(h), turn=Turned()))).groups == {}
+
+
+def test_a_layer_without_a_bias_is_refitted_without_one() -> None:
+    networks = Toy(lambda actor, h: h)
+    controller = Fake(networks)
+    graph = trace(controller)
+    plan = describe(graph, {"actor/0": (0, 2, 3)}, 0.25)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 3, generator=generator), torch.zeros(200, 2)
+    refitted = reconstruct(apply(plan, controller, graph), controller, graph, plan, inputs)
+    assert refitted.networks.get_submodule("actor.last").bias is None
+    hidden = torch.relu(networks.get_submodule("actor.first")(inputs[0]))[:, [0, 2, 3]].detach()
+    wanted = networks(*inputs)["actor"].detach()
+    best = torch.linalg.lstsq(hidden, wanted).solution.T  # least squares through the origin
+    weight = refitted.networks.get_submodule("actor.last").weight
+    assert isinstance(weight, torch.Tensor)
+    torch.testing.assert_close(weight.detach(), best, atol=2e-3, rtol=2e-3)
 
 
 def test_printing_says_who_is_coupled_to_whom() -> None:

@@ -1,6 +1,6 @@
 """Figures: small functions from data and axes to what is drawn, and the figures that they make up."""
 
-from prunectl.experiments.report.figures.cuts import cuts_figure
+from prunectl.experiments.report.figures.cut_shares import cuts_figure
 from prunectl.experiments.report.figures.overall import (
     algorithms_figure,
     improvement_figure,
@@ -8,9 +8,9 @@ from prunectl.experiments.report.figures.overall import (
     pareto_figure,
     profile_figure,
 )
+from prunectl.experiments.report.figures.ranking import standings_figure
 from prunectl.experiments.report.figures.returns import draw_returns, methods_of, return_figure
 from prunectl.experiments.report.figures.safe_lines import stability_figure
-from prunectl.experiments.report.figures.standings import standings_figure
 
 __all__ = [
     "algorithms_figure",

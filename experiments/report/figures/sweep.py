@@ -12,7 +12,7 @@ from prunectl.experiments import statistics
 from prunectl.experiments.analysis.aggregates import improvements, kept_parameters, priced
 from prunectl.experiments.analysis.curves import AXES
 from prunectl.experiments.analysis.findings import Findings
-from prunectl.experiments.report.figures.cuts import cuts_figure
+from prunectl.experiments.report.figures.cut_shares import cuts_figure
 from prunectl.experiments.report.figures.overall import (
     algorithms_figure,
     improvement_figure,
@@ -20,9 +20,9 @@ from prunectl.experiments.report.figures.overall import (
     pareto_figure,
     profile_figure,
 )
+from prunectl.experiments.report.figures.ranking import standings_figure
 from prunectl.experiments.report.figures.returns import return_figure
 from prunectl.experiments.report.figures.safe_lines import stability_figure
-from prunectl.experiments.report.figures.standings import standings_figure
 from prunectl.pruning import Method
 
 #: Sparsity at which methods are compared; the nearest one that the sweep has.

@@ -15,10 +15,10 @@ from distributed import Client
 
 from prunectl import agents
 from prunectl.experiments.bench import simulated
-from prunectl.experiments.bench.catalogue import CATALOGUE, machine, write_results
-from prunectl.experiments.bench.evaluator import _actions_taken, stepped
+from prunectl.experiments.bench.benchmarks import CATALOGUE, machine, write_results
 from prunectl.experiments.bench.queueing import Costs, saturation, simulate
-from prunectl.experiments.bench.sweeping import SHARED, Swept, _needs
+from prunectl.experiments.bench.stepping import _actions_taken, stepped
+from prunectl.experiments.bench.sweep_speed import SHARED, Swept, _needs
 from prunectl.experiments.bench.timing import Section, compared, interleaved, judged, per_second
 from prunectl.experiments.cli import run
 from prunectl.experiments.episodes.evaluator import environments

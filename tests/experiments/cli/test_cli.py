@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,11 +187,14 @@ def test_evaluate_random_actions(prunectl: Prunectl) -> None:
     assert f"{found['mean_return']:.1f}" in out
 
 
-def test_an_old_task_version_is_mapped_and_said_on_standard_error(prunectl: Prunectl, balancer: Path) -> None:
-    status, out, err = prunectl("evaluate", balancer, "--task", "CartPole-v0", "--episodes", 1, "--json")
-    assert status == 0
-    assert json.loads(out)["task"] == "CartPole-v1"
-    assert "CartPole-v1" in err
+def test_an_old_task_version_is_kept_where_it_is_made_and_else_mapped_and_said(
+    prunectl: Prunectl, balancer: Path
+) -> None:
+    for asked, used in (("CartPole-v0", "CartPole-v0"), ("CartPole-v2", "CartPole-v1")):
+        status, out, err = prunectl("evaluate", balancer, "--task", asked, "--episodes", 1, "--json")
+        assert status == 0
+        assert json.loads(out)["task"] == used
+        assert (f"using {used}" in err) == (asked != used)
 
 
 @pytest.mark.parametrize(
@@ -414,3 +418,41 @@ def test_a_pruned_controller_is_not_called_dense_in_silence(prunectl: Prunectl, 
     status, _, err = prunectl("sweep", config, "--dry-run")
     assert status == 0
     assert "small is a pruned controller already" in err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda plan: plan.pop("kept"), "cannot be read"),
+        (lambda plan: plan["kept"].update({"actor/0": [99]}), "units of 'actor/0' that are not there"),
+        (lambda plan: plan["units"].pop("actor/0"), "do not agree"),
+        (lambda plan: plan["components"].pop("value"), "not that of its networks"),
+        (lambda plan: plan.update(components={}), "do not agree"),
+    ],
+)
+def test_a_plan_that_is_none_is_one_line(
+    prunectl: Prunectl, balancer: Path, tmp_path: Path, spoil: Callable[[Any], Any], says: str
+) -> None:
+    good, odd = tmp_path / "good.zip", tmp_path / "odd.zip"
+    assert prunectl("prune", balancer, "--sparsity", 0.3, "--recovery", "none", "-o", good)[0] == 0
+    with zipfile.ZipFile(good) as before, zipfile.ZipFile(odd, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            if name == "prunectl.json":
+                said = json.loads(content)
+                spoil(said["plan"])
+                content = json.dumps(said).encode()
+            after.writestr(name, content)
+    status, _, err = prunectl("inspect", odd, "--figure", tmp_path / "graph")
+    assert status == 2
+    assert says in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "graph.png").exists()
+
+
+def test_inspect_remarks_on_a_task_that_does_not_fit(prunectl: Prunectl, balancer: Path) -> None:
+    status, out, err = prunectl("inspect", balancer, "--task", "Pendulum-v1")
+    assert status == 0
+    assert "actor/0" in out
+    assert "name the task that it was trained on" in err
+    assert prunectl("inspect", balancer, "--task", "Pendlum-v1")[0] == 2

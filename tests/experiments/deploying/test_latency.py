@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from prunectl import agents
-from prunectl.experiments.bench.catalogue import chosen
+from prunectl.experiments.bench.benchmarks import chosen
 from prunectl.experiments.deploying import latency
 from prunectl.experiments.deploying import study as deployment
-from prunectl.experiments.deploying.latency import Subject, measure, subject
+from prunectl.experiments.deploying.latency import Contender, contender, decision_times
 from prunectl.experiments.deploying.study import _summary, deployed, figure
 from prunectl.pruning import trace
 from prunectl.pruning.plan import uncut
@@ -32,7 +32,7 @@ def test_the_table_follows_from_the_times(monkeypatch: pytest.MonkeyPatch) -> No
     controller = untrained("sac", "Pendulum-v1")
     order: list[str] = []
 
-    def forms(one: Subject) -> dict[str, Callable[[int], NDArray[np.float64]]]:
+    def forms(one: Contender) -> dict[str, Callable[[int], NDArray[np.float64]]]:
         milliseconds = {"dense": 4.0, "small": 0.5}[one.name]
 
         def timed(calls: int) -> NDArray[np.float64]:
@@ -43,7 +43,9 @@ def test_the_table_follows_from_the_times(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(latency, "_forms", forms)
     seen = np.zeros((4, 3))
-    table = measure([Subject("dense", controller, seen, 0.0), Subject("small", controller, seen, 0.9)], rounds=2)
+    table = decision_times(
+        [Contender("dense", controller, seen, 0.0), Contender("small", controller, seen, 0.9)], rounds=2
+    )
     assert order == ["dense", "small"] * 3  # in turns
     assert table["median_us"].tolist() == pytest.approx([4000, 500])
     assert table["p99_us"].tolist() == pytest.approx([4000, 500])
@@ -57,9 +59,9 @@ def test_the_table_follows_from_the_times(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("_few_calls")
 def test_every_form_of_a_controller_is_timed(save_tiny: SaveTiny) -> None:
     loaded = agents.load(save_tiny("ppo", "CartPole-v1"))
-    one = subject(loaded, "CartPole-v1")
+    one = contender(loaded, "CartPole-v1")
     assert (one.name, one.sparsity) == ("tiny", 0.0)
-    table = measure([one], rounds=2)
+    table = decision_times([one], rounds=2)
     assert table["form"].tolist() == [form for form in latency.CALLS if form != "plan in torch"]
     assert (table["median_us"] > 0).all()
     assert (table["p99_us"] >= table["median_us"]).all()
@@ -70,7 +72,7 @@ def test_every_form_of_a_controller_is_timed(save_tiny: SaveTiny) -> None:
 def test_the_planner_is_a_form_of_its_own() -> None:
     loaded = agents.load("tdmpc-pendulum")
     seen = np.zeros((2, 3), np.float32)
-    table = measure([Subject("tdmpc", loaded.controller, seen, 0.0)], rounds=1).set_index("form")
+    table = decision_times([Contender("tdmpc", loaded.controller, seen, 0.0)], rounds=1).set_index("form")
     assert table.index.tolist() == list(latency.CALLS)
     assert table.loc["plan in torch", "median_us"] > table.loc["torch", "median_us"]
 

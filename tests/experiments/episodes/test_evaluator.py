@@ -160,3 +160,76 @@ def test_logits_that_are_not_numbers_are_no_action(save_tiny: SaveTiny) -> None:
             parameter.fill_(torch.nan)
     with pytest.raises(agents.ControllerError, match="not numbers"):
         evaluate(controller, "CartPole-v1", [0])
+
+
+class Single(gym.Env[Any, Any]):
+    """A device: there is one, and it cannot be opened twice. What an episode gives depends on its seed and actions."""
+
+    observation_space = gym.spaces.Box(-10, 10, (3,))
+    action_space = gym.spaces.Box(-2.0, 2.0, (1,))
+    opened = 0
+
+    def __init__(self) -> None:
+        if Single.opened:
+            raise RuntimeError("port 5005 is already in use")
+        Single.opened += 1
+
+    def close(self) -> None:
+        Single.opened = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x, self.left = self.np_random.normal(size=3), 3 + int(self.np_random.integers(5))
+        return self.x.astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.x, self.left = self.x + 0.1 * float(action[0]), self.left - 1
+        return self.x.astype(np.float32), float(self.x.sum()), self.left == 0, False, {}
+
+
+class Many(Single):
+    """The same, as often as one likes."""
+
+    def __init__(self) -> None:
+        pass
+
+
+def test_where_there_is_one_environment_it_is_used_in_turn() -> None:
+    for kind in (Single, Many):
+        gym.register(f"{kind.__name__}-v0", kind, max_episode_steps=20)
+    try:
+        controller = untrained("sac", "Pendulum-v1")
+        for by in (controller, None):
+            one, many = (
+                evaluate_random(task, range(5)) if by is None else evaluate(by, task, range(5))
+                for task in ("Single-v0", "Many-v0")
+            )
+            assert one.lengths.tolist() == many.lengths.tolist()
+            assert len(set(one.lengths.tolist())) > 1
+            np.testing.assert_allclose(one.returns, many.returns, rtol=1e-5)
+        found = evaluate(controller, "Single-v0", range(5), record=True)
+        assert found.observations is not None
+        assert len(found.observations) == found.lengths.sum()
+        assert Single.opened == 0
+    finally:
+        del gym.registry["Single-v0"], gym.registry["Many-v0"]
+
+
+@pytest.mark.parametrize("bound", [float(np.finfo(np.float32).max), np.inf])
+def test_noise_where_the_bounds_are_no_scale(bound: float) -> None:
+    class Loose(Many):
+        action_space = gym.spaces.Box(-bound, bound, (1,))
+
+    gym.register("Loose-v0", Loose, max_episode_steps=20)
+    try:
+        controller = untrained("ppo", "Pendulum-v1")
+        loose = replace(controller, blueprint=replace(controller.blueprint, action_space=Loose.action_space))
+        disturb = np.asarray([0.0, 0.4])
+        plain = evaluate(loose, "Loose-v0", (1, 1), record=True).actions
+        noisy = evaluate(loose, "Loose-v0", (1, 1), record=True, disturb=disturb).actions
+        assert plain is not None
+        assert noisy is not None
+        np.testing.assert_allclose(noisy[0], plain[0], rtol=1e-6)
+        assert 0 < np.abs(noisy[1] - plain[1]).max() < 3 * np.abs(plain).max()
+    finally:
+        del gym.registry["Loose-v0"]

@@ -22,15 +22,16 @@ from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
 from prunectl.experiments.analysis.curves import normalised_draws, panels, pooled
+from prunectl.experiments.analysis.readings import read_panels
 from prunectl.experiments.cli import run
 from prunectl.experiments.deploying import rates
 from prunectl.experiments.deploying.rates import of_widths, widths_of
 from prunectl.experiments.paper.budget import planner_macs
-from prunectl.experiments.paper.catalogue import CATALOGUE, chosen, config_of, reproduce
 from prunectl.experiments.paper.components import sensitivities
 from prunectl.experiments.paper.cuts import cuts_figure, write_cuts
 from prunectl.experiments.paper.groups import Seen, groups_table, overview
 from prunectl.experiments.paper.layer_graph import lay_out, pools_of
+from prunectl.experiments.paper.reproductions import CATALOGUE, chosen, config_of, reproduce
 from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_config
 from prunectl.experiments.sweeping.dispatch import run as run_sweep
@@ -105,7 +106,7 @@ def test_layers_are_drawn_apart_and_heads_side_by_side() -> None:
 def test_a_component_alone_is_another_cell_and_whole_controllers_keep_their_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("prunectl.pruning.method.VERSION", "1")  # keys change with the methods, and with nothing else
+    monkeypatch.setattr("prunectl.pruning.method.VERSION", 1)  # keys change with the methods, and with nothing else
     whole = cell(method=Method(recovery="reconstruct"), sparsity=0.5)
     alone = replace(whole, only="actor")
     assert len({whole.key, alone.key, replace(whole, only="value").key}) == 3
@@ -166,7 +167,7 @@ def test_trainings_are_pooled_and_scopes_are_kept_apart(tmp_path: Path) -> None:
     drawn = normalised_draws(together[0], curve, np.random.default_rng(0), 50)
     assert drawn is not None
     assert drawn[0] == pytest.approx([0.5])
-    table = sensitivities(together).set_index("scope")
+    table = sensitivities(read_panels(together, 0)).set_index("scope")
     # From 1 at sparsity 0 to 0.5 at 0.5: it passes 0.95 at a tenth of the way.
     assert table.loc["actor", "s95"] == pytest.approx(0.05)
     assert table.loc["value", "s95"] == pytest.approx(0.5)

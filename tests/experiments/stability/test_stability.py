@@ -27,6 +27,7 @@ from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.seeds import calibration_seeds, reported_seeds
 from prunectl.experiments.stability.attraction import attraction, axes, grid, kept
 from prunectl.experiments.stability.bounds import clopper_pearson, safe_sparsity
+from prunectl.experiments.stability.family_tables import as_json, verdict
 from prunectl.experiments.stability.lyapunov import (
     LinearModel,
     Lyapunov,
@@ -36,10 +37,9 @@ from prunectl.experiments.stability.lyapunov import (
     linear_model,
     quadratic,
 )
-from prunectl.experiments.stability.measure import Effort, Subject, family, smaller_than
+from prunectl.experiments.stability.measure import Candidate, Effort, family, smaller_than
 from prunectl.experiments.stability.robustness import conditions
 from prunectl.experiments.stability.rollout import Condition, Trajectories, trajectories
-from prunectl.experiments.stability.tables import as_json, verdict
 from prunectl.pruning import Calibration, Method, prune
 
 PENDULUM = "prunectl/LinearPendulum-v0"
@@ -61,7 +61,12 @@ def law(gain: np.ndarray, task: str = PENDULUM) -> Controller:
         return lambda observations, episodes: act(observations)
 
     fake = SimpleNamespace(
-        act=act, policy=policy, observation_space=space.observation_space, action_space=space.action_space
+        surroundings=None,
+        plans=False,
+        act=act,
+        policy=policy,
+        observation_space=space.observation_space,
+        action_space=space.action_space,
     )
     return cast(Controller, fake)
 
@@ -72,10 +77,10 @@ def fitted() -> Lyapunov:
 
 
 @pytest.fixture(scope="module")
-def regulator() -> tuple[Subject, Calibration]:
+def regulator() -> tuple[Candidate, Calibration]:
     """The bundled network that was fitted to the regulator, and what pruning looks at."""
     controller = agents.load("lqr-linear-pendulum-1").controller
-    return Subject("dense", controller), calibrate(controller, PENDULUM)
+    return Candidate("dense", controller), calibrate(controller, PENDULUM)
 
 
 def test_the_fit_finds_the_regulators_own_loop(fitted: Lyapunov) -> None:
@@ -223,7 +228,7 @@ def test_a_family_stops_at_the_first_that_fails() -> None:
     weak = np.array([[0.5 * GRAVITY / 3.0, 0.5]])
     sizes = (100, 50, 10)
     subjects = [
-        Subject(str(size), law(gain), 1 - size / 100, 1 - size / 100)
+        Candidate(str(size), law(gain), 1 - size / 100, 1 - size / 100)
         for size, gain in zip(sizes, (GAIN, GAIN * 1.01, weak), strict=True)
     ]
     found = family(PLANT, [subjects[0], subjects[2], subjects[1]], Effort(starts=60, grid=3, robust=2))
@@ -240,7 +245,7 @@ def test_a_family_stops_at_the_first_that_fails() -> None:
 
 
 def test_too_few_starts_hold_nothing() -> None:
-    found = family(PLANT, [Subject("dense", law(GAIN))], Effort(starts=58, grid=0, robust=0))
+    found = family(PLANT, [Candidate("dense", law(GAIN))], Effort(starts=58, grid=0, robust=0))
     assert found.safe is None
     assert verdict(found).startswith("Safe sparsity: none.")
 
@@ -374,18 +379,18 @@ def test_checkpoints_are_compared_with_the_first(capsys: pytest.CaptureFixture[s
 
 def test_the_dense_controller_comes_first() -> None:
     large, small = (agents.load(name).controller for name in ("sac-pendulum", "ppo-pendulum"))
-    pruned = smaller_than(Subject("large", large), "small", small)
+    pruned = smaller_than(Candidate("large", large), "small", small)
     assert pruned.sparsity_total == pytest.approx(1 - small.parameters() / large.parameters())
     with pytest.raises(ControllerError, match="name the dense controller first"):
-        smaller_than(Subject("small", small), "large", large)
+        smaller_than(Candidate("small", small), "large", large)
     exported = cast(Controller, SimpleNamespace(parameters=lambda deployed: 0))
     with pytest.raises(ControllerError, match="exported does not say how large it is"):
-        smaller_than(Subject("large", large), "exported", exported)
+        smaller_than(Candidate("large", large), "exported", exported)
 
 
 @pytest.mark.parametrize(("sparsity", "rests", "falls"), [(0.8, True, True), (0.85, True, False), (0.9, False, False)])
 def test_pruned_networks_are_judged_as_their_own_jacobians_are(
-    regulator: tuple[Subject, Calibration], sparsity: float, rests: bool, falls: bool
+    regulator: tuple[Candidate, Calibration], sparsity: float, rests: bool, falls: bool
 ) -> None:
     """The closed form of results/stability: a loop may be stable while the dense loop's function rises along it."""
     dense, calibration = regulator

@@ -107,7 +107,7 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sparsities", "default"),
     [
-        ("demo.yaml", 8, Method(recovery="reconstruct")),
+        ("demo.yaml", 5, Method()),
         ("zoo.yaml", 8, Method(recovery="reconstruct")),
         ("methods.yaml", 7, Method()),
         ("methods-tdmpc.yaml", 2, Method()),

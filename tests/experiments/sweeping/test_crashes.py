@@ -20,6 +20,7 @@ from gymnasium import spaces
 
 from prunectl import agents
 from prunectl.experiments.episodes.evaluator import evaluate
+from prunectl.experiments.report.write import draw_report
 from prunectl.experiments.sweeping.store import FILE, Store
 from tests.conftest import SaveTiny
 from tests.experiments.clusters import COMMAND
@@ -171,6 +172,10 @@ def test_a_read_only_folder_is_one_line(balancer: Path, tmp_path: Path) -> None:
             (line,) = refused.stderr.strip().splitlines()[-1:]
             assert line.startswith(f"prunectl: {folder}")
             assert "Traceback" not in refused.stderr
+        with Store.reading(folder / "out") as store:  # a report of it may go elsewhere
+            assert len(store.done()) == CELLS
+            files, _ = draw_report(store, tmp_path)
+        assert tmp_path / "report.html" in files
         assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
 
 

@@ -24,7 +24,7 @@ from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.stability import measure
-from prunectl.experiments.stability.measure import Effort, Subject, family, smaller_than
+from prunectl.experiments.stability.measure import Candidate, Effort, family, smaller_than
 from prunectl.experiments.sweeping import dispatch as module
 from prunectl.experiments.sweeping.cell import Cell, Failure, Fitted, ToDo, Work, needs
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_config
@@ -158,7 +158,7 @@ def test_a_sweep_records_what_the_stability_command_measures(
     plant = PLANTS["prunectl/LinearPendulum-v0"]
     controller = agents.load(str(REGULATOR)).controller
     calibration = calibrate(controller, plant.task)
-    dense = Subject("dense", controller)
+    dense = Candidate("dense", controller)
     method = Method("stock-global", "magnitude", "uniform", "none")
     small = (prune(controller, method, sparsity, calibration).controller for sparsity in sparsities)
     subjects = [dense, *(smaller_than(dense, "small", each) for each in small)]

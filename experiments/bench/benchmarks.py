@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prunectl.experiments.bench import cluster, evaluator, latency, memory, planner, surgery, sweeping
+from prunectl.experiments.bench import cluster, cutting, decisions, memory, planning, stepping, sweep_speed
 from prunectl.experiments.bench.timing import Section
 from prunectl.experiments.drawing.tables import markdown, write_file
 from prunectl.experiments.provenance import versions
@@ -29,11 +29,11 @@ class Benchmark:
 
 
 CATALOGUE = (
-    Benchmark("evaluator", "environment steps against bare stepping and SB3's evaluate_policy", evaluator.measure),
-    Benchmark("surgery", "plan and surgery against Torch-Pruning, and as controllers grow wider", surgery.measure),
-    Benchmark("planner", "TD-MPC's decisions, dense and pruned", planner.measure),
-    Benchmark("latency", "a decision in PyTorch, ONNX Runtime and C, dense and pruned", latency.measure),
-    Benchmark("sweep", "cells on 1 and on 2 workers, overhead a cell, work that cells share", sweeping.measure),
+    Benchmark("evaluator", "environment steps against bare stepping and SB3's evaluate_policy", stepping.measure),
+    Benchmark("surgery", "plan and surgery against Torch-Pruning, and as controllers grow wider", cutting.measure),
+    Benchmark("planner", "TD-MPC's decisions, dense and pruned", planning.measure),
+    Benchmark("latency", "a decision in PyTorch, ONNX Runtime and C, dense and pruned", decisions.measure),
+    Benchmark("sweep", "cells on 1 and on 2 workers, overhead a cell, work that cells share", sweep_speed.measure),
     Benchmark("memory", "peak memory of a sweep as its cells grow in number", memory.measure),
     Benchmark("cluster", "how a sweep grows to thousands of workers, simulated from measured costs", cluster.measure),
 )
@@ -49,7 +49,7 @@ def chosen(names: Sequence[str]) -> list[Benchmark]:
     known = [entry.name for entry in CATALOGUE]
     if names[:1] == ["latency"] and names[1:]:
         entry = next(entry for entry in CATALOGUE if entry.name == "latency")
-        return [replace(entry, measure=partial(latency.of, names[1:]))]
+        return [replace(entry, measure=partial(decisions.of, names[1:]))]
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

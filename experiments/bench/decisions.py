@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from prunectl.experiments.bench.controllers import pruned
 from prunectl.experiments.bench.timing import Section, judged
-from prunectl.experiments.deploying.latency import RATES, Subject, subject, with_task
-from prunectl.experiments.deploying.latency import measure as timed
+from prunectl.experiments.bench.untrained import pruned
+from prunectl.experiments.deploying.latency import RATES, Contender, contender, decision_times, with_task
 
 CONTROLLERS, SPARSITY = ("sac-reacher-1", "tdmpc-pendulum-1"), 0.9
 #: A pruned 256-256 actor at `SPARSITY` against the dense one, in C as most would compile it.
@@ -35,7 +34,7 @@ def measure(quick: bool) -> list[Section]:
     """A table a bundled controller, dense and of the widths that pruning leaves."""
     sections = []
     for name in CONTROLLERS:
-        dense = subject(*with_task(name))
+        dense = contender(*with_task(name))
         controller = pruned(dense.controller, SPARSITY)
         left = controller.parameters(deployed=True) / dense.controller.parameters(deployed=True)
         small = replace(dense, name=f"{name}, pruned", controller=controller, sparsity=1 - left)
@@ -54,11 +53,11 @@ def of(references: Sequence[str], quick: bool) -> list[Section]:
     Raises:
         ControllerError: no such checkpoint, one that names no task, or no gcc or ONNX Runtime here.
     """
-    return [_section("latency", _timed([subject(*with_task(reference)) for reference in references], quick))]
+    return [_section("latency", _timed([contender(*with_task(reference)) for reference in references], quick))]
 
 
-def _timed(subjects: Sequence[Subject], quick: bool) -> pd.DataFrame:
-    return timed(subjects, rounds=3 if quick else 30)
+def _timed(contenders: Sequence[Contender], quick: bool) -> pd.DataFrame:
+    return decision_times(contenders, rounds=3 if quick else 30)
 
 
 def _section(title: str, table: pd.DataFrame) -> Section:

@@ -8,8 +8,8 @@ import numpy as np
 
 from prunectl import agents
 from prunectl.agents.controller import Controller
-from prunectl.experiments.bench.controllers import pruned
 from prunectl.experiments.bench.timing import Section, compared, comparison, interleaved, per_second
+from prunectl.experiments.bench.untrained import pruned
 
 CONTROLLER, SPARSITY, BATCHES = "tdmpc-pendulum-1", 0.9, (1, 10)
 

@@ -14,8 +14,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from prunectl import agents, envs
 from prunectl.agents.controller import Batch, Controller
-from prunectl.experiments.bench.controllers import untrained_sac
 from prunectl.experiments.bench.timing import Rates, Section, compared, comparison, interleaved, per_second
+from prunectl.experiments.bench.untrained import untrained_sac
 from prunectl.experiments.episodes.evaluator import environments, run
 from prunectl.experiments.episodes.seeds import validation_seeds
 

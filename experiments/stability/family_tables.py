@@ -22,9 +22,9 @@ def overview(family: Family) -> pd.DataFrame:
 def _row(family: Family, member: Stability) -> dict[str, Any]:
     decrease = member.decrease
     return {
-        "controller": member.subject.name,
-        "sparsity_total": member.subject.sparsity_total,
-        "sparsity_deployed": member.subject.sparsity_deployed,
+        "controller": member.candidate.name,
+        "sparsity_total": member.candidate.sparsity_total,
+        "sparsity_deployed": member.candidate.sparsity_deployed,
         "mean_return": member.mean_return,
         "normalised_return": float(family.normalised[family.members.index(member)]),
         "starts": member.unstable.trials,
@@ -65,8 +65,8 @@ def robustness(family: Family) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "controller": member.subject.name,
-                "sparsity_deployed": member.subject.sparsity_deployed,
+                "controller": member.candidate.name,
+                "sparsity_deployed": member.candidate.sparsity_deployed,
                 "condition": str(borne.condition),
                 "mean_return": borne.mean_return,
                 "std_return": borne.std_return,
@@ -84,7 +84,7 @@ def readable_robustness(family: Family) -> pd.DataFrame:
     """A row a controller, a column a condition: the mean return and the share of episodes stabilised."""
     return pd.DataFrame(
         [
-            {"controller": member.subject.name}
+            {"controller": member.candidate.name}
             | {
                 str(
                     borne.condition

@@ -201,7 +201,7 @@ def _name_axes(panels: list[Axes], count: int, across: str, up: str) -> None:
 
 
 def _label(member: Stability) -> str:
-    subject = member.subject
+    subject = member.candidate
     if subject.sparsity_total == 0:
         return "dense"
     return f"{subject.name} (deployed {subject.sparsity_deployed:.3f})"

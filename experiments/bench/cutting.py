@@ -12,8 +12,8 @@ from torch import nn
 from prunectl import agents
 from prunectl.agents.controller import Controller
 from prunectl.agents.sb3.controller import SB3Controller
-from prunectl.experiments.bench.controllers import untrained_sac
 from prunectl.experiments.bench.timing import Rates, Section, compared, comparison, interleaved, per_second
+from prunectl.experiments.bench.untrained import untrained_sac
 from prunectl.pruning import apply, make_plan, score, trace
 from prunectl.pruning.stock import cut_in_place
 

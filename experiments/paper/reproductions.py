@@ -15,8 +15,8 @@ from prunectl.experiments.paper.components import write_components
 from prunectl.experiments.paper.cuts import write_cuts
 from prunectl.experiments.paper.groups import write_groups
 from prunectl.experiments.paper.isolated import write_isolated
-from prunectl.experiments.paper.returns import write_returns
-from prunectl.experiments.paper.unrefitted import write_unrefitted
+from prunectl.experiments.paper.reward_vs_sparsity import write_returns
+from prunectl.experiments.paper.without_recovery import write_unrefitted
 from prunectl.experiments.report.write import draw_report
 from prunectl.experiments.sweeping.cell import Work
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_config
