@@ -128,11 +128,12 @@ def stuck_in_the_system(controller: Any, cell: Cell, lyapunov: Any) -> Outcome:
     return outcome([1.0, 2.0])
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stuck_for_good_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "run_dense", stuck_in_the_system)
     owner, started = subject(), time.monotonic()
     cells = tuple(cell(owner, seed=seed) for seed in range(3))
-    work = Work({owner.digest: untrained_planner()}, cells, {}, timeout=4.0)
+    work = Work({owner.digest: untrained_planner()}, cells, {}, timeout=8.0)
     with Store.writing(tmp_path) as store, local_workers(1) as client:
         pids = client.run(os.getpid)
         (failure,) = run(work, still_to_do(work, store), store, client, lambda cell: None)
