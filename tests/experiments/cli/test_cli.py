@@ -379,7 +379,7 @@ def test_the_version(prunectl: Prunectl) -> None:
 def test_bundled_sweeps_go_by_a_short_name(prunectl: Prunectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     status, out, _ = prunectl("sweep", "--list")
     assert status == 0
-    assert re.search(r"^demo  +What component-aware pruning buys", out, re.M)
+    assert re.search(r"^demo  +The default, and what it is made of", out, re.M)
     assert "paper/reference" in out
     monkeypatch.chdir(tmp_path)
     status, out, _ = prunectl("sweep", "demo", "--dry-run")
