@@ -208,7 +208,11 @@ def test_what_is_no_better_than_random_actions_is_remarked(caplog: pytest.LogCap
             lambda: prunectl.evaluate("sac-pendulum", VecFrameStack(make_vec_env("Pendulum-v1"), 2)),
             "VecFrameStack",
         ),
-        (lambda: prunectl.prune("tdmpc-pendulum", 0.5, recovery="none").model, "no Stable-Baselines3 model"),
+        pytest.param(
+            lambda: prunectl.prune("tdmpc-pendulum", 0.5, recovery="none").model,
+            "no Stable-Baselines3 model",
+            marks=pytest.mark.slow,
+        ),
         (lambda: prunectl.sweep({"controllers": "sac-pendulum"}, out="x"), "config: methods: this key is missing"),
         (lambda: prunectl.sweep({"controllers": "sac-pendulum", "methods": {}, "sparsities": 0.5}), "out="),
         (lambda: prunectl.report("nowhere"), "nowhere"),
