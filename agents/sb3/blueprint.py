@@ -20,6 +20,7 @@ from prunectl.agents.controller import ControllerError
 from prunectl.agents.sb3.architecture import policy_arguments
 from prunectl.agents.sb3.extractor import known_extractor
 from prunectl.agents.sb3.families import ALGORITHMS
+from prunectl.agents.sb3.randomness import random_state_kept
 from prunectl.agents.supported import check_spaces
 
 #: Policy arguments that `policy_arguments` reads off the weights.
@@ -100,15 +101,12 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
         model.buffer_size = 1  # setting up would allocate the replay buffer, which nobody uses before `learn`
         # It would not be made with arguments (`replay_buffer_kwargs`) that the zip holds as a pickle alone.
         model.optimize_memory_usage = False
-    random_state = torch.get_rng_state()
     try:
-        with _Bounded(2 * sum(tensor.numel() for tensor in state.values()) + 10_000):
+        with random_state_kept(), _Bounded(2 * sum(tensor.numel() for tensor in state.values()) + 10_000):
             model._setup_model()
         model.policy.load_state_dict(dict(state))
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ControllerError(f"the weights and the stated architecture do not fit: {_first_lines(error)}") from error
-    finally:
-        torch.set_rng_state(random_state)
     model.seed = seed
     if buffer_size is not None:
         model.buffer_size, model.replay_buffer = buffer_size, None

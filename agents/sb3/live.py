@@ -112,8 +112,7 @@ def with_own_statistics(env: VecEnv) -> VecEnv:
     """The same environments; where they are normalised, by a copy of the statistics, which may go on changing."""
     if not isinstance(env, VecNormalize):
         return env
-    copied: VecNormalize = pickle.loads(
-        pickle.dumps(env)
-    )  # SB3's own way to save one, which leaves the environments out
+    # SB3's own way to save one, which leaves the environments out.
+    copied: VecNormalize = pickle.loads(pickle.dumps(env))
     copied.set_venv(env.venv)
     return copied

@@ -24,7 +24,6 @@ from prunectl.experiments.provenance import command_line, versions
 from prunectl.experiments.statistics import normalised
 from prunectl.pruning import Method, PruningPlan
 from prunectl.pruning import Pruned as Outcome
-from prunectl.pruning.fidelity import integrity
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +61,7 @@ class Small:
     @property
     def integrity(self) -> float:
         """The lowest fidelity of any component: what the return does not see."""
-        return integrity(self.fidelity)
+        return self.outcome.integrity
 
     @property
     def validation(self) -> tuple[float, float] | None:
