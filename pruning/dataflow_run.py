@@ -1,22 +1,26 @@
-"""Running a traced dataflow and looking at what its linear layers read and write."""
+"""Running a traced dataflow and looking at what its matrix products read and write."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from prunectl.pruning.graph import Axis
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.layers import Product, Watch, is_layer, kind_of
 from prunectl.pruning.tracing import calls
+
+#: Numbers that one run may hold where layers are applied at many places (images, sequences): half a gigabyte.
+MOST_NUMBERS = 2**27
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one run saw: ``inputs[layer]`` and ``outputs[layer]`` hold a tensor ``(n, width)`` for each call of a linear
-    layer, by path; ``results`` the components' own outputs by name."""
+    """What one run saw: ``inputs[name]`` and ``outputs[name]`` hold a tensor ``(n, ..., width)`` for each call of a
+    matrix product, ``results`` the components' own outputs by name."""
 
     inputs: dict[str, list[torch.Tensor]]
     outputs: dict[str, list[torch.Tensor]]
@@ -24,16 +28,26 @@ class Reading:
 
 
 def read(dataflow: nn.Module, inputs: Sequence[torch.Tensor]) -> Reading:
-    """Run the dataflow once and keep what passes through its linear layers. Gradients flow if they are enabled."""
-    reading = Reading({}, {}, {})
+    """Run the dataflow once and keep what passes through its products. Gradients flow if they are enabled."""
+    seen = Seen()
+    results: dict[str, torch.Tensor] = {}
     for step in Steps(dataflow, inputs):
-        value = step.run()
-        if step.linear is not None:
-            reading.inputs.setdefault(step.path, []).append(step.argument)
-            reading.outputs.setdefault(step.path, []).append(value)
+        value = step.run(seen)
         if step.is_output:
-            reading.results.update(value)
-    return reading
+            results.update(value)
+    return Reading(seen.inputs, seen.outputs, results)
+
+
+class Seen(Watch):
+    """Keeps what products read and write, by their names."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, list[torch.Tensor]] = {}
+        self.outputs: dict[str, list[torch.Tensor]] = {}
+
+    def after(self, product: Product, given: torch.Tensor, written: torch.Tensor) -> None:
+        self.inputs.setdefault(product.name, []).append(given)
+        self.outputs.setdefault(product.name, []).append(written)
 
 
 class Steps:
@@ -54,31 +68,29 @@ class Step:
 
     def __init__(self, interpreter: fx.Interpreter, node: fx.Node) -> None:
         self.interpreter, self.node = interpreter, node
-        self.path = str(node.target)
         self.is_output = node.op == "output"
-        module = interpreter.fetch_attr(self.path) if node.op == "call_module" else None
-        self.linear = module if isinstance(module, nn.Linear) else None
 
-    @property
-    def argument(self) -> torch.Tensor:
-        """What the call's module is about to read."""
-        read = self.node.args[0]
-        assert isinstance(read, fx.Node)
-        value: torch.Tensor = self.interpreter.env[read]
-        return value
-
-    def run(self) -> Any:
-        """Carry the call out and give its value."""
-        value = self.interpreter.run_node(self.node)
+    def run(self, watch: Watch) -> Any:
+        """Carry the call out, ``watch`` looking on, and give its value."""
+        if self.node.op == "call_module":
+            path = str(self.node.target)
+            layer: Any = self.interpreter.fetch_attr(path)
+            arguments, named = self.interpreter.fetch_args_kwargs_from_env(self.node)
+            value = kind_of(layer).run(path, layer, arguments, named, watch)
+        else:
+            value = self.interpreter.run_node(self.node)
         self.interpreter.env[self.node] = value
         return value
 
 
-def columns(axis: Axis, group: str) -> slice:
-    """Where on an axis a group's units lie, everything dense."""
-    start = 0
-    for segment in axis:
-        if segment.group == group:
-            return slice(start, start + segment.units)
-        start += segment.units
-    raise KeyError(group)
+def products_of(dataflow: nn.Module) -> Mapping[str, Product]:
+    """All matrix products of a dataflow by name."""
+    layers = ((path, module) for path, module in dataflow.named_modules(remove_duplicate=False) if is_layer(module))
+    return {product.name: product for path, module in layers for product in kind_of(module).products(path, module)}
+
+
+def bounded(inputs: Sequence[torch.Tensor], graph: ComponentGraph) -> tuple[torch.Tensor, ...]:
+    """The inputs, or as many of their rows, evenly spread, as one run may hold."""
+    most = len(inputs[0]) if graph.numbers_a_row is None else max(MOST_NUMBERS // graph.numbers_a_row, 1)
+    step = -(-len(inputs[0]) // most)
+    return tuple(inputs) if step == 1 else tuple(tensor[::step] for tensor in inputs)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from prunectl.agents.controller import Controller
-from prunectl.pruning.dataflow_run import read
+from prunectl.pruning.dataflow_run import bounded, read
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.plan import PruningPlan
-from prunectl.pruning.surgery import select_inputs
+from prunectl.pruning.surgery import kept_part, select_inputs
 
 
 def fidelities(
@@ -22,13 +22,13 @@ def fidelities(
     over inputs and outputs. A component whose output is a flow is compared on the units that are left of it. At most 1;
     a component that says the mean of the dense one has 0.
     """
+    inputs = bounded(inputs, graph)
     with torch.no_grad():
         dense = read(teacher.dataflow(), inputs).results
         reduced = read(small.dataflow(), select_inputs(inputs, graph, plan.kept)).results
     found = {}
     for name, output in reduced.items():
-        kept = kept_outputs(name, graph, plan)
-        wanted = (dense[name] if kept is None else dense[name][:, kept]).double()
+        wanted = kept_part(dense[name], graph.output_axes[name], plan.kept).double()
         error = ((output.double() - wanted) ** 2).sum()
         spread = ((wanted - wanted.mean(dim=0)) ** 2).sum()
         found[name] = float(1 - error / spread.clamp_min(1e-12))
@@ -38,11 +38,3 @@ def fidelities(
 def integrity(fidelity: Mapping[str, float]) -> float:
     """The lowest fidelity among the components."""
     return min(fidelity.values())
-
-
-def kept_outputs(component: str, graph: ComponentGraph, plan: PruningPlan) -> torch.Tensor | None:
-    """Which of a component's outputs are left, where they are a flow; None for outputs that are never pruned."""
-    for name in graph.flows:
-        if any(graph.layer_component[layer] == component for layer in graph.groups[name].producers):
-            return torch.tensor(plan.kept[name])
-    return None

@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Segment:
-    """``units`` consecutive indices of a tensor's axis; they are units of ``group``, or fixed if it is None."""
+    """A run of a tensor's axis: ``units`` units of ``group``, each of ``size`` consecutive indices; or fixed if it is
+    None. A group may lie on an axis several times, as a hidden unit of an LSTM does on that of its gates."""
 
     group: str | None
     units: int
+    size: int = 1
 
 
 Axis = tuple[Segment, ...]
 #: Group name -> one score a unit.
 Scores = Mapping[str, NDArray[np.float64]]
-#: The axes of a tensor as numbers: for each, its fixed part and the groups whose widths add to it.
-_Axes = tuple[tuple[int, tuple[str, ...]], ...]
+#: The axes of a tensor as numbers: for each, its fixed part and the groups whose widths add to it, so often each.
+_Axes = tuple[tuple[int, tuple[tuple[str, int], ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Group:
     """The layers that must lose a unit together.
 
     ``kind`` is ``intra`` (all in one component) or ``inter`` (a flow couples several). ``producers`` and ``consumers``
-    are the linear layers that write and that read the units, as paths in the dataflow.
+    are the matrix products (`pruning.layers`) that write and that read the units, as paths in the dataflow.
     """
 
     name: str
@@ -68,7 +70,28 @@ class Tensor:
 
 def axis_width(axis: Axis, widths: Mapping[str, int]) -> int:
     """Width of an axis when each group has the given width."""
-    return sum(segment.units if segment.group is None else widths[segment.group] for segment in axis)
+    return sum((segment.units if segment.group is None else widths[segment.group]) * segment.size for segment in axis)
+
+
+def columns(axis: Axis, group: str) -> slice | NDArray[np.intp]:
+    """Where on an axis a group's units lie, everything dense: a slice where each is one index of one run, else the
+    indices ``(units, each)``.
+
+    Raises:
+        KeyError: nowhere.
+    """
+    runs, start = [], 0
+    for segment in axis:
+        if segment.group == group:
+            runs.append((start, segment))
+        start += segment.units * segment.size
+    if not runs:
+        raise KeyError(group)
+    if len(runs) == 1 and runs[0][1].size == 1:
+        return slice(runs[0][0], runs[0][0] + runs[0][1].units)
+    return np.concatenate(
+        [start + np.arange(s.units * s.size).reshape(s.units, s.size) for start, s in runs], axis=1, dtype=np.intp
+    )
 
 
 @dataclass(frozen=True)
@@ -76,15 +99,23 @@ class ComponentGraph:
     """What `trace` finds in a controller.
 
     ``input_axes`` are the last axes of what the dataflow takes: a latent among them loses units as its flow does.
-    ``layer_axes`` gives, for each linear layer in the order of computation, its input axis and its output axis.
-    ``ties`` are groups that must keep equal widths. ``mirrors`` are name prefixes of networks with the same shapes.
+    ``output_axes`` are those of each component's output. ``layer_axes`` gives, for each matrix product in the order of
+    computation, the axis of its columns and that of its rows: a linear layer is one, so is a convolution, whose columns
+    are kernel entries of channels, and a layer of an LSTM, with its gates' rows and columns of input and state.
+    ``work`` has each layer's component, how often it is applied in one pass, and the axes whose widths multiply to one
+    application's multiply-accumulates. ``numbers_a_row`` is how many numbers pass through the dataflow for each row,
+    where there are layers that are applied several times. ``ties`` are groups that must keep equal widths. ``mirrors``
+    are name prefixes of networks with the same shapes.
     """
 
     groups: Mapping[str, Group]
     tensors: Mapping[str, Tensor]
     input_axes: tuple[Axis, ...]
+    output_axes: Mapping[str, tuple[Axis, ...]]
     layer_axes: Mapping[str, tuple[Axis, Axis]]
     layer_component: Mapping[str, str]
+    work: Mapping[str, tuple[str, int, tuple[Axis, ...]]]
+    numbers_a_row: int | None
     components: tuple[str, ...]
     deployed: frozenset[str]
     ties: tuple[tuple[str, ...], ...]
@@ -110,11 +141,11 @@ class ComponentGraph:
         return sum(self.parameters(widths, name) for name in self.components if name in self.deployed)
 
     def deployed_macs(self, widths: Mapping[str, int]) -> int:
-        """Multiply-accumulates of one pass through every linear layer of the deployed components."""
+        """Multiply-accumulates of one pass through every layer of the deployed components."""
         return sum(
-            axis_width(inputs, widths) * axis_width(outputs, widths)
-            for layer, (inputs, outputs) in self.layer_axes.items()
-            if self.layer_component[layer] in self.deployed
+            times * prod(axis_width(axis, widths) for axis in axes)
+            for component, times, axes in self.work.values()
+            if component in self.deployed
         )
 
     def params_per_unit(self, group: str) -> int:
@@ -122,9 +153,9 @@ class ComponentGraph:
         return self.parameters(self.dense) - self.parameters({**self.dense, group: self.dense[group] - 1})
 
     def hidden_widths(self, component: str, widths: Mapping[str, int]) -> list[int]:
-        """Output widths of a component's linear layers, in order."""
+        """Output widths of a component's layers, in order; of a recurrent one its units, not their gates."""
         return [
-            axis_width(outputs, widths)
+            axis_width(outputs[:1] if len(set(outputs)) == 1 else outputs, widths)
             for layer, (_, outputs) in self.layer_axes.items()
             if self.layer_component[layer] == component
         ]
@@ -134,8 +165,8 @@ class ComponentGraph:
         for axes in variable:
             size = 1
             for constant, groups in axes:
-                for group in groups:
-                    constant += widths[group]
+                for group, each in groups:
+                    constant += widths[group] * each
                 size *= constant
             fixed += size
         return fixed
@@ -152,7 +183,10 @@ class ComponentGraph:
             if not tensor.trainable:
                 continue
             axes = tuple(
-                (sum(s.units for s in axis if s.group is None), tuple(s.group for s in axis if s.group is not None))
+                (
+                    sum(s.units for s in axis if s.group is None),
+                    tuple((s.group, s.size) for s in axis if s.group is not None),
+                )
                 for axis in tensor.axes
             )
             if any(groups for _, groups in axes):

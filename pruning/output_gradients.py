@@ -10,10 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from prunectl.pruning.dataflow_run import Reading, read
+from prunectl.pruning.dataflow_run import Reading, products_of, read
 from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.layers import at
 
 Array = NDArray[np.float64]
+
+
+#: Entries of gradients of single rows that are held at a time.
+MOST_ENTRIES = 2**25
 
 
 def backward(
@@ -26,7 +31,7 @@ def backward(
     row by row (Hutchinson's estimator).
     """
     with torch.enable_grad():
-        reading = read(dataflow, [tensor.detach().clone().requires_grad_() for tensor in inputs])
+        reading = read(dataflow, [t.detach().clone().requires_grad_(t.is_floating_point()) for t in inputs])
         return reading, project(reading.results, scales(reading.results), generator)
 
 
@@ -51,7 +56,7 @@ def project(
 def row_weights(
     dataflow: nn.Module, graph: ComponentGraph, inputs: Sequence[torch.Tensor], floor: float = 0.5
 ) -> dict[str, Array]:
-    """For each linear layer, how much each row of calibration data deserves to be fitted well.
+    """For each matrix product, how much each row of calibration data deserves to be fitted well.
 
     Where the action saturates, an error before the squashing costs nothing; the rows where it does not are the ones
     that decide. A row's weight is its squared sensitivity, estimated by one projection (`backward`), over the mean one,
@@ -59,8 +64,8 @@ def row_weights(
 
     Returns:
         ``(n, outputs)`` for a layer that writes a component's output, each column with its own weights; ``(n, 1)`` for
-        a hidden layer, whose units share theirs. A layer that is called several times has those of its first call;
-        layers that move no output are left out.
+        a hidden layer, whose units share theirs; ``(n, ..., 1)`` where it is applied at several places. A layer that is
+        called several times has those of its first call; layers that move no output are left out.
     """
     reading, total = backward(dataflow, inputs, np.random.default_rng(0))
     first = {layer: calls[0] for layer, calls in reading.outputs.items() if calls[0].requires_grad}
@@ -71,15 +76,15 @@ def row_weights(
             continue
         squared = gradient.double().square().numpy()
         if any(segment.group is not None for segment in graph.layer_axes[layer][1]):
-            squared = squared.sum(axis=1, keepdims=True)
-        weights[layer] = squared / np.maximum(squared.mean(axis=0), 1e-12) + floor
+            squared = squared.sum(axis=-1, keepdims=True)
+        weights[layer] = squared / np.maximum(squared.mean(axis=tuple(range(squared.ndim - 1))), 1e-12) + floor
     return weights
 
 
 def fisher_information(
     dataflow: nn.Module, inputs: Sequence[torch.Tensor], generator: np.random.Generator, draws: int = 4
 ) -> dict[str, Array]:
-    """The diagonal of the Fisher information of each linear layer's parameters, ``(out, in + 1)``, the bias last.
+    """The diagonal of the Fisher information of each linear layer's parameters, ``(out, columns + 1)``, the bias last.
 
     With o the components' outputs, each divided by its standard deviation s over the rows: F_ww = E[sum_o (do/dw)^2].
     That is the Fisher information of outputs seen through Gaussian noise of size s, the model's own and not the
@@ -92,7 +97,7 @@ def fisher_information(
             # (sum_c d_c x_c')^2 over all pairs of calls, without a matrix a row.
             for number, (error, given) in enumerate(calls):
                 for other, (other_error, other_given) in enumerate(calls[: number + 1]):
-                    product = (error * other_error).T @ (given * other_given) * (1.0 if number == other else 2.0)
+                    product = _products(error, given, other_error, other_given) * (1.0 if number == other else 2.0)
                     total[layer] = total[layer] + product if layer in total else product
     return {layer: (value / (count * draws)).clamp_min(0.0).numpy() for layer, value in total.items()}
 
@@ -116,18 +121,41 @@ def gradient_steps(
     steps = min(steps, len(inputs[0]))
     found = {}
     for layer, calls in _layer_gradients(dataflow, inputs, generator):
-        gradients = [sum(error[step::steps].T @ given[step::steps] for error, given in calls) for step in range(steps)]
+        gradients = [
+            sum(error[step::steps].flatten(0, -2).T @ given[step::steps].flatten(0, -2) for error, given in calls)
+            for step in range(steps)
+        ]
         squared = torch.stack([torch.as_tensor(gradient).square() for gradient in gradients])
         found[layer] = GradientSteps(squared.sum(dim=2).numpy(), squared[:, :, :-1].sum(dim=1).numpy())
     return found
 
 
+def _products(
+    error: torch.Tensor, given: torch.Tensor, other_error: torch.Tensor, other_given: torch.Tensor
+) -> torch.Tensor:
+    """``(out, in)``: the sum over rows of the products of two calls' gradients; a gradient is a sum over the places."""
+    if error.dim() == 2:
+        return (error * other_error).T @ (given * other_given)
+    total = error.new_zeros(error.shape[-1], given.shape[-1])
+    rows = max(MOST_ENTRIES // total.numel(), 1)
+    for start in range(0, len(error), rows):
+        part = slice(start, start + rows)
+        one = error[part].transpose(1, 2) @ given[part]
+        total += (one * (other_error[part].transpose(1, 2) @ other_given[part])).sum(dim=0)
+    return total
+
+
 def _layer_gradients(
     dataflow: nn.Module, inputs: Sequence[torch.Tensor], generator: np.random.Generator
 ) -> Iterator[tuple[str, list[tuple[torch.Tensor, torch.Tensor]]]]:
-    """For each linear layer and call, one projection's gradient by what the layer wrote ``(n, out)`` and what it read,
-    with ones for the bias ``(n, in + 1)``. Zeros where a layer moves no output."""
+    """For each matrix product and call, one projection's gradient by what it wrote ``(n, out)`` and the columns that it
+    read, with ones for the bias ``(n, columns + 1)``.
+
+    Where it is applied at several places, both are ``(n, places, ...)``, with some of them if those are many. Zeros
+    where a layer moves no output.
+    """
     reading, total = backward(dataflow, inputs, generator)
+    products, count = products_of(dataflow), len(inputs[0])
     written = [(layer, value) for layer, values in reading.outputs.items() for value in values if value.requires_grad]
     given: Sequence[torch.Tensor | None] = torch.autograd.grad(
         total, [value for _, value in written], allow_unused=True
@@ -138,6 +166,11 @@ def _layer_gradients(
         for value, seen in zip(values, reading.inputs[layer], strict=True):
             gradient = gradients.get(id(value))
             error = torch.zeros_like(value) if gradient is None else gradient
-            ones = seen.new_ones(len(seen), 1)
-            calls.append((error.detach().double(), torch.cat([seen, ones], dim=1).detach().double()))
+            where = products[layer].positions(value, count)
+            rows = products[layer].rows(seen, where)
+            columns = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1).detach().double()
+            error = at(error, where).detach().double()
+            if where is not None:
+                columns, error = (side.reshape(*where.shape, -1) for side in (columns, error))
+            calls.append((error, columns))
         yield layer, calls

@@ -17,16 +17,18 @@ from torch import nn
 
 from prunectl.agents.controller import Controller
 from prunectl.pruning.allocation import TOLERANCE
-from prunectl.pruning.dataflow_run import columns
 from prunectl.pruning.errors import PruningError
-from prunectl.pruning.graph import ComponentGraph, Group
+from prunectl.pruning.graph import ComponentGraph, Group, columns
 from prunectl.pruning.grouping import GROUPINGS, Grouping
+from prunectl.pruning.layers import writes
 from prunectl.pruning.output_gradients import project, scales
 from prunectl.pruning.plan import PruningPlan, describe
 
 Array = NDArray[np.float64]
 
 
+#: Layers whose outputs are the library's units as they are ours.
+_ROOTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 #: Rows that `hessian` takes a gradient of, one by one: a second or less.
 MOST_HESSIAN_ROWS = 256
 
@@ -58,7 +60,7 @@ def stock_groups(controller: Controller, graph: ComponentGraph) -> tuple[StockGr
                 touched[path, dependency.handler.__name__ == "prune_in_channels"] = dependency.target.module
         layers = tuple(dict.fromkeys(path for path, _ in touched if path in graph.layer_axes))
         cost = sum(_entries(module, reads) for (_, reads), module in touched.items())
-        found.append(StockGroup(layers, group[0].dep.target.module.out_features, cost))
+        found.append(StockGroup(layers, len(group[0].dep.target.module.weight), cost))
     return tuple(found)
 
 
@@ -81,8 +83,8 @@ class LibraryGroups:
         path_of = {id(module): path for path, module in self._dataflow.named_modules()}
         self._found: dict[str, Any] = {}
         for group in _groups(self._dataflow, graph, tuple(tensor[:2] for tensor in inputs)):
-            (segment,) = graph.layer_axes[path_of[id(group[0].dep.target.module)]][1]
-            self._found[str(segment.group)] = group
+            output = graph.layer_axes[path_of[id(group[0].dep.target.module)]][1]
+            self._found |= {str(segment.group): group for segment in output if len(output) == 1}
 
     def lamp(self, group: Group) -> Array:
         """`LAMPImportance`."""
@@ -175,15 +177,26 @@ def cut_in_place(dataflow: nn.Module, graph: ComponentGraph, inputs: Sequence[to
     _pruner(dataflow, graph, tuple(tensor[:2] for tensor in inputs), ratio, False, False).step()
 
 
+def _check(dataflow: nn.Module) -> None:
+    """Refuse layers whose units the library counts in another way than we do."""
+    for path, layer in dataflow.named_modules():
+        if writes(path, layer) and not isinstance(layer, _ROOTS):
+            raise PruningError(
+                "Torch-Pruning is asked about linear layers and convolutions alone, and "
+                f"'{path}' is of {type(layer).__name__}"
+            )
+
+
 def _groups(dataflow: nn.Module, graph: ComponentGraph, example: Sequence[torch.Tensor]) -> list[Any]:
     """The groups of the library's own dependency graph, whole, the layers that write outputs fixed."""
+    _check(dataflow)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dependencies = torch_pruning.DependencyGraph().build_dependency(
             dataflow, example_inputs=tuple(example), output_transform=lambda results: list(results.values())
         )
     fixed = _outputs(dataflow, graph)
-    return list(dependencies.get_all_groups(ignored_layers=fixed, root_module_types=[nn.Linear]))
+    return list(dependencies.get_all_groups(ignored_layers=fixed, root_module_types=list(_ROOTS)))
 
 
 def _nearest(at: Any, sparsity: float) -> tuple[dict[str, tuple[int, ...]], float]:
@@ -210,8 +223,8 @@ def _outputs(dataflow: nn.Module, graph: ComponentGraph) -> list[nn.Module]:
 
 def _entries(module: nn.Module, reads: bool) -> int:
     """Parameters that a layer loses with one unit that it reads, or with one that it writes or passes on."""
-    if reads and isinstance(module, nn.Linear):
-        return module.out_features
+    if reads and isinstance(module, _ROOTS):
+        return module.weight[:, 0].numel()
     return sum(parameter[0].numel() for parameter in module.parameters())
 
 
@@ -233,8 +246,10 @@ def _kept(
             continue
         _, output = graph.layer_axes[path]
         for name in {segment.group for segment in output} - {None}:
-            where = columns(output, str(name))
-            kept[str(name)] -= {index - where.start for index in group[0].idxs}
+            where, gone = columns(output, str(name)), set(group[0].idxs)
+            units = range(graph.groups[str(name)].units)
+            indices = [[where.start + unit] for unit in units] if isinstance(where, slice) else where.tolist()
+            kept[str(name)] -= {unit for unit in units if gone.issuperset(indices[unit])}
     return {name: tuple(sorted(units)) for name, units in kept.items()}
 
 
@@ -246,6 +261,7 @@ def _pruner(
     global_pruning: bool,
     isomorphic: bool,
 ) -> Any:
+    _check(dataflow)
     with warnings.catch_warnings():
         # It warns of parameters that no layer owns (gSDE's): our own surgery cuts those.
         warnings.simplefilter("ignore")

@@ -14,6 +14,7 @@ from prunectl.agents.controller import Controller
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import Axis, ComponentGraph
 from prunectl.pruning.graph import Tensor as Described
+from prunectl.pruning.layers import kind_of
 from prunectl.pruning.plan import PruningPlan
 
 C = TypeVar("C", bound=Controller)
@@ -43,17 +44,13 @@ def apply(plan: PruningPlan, controller: C, graph: ComponentGraph) -> C:
     }
     networks = copy.deepcopy(controller.networks, replaced | empty)
     for module in networks.modules():
-        _restate_widths(module)
+        kind_of(module).restate(module)
     return controller.with_networks(networks)
 
 
 def select(tensor: torch.Tensor, described: Described, kept: Mapping[str, Sequence[int]]) -> torch.Tensor:
     """What is left of one tensor."""
-    values = tensor.detach()
-    for dimension, axis in enumerate(described.axes):
-        if any(segment.group is not None for segment in axis):
-            values = values.index_select(dimension, kept_indices(axis, kept))
-    return values.clone()
+    return kept_part(tensor.detach(), described.axes, kept).clone()
 
 
 def kept_indices(axis: Axis, kept: Mapping[str, Sequence[int]]) -> torch.Tensor:
@@ -62,8 +59,8 @@ def kept_indices(axis: Axis, kept: Mapping[str, Sequence[int]]) -> torch.Tensor:
     start = 0
     for segment in axis:
         units = range(segment.units) if segment.group is None else kept[segment.group]
-        indices += [start + unit for unit in units]
-        start += segment.units
+        indices += [start + unit * segment.size + each for unit in units for each in range(segment.size)]
+        start += segment.units * segment.size
     return torch.tensor(indices, dtype=torch.long)
 
 
@@ -71,10 +68,15 @@ def select_inputs(
     inputs: Sequence[torch.Tensor], graph: ComponentGraph, kept: Mapping[str, Sequence[int]]
 ) -> list[torch.Tensor]:
     """What the pruned dataflow takes, of what the dense one takes: the same, but for latents, of which less is left."""
-    return [
-        tensor if all(segment.group is None for segment in axis) else tensor[:, kept_indices(axis, kept)]
-        for tensor, axis in zip(inputs, graph.input_axes, strict=True)
-    ]
+    return [kept_part(tensor, (axis,), kept) for tensor, axis in zip(inputs, graph.input_axes, strict=True)]
+
+
+def kept_part(values: torch.Tensor, axes: Sequence[Axis], kept: Mapping[str, Sequence[int]]) -> torch.Tensor:
+    """What is left of values whose last dimensions have these axes."""
+    for dimension, axis in zip(range(-len(axes), 0), axes, strict=True):
+        if any(segment.group is not None for segment in axis):
+            values = values.index_select(dimension, kept_indices(axis, kept))
+    return values
 
 
 def synchronised(controller: C, graph: ComponentGraph) -> C:
@@ -114,15 +116,3 @@ def mirrored(networks: nn.Module, mirrors: Mapping[str, str]) -> dict[str, list[
 
 def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(values, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else values
-
-
-def _restate_widths(module: nn.Module) -> None:
-    """Modules repeat their widths as plain numbers; let them say what their tensors say."""
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.LayerNorm) and module.weight is not None:
-        module.normalized_shape = tuple(module.weight.shape)
-    elif hasattr(module, "num_features"):
-        first = next((t for t in [*module.parameters(), *module.buffers()] if t.dim() == 1), None)
-        if first is not None:
-            setattr(module, "num_features", len(first))  # noqa: B010 - the attribute is whatever library's

@@ -1,21 +1,21 @@
 """Tracing a controller's dataflow into its component graph.
 
-An abstract run: every value that passes through the dataflow is a list of *spaces*, runs of indices on its last axis.
-A linear layer reads the spaces it is given and writes a space of its own; whatever works index by index passes its
-spaces on; concatenation joins lists; a layer that is called twice, or a sum of two values, makes two spaces one. What
-couples with what then falls out, through any number of components, with nothing declared by hand but what may not be
-pruned at all: the inputs that are no latents, and the outputs that leave the controller.
+An abstract run beside a real one on two rows: every value that passes through the dataflow has an axis a dimension, and
+every axis is a run of parts of *spaces*, sets of units that leave together (`pruning.spaces`). A layer reads the spaces
+it is given and writes one of its own (`pruning.layers`); whatever works index by index passes its spaces on; a layer
+that is called twice, or a sum of two values, makes two spaces one (`pruning.operations`). What couples with what then
+falls out, through any number of components, with nothing declared by hand but what may not be pruned at all: the inputs
+that are no latents, and the outputs that leave the controller.
 
 What cannot be followed is refused, never guessed: counts are held against the tensors themselves.
 """
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,21 +25,20 @@ from torch import fx, nn
 from prunectl.agents.controller import Controller, attribute_name
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import Axis, ComponentGraph, Group, Segment, Tensor
+from prunectl.pruning.layers import Value, is_layer, kind_of
+from prunectl.pruning.operations import rule_of, says_sizes
+from prunectl.pruning.spaces import Part, Parts, Spaces, width
 
-#: Functions that treat every index of the last axis alike and so pass its spaces on.
-_ELEMENTWISE: set[Any] = {
-    operator.add, operator.sub, operator.mul, operator.truediv, operator.neg,
-    torch.add, torch.sub, torch.mul, torch.tanh, torch.relu, torch.sigmoid, torch.clamp, torch.exp,
-    nn.functional.relu, nn.functional.elu, nn.functional.mish, nn.functional.silu, nn.functional.gelu,
-}  # fmt: skip
-_ELEMENTWISE_METHODS = {"tanh", "relu", "sigmoid", "clamp", "exp", "add", "mul", "sub", "detach", "float"}
+#: Rows of the real run.
+_ROWS = 2
 
 
 class Tracer(fx.Tracer):
-    """Every module without children is a leaf, normalisation layers of other libraries included."""
+    """Every module that is one step is a leaf: those without children, normalisation layers of other libraries
+    included, and attention."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not any(True for _ in m.children())
+        return is_layer(m)
 
 
 def calls(dataflow: nn.Module) -> fx.Graph:
@@ -62,25 +61,9 @@ def trace(controller: Controller) -> ComponentGraph:
     """
     dataflow = controller.dataflow()
     run = _AbstractRun(controller, dataflow)
-    run.walk(calls(dataflow))
+    with torch.no_grad(), _evaluating(dataflow):
+        run.walk(calls(dataflow))
     return run.graph()
-
-
-@dataclass
-class _Space:
-    """A run of indices. Merged spaces point to the one that stands for all of them."""
-
-    units: int
-    order: int
-    merged: _Space | None = None
-    producers: list[str] = field(default_factory=list)
-    consumers: list[str] = field(default_factory=list)
-
-    def root(self) -> _Space:
-        return self if self.merged is None else self.merged.root()
-
-
-_Value = tuple[_Space, ...]
 
 
 class _AbstractRun:
@@ -89,146 +72,150 @@ class _AbstractRun:
         self.component_of_path = {attribute_name(name): name for name in controller.components}
         tensors = [*controller.networks.named_parameters(), *controller.networks.named_buffers()]
         self.name_of = {id(tensor): name for name, tensor in tensors}
-        self.spaces: list[_Space] = []
-        self.axes: dict[int, tuple[_Value, ...]] = {}
-        self.layers: dict[str, tuple[_Value, _Value]] = {}
+        self.spaces = Spaces()
+        self.rows = self.spaces.new(_ROWS, fixed=False, batch=True)
+        self.axes: dict[int, tuple[Parts, ...]] = {}
+        self.layers: dict[str, tuple[Parts, Parts]] = {}
+        self.taps: dict[str, int] = {}
+        self.work: dict[str, int] = {}
         owned = [component.module for component in controller.components.values()]
         self.owned = {id(t) for module in owned for t in (*module.parameters(), *module.buffers())}
-        self.fixed: list[_Space] = []
-        self.inputs: list[_Value] = []
-        self.outputs: dict[str, _Value] = {}
-        self.widths_of_inputs = [
-            tensor.shape[-1]
-            for tensor in controller.inputs(*_example(controller))
-        ]  # fmt: skip
+        self.singles: dict[str, tuple[int, Parts]] = {}
+        self.inputs: list[Parts] = []
+        self.outputs: dict[str, Value] = {}
+        self.passed = 0
 
     # The run itself
 
     def walk(self, graph: fx.Graph) -> None:
         values: dict[fx.Node, Any] = {}
-        placeholders = iter(enumerate(self.widths_of_inputs))
+        # For plain numbers, the axes whose widths they were made of.
+        sizes: dict[fx.Node, list[Parts]] = {}
+        placeholders = iter(enumerate(self.controller.inputs(*_example(self.controller))))
         for node in graph.nodes:
             match node.op:
                 case "placeholder":
-                    position, width = next(placeholders)
-                    values[node] = self._new(width)
-                    self.inputs.append(values[node])
-                    if position not in self.controller.latent_inputs:
-                        self.fixed += values[node]
+                    values[node] = self._input(*next(placeholders))
                 case "get_attr":
-                    values[node] = _attribute(self.dataflow, str(node.target))
-                case "call_module":
-                    values[node] = self._call(str(node.target), self._argument(node, values))
+                    values[node] = self._constant(_attribute(self.dataflow, str(node.target)), str(node.target))
                 case "output":
                     results: Any = node.args[0]
                     self.outputs = {name: values[argument] for name, argument in results.items()}
                 case _:
-                    values[node] = self._function(node, values)
+                    arguments, named = fx.node.map_arg((node.args, node.kwargs), lambda argument: values[argument])
+                    made_of = [axis for read in node.all_input_nodes for axis in sizes.get(read, ())]
+                    values[node] = self._step(node, arguments, named, made_of)
+                    if not _is_value(values[node]):
+                        sizes[node] = made_of + _measured(node, arguments)
+            self.passed += sum(value.tensor.numel() for value in _flat(values.get(node)))
 
-    def _call(self, path: str, value: _Value) -> _Value:
-        layer = self.dataflow.get_submodule(path)
-        if isinstance(layer, nn.Linear):
-            return self._linear(path, layer, value)
-        # Without children and not linear: an activation, or a normalisation with one entry an index.
-        width = _width(value)
-        own = [(n, t) for n, t in (*layer.named_parameters(), *layer.named_buffers()) if t.numel() > 1]
-        for name, tensor in own:
-            if tuple(tensor.shape) != (width,):
-                raise PruningError(f"layer '{path}' ({type(layer).__name__}): its '{name}' does not go unit by unit")
-            self.axes[id(tensor)] = (value,)
-        if not own and not _treats_all_alike(layer, width, path):
-            self.fixed += value
+    def _input(self, position: int, tensor: torch.Tensor) -> Value:
+        """What the dataflow takes: all of it stays, but for latents."""
+        if position in self.controller.latent_inputs:
+            last = self.spaces.axis(tensor.shape[-1])
+        else:
+            last = (Part(self.spaces.new(tensor.shape[-1], fixed=True), tensor.shape[-1]),)
+        self.inputs.append(last)
+        between = tuple((Part(None, size),) for size in tensor.shape[1:-1])
+        return Value(tensor, ((Part(self.rows, _ROWS),), *between, last))
+
+    def _constant(self, tensor: Any, where: str) -> Any:
+        """A parameter or buffer that the dataflow itself reads."""
+        if not isinstance(tensor, torch.Tensor):
+            return tensor
+        if tensor.numel() > 1 and id(tensor) not in self.owned:
+            raise PruningError(
+                f"'{where}' is a tensor of {tuple(tensor.shape)} that no component holds as a parameter or buffer"
+            )
+        value = Value(tensor, self.axes.get(id(tensor)) or tuple(self.spaces.axis(size) for size in tensor.shape))
+        if id(tensor) in self.owned:
+            self.axes[id(tensor)] = value.axes
         return value
 
-    def _argument(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> _Value:
-        """What a module is called with: one value."""
-        if len(node.args) != 1 or node.kwargs or not isinstance(value := values[node.args[0]], tuple):  # type: ignore[index]
-            raise PruningError(f"layer '{node.target}' is not called with one value of the dataflow alone")
-        return value
+    def _step(self, node: fx.Node, arguments: Any, named: Any, made_of: list[Parts]) -> Any:
+        """A call of a layer, a function or a method."""
+        values = list(_flat([*arguments, *named.values()]))
+        output = self._really(node, arguments, named)
+        if node.op == "call_module":
+            path = str(node.target)
+            layer = self.dataflow.get_submodule(path)
+            axes = kind_of(layer).trace(self, path, layer, arguments, named, output)
+        elif not values or not list(_tensors(output)):
+            # Numbers and tuples of them; a value taken out of several is one of them still.
+            return output if not values or node.target is not _GETITEM else arguments[0][arguments[1]]
+        elif node.target is _GETITEM and isinstance(arguments[0], tuple):
+            return arguments[0][arguments[1]]
+        else:
+            rule = rule_of(node)
+            if rule is None:
+                name = getattr(node.target, "__name__", node.target)
+                raise PruningError(f"operation '{name}' at '{node.name}': its effect on units is not known")
+            axes = rule(self, node, arguments, named, output)
+            for axis in () if says_sizes(node) else made_of:
+                if self.spaces.free(axis) and not any(space.batch for space in self.spaces.spaces(axis)):
+                    self.spaces.freeze(axis, node.name)
+        return _paired(output, axes, node.name)
 
-    def _linear(self, path: str, layer: nn.Linear, value: _Value) -> _Value:
-        if _width(value) != layer.in_features:
-            raise PruningError(f"layer '{path}' reads {layer.in_features} numbers and is given {_width(value)}")
-        if path in self.layers:
-            self._unify(self.layers[path][0], value, path)
-            return self.layers[path][1]
-        output = self._new(layer.out_features)
-        self.layers[path] = (value, output)
-        self.axes[id(layer.weight)] = (output, value)
-        if layer.bias is not None:
-            self.axes[id(layer.bias)] = (output,)
-        output[0].producers.append(path)
-        for space in value:
-            space.root().consumers.append(path)
-        return output
+    def _really(self, node: fx.Node, arguments: Any, named: Any) -> Any:
+        """The call carried out on the example."""
+        args, kwargs = _plain(arguments), _plain(named)
+        call: Any
+        if node.op == "call_module":
+            layer = self.dataflow.get_submodule(str(node.target))
+            if isinstance(layer, nn.Linear) and args and isinstance(args[0], torch.Tensor):
+                given = args[0].shape[-1] if args[0].dim() else 1
+                if given != layer.in_features:
+                    raise PruningError(f"layer '{node.target}' reads {layer.in_features} numbers and is given {given}")
+            what, call = f"layer '{node.target}' ({type(layer).__name__})", layer
+        else:
+            name = getattr(node.target, "__name__", node.target)
+            what = f"operation '{name}' at '{node.name}'"
+            call = node.target if callable(node.target) else getattr(type(args[0]), str(node.target), None)
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:  # whatever the layer's own code raises
+            raise PruningError(f"{what} cannot be called here: {' '.join(str(error).split())!s:.150}") from error
 
-    def _function(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> _Value:
-        given: Any = fx.node.map_arg((node.args, node.kwargs), lambda argument: values[argument])
-        arguments, named = list(given[0]), dict(given[1])
-        if node.target in (torch.cat, torch.concat):
-            return self._joined(node, arguments, named)
-        if node.target in (torch.matmul, operator.matmul) and isinstance(arguments[1], nn.Parameter) and not named:
-            # A bare parameter with a row per unit of what it multiplies: gSDE's log_std.
-            self._check_entries(arguments[1], (_width(arguments[0]), arguments[1].shape[-1]), node.name)
-            output = self._new(arguments[1].shape[1])
-            self.axes[id(arguments[1])] = (arguments[0], output)
-            return output
-        if node.target in _ELEMENTWISE or (node.op == "call_method" and node.target in _ELEMENTWISE_METHODS):
-            everything = [*arguments, *named.values()]
-            read = [value for value in everything if isinstance(value, tuple)]
-            if not read:
-                raise PruningError(f"operation '{node.target}' at '{node.name}' reads no value of the dataflow")
-            first, *others = read
-            for other in others:
-                self._unify(first, other, node.name)
-            for tensor in everything:
-                if isinstance(tensor, torch.Tensor) and tensor.numel() > 1:  # a gain, an offset: an entry a unit
-                    self._check_entries(tensor, (_width(first),), node.name)
-                    self.axes[id(tensor)] = (first,)
-            return first
-        raise PruningError(f"operation '{node.target}' at '{node.name}': its effect on units is not known")
+    # What layers say
 
-    def _joined(self, node: fx.Node, arguments: list[Any], named: dict[str, Any]) -> _Value:
-        """Values side by side, which is along the last axis of two."""
-        parts = named.pop("tensors", None) or arguments.pop(0)
-        dim = named.pop("dim", arguments.pop(0) if arguments else 0)
-        if dim not in (1, -1) or arguments or named or not all(isinstance(part, tuple) for part in parts):
-            raise PruningError(
-                f"operation 'cat' at '{node.name}' does not join values of the dataflow along their units"
-            )
-        return tuple(space for value in parts for space in value)
+    def own(self, tensor: torch.Tensor, axes: Sequence[Parts]) -> None:
+        """These are a tensor's axes; a tensor with several uses loses the same in all."""
+        name = self.name_of.get(id(tensor), "?")
+        if tuple(map(width, axes)) != tuple(tensor.shape):
+            raise PruningError(f"parameter '{name}' of {tuple(tensor.shape)} is not what its layers make of it")
+        for known, axis in zip(self.axes.setdefault(id(tensor), tuple(axes)), axes, strict=True):
+            if known is not axis:
+                self.spaces.unify(known, axis, name)
 
-    def _check_entries(self, tensor: torch.Tensor, shape: tuple[int, ...], where: str) -> None:
-        """Refuse a tensor that surgery would not cut along with the units, or could not."""
-        if id(tensor) not in self.owned:
-            raise PruningError(
-                f"'{where}' uses a tensor of {tuple(tensor.shape)} that no component holds as a parameter or buffer"
-            )
-        if tuple(tensor.shape) != shape:
-            raise PruningError(f"'{where}' uses a tensor of {tuple(tensor.shape)} where units ask for {shape}")
+    def product(self, name: str, inputs: Parts, outputs: Parts, output: torch.Tensor, taps: int = 1) -> Parts:
+        if name in self.layers:
+            known_inputs, known_outputs = self.layers[name]
+            self.spaces.unify(known_inputs, inputs, name)
+            self.spaces.unify(known_outputs, outputs, name)
+            return known_outputs
+        self.layers[name], self.taps[name] = (inputs, outputs), taps
+        self.work[name] = output.shape[:-1].numel() // _ROWS
+        for space in self.spaces.spaces(outputs):
+            space.producers.append(name)
+        for space in self.spaces.spaces(inputs):
+            space.consumers.append(name)
+        return outputs
 
-    def _new(self, units: int) -> _Value:
-        space = _Space(units, len(self.spaces))
-        self.spaces.append(space)
-        return (space,)
-
-    def _unify(self, one: _Value, two: _Value, where: str) -> None:
-        if [s.root().units for s in one] != [s.root().units for s in two]:
-            raise PruningError(f"'{where}' joins values whose units do not line up")
-        for left, right in zip(one, two, strict=True):
-            keep, gone = sorted((left.root(), right.root()), key=lambda space: space.order)
-            if keep is not gone:
-                gone.merged = keep
-                keep.producers += [p for p in gone.producers if p not in keep.producers]
-                keep.consumers += [c for c in gone.consumers if c not in keep.consumers]
+    def alone(self, name: str, outputs: Parts, output: torch.Tensor, taps: int) -> None:
+        self.singles[name] = output.numel() // (_ROWS * width(outputs)) * taps, outputs
 
     # What it found
 
     def graph(self) -> ComponentGraph:
         names, groups = self._groups()
 
-        def axis(value: _Value) -> Axis:
-            return tuple(Segment(names.get(space.root().order), space.root().units) for space in value)
+        def axis(parts: Parts, taps: int = 1) -> Axis:
+            return tuple(
+                Segment(names[space.order], space.units, part.width * taps // space.units)
+                if (space := part.space) is not None and space.order in names
+                else Segment(None, part.width * taps)
+                for part in self.spaces.resolve(parts)
+            )
 
         tensors = {}
         for component in self.controller.components.values():
@@ -237,15 +224,21 @@ class _AbstractRun:
                 name = self.name_of[id(tensor)]
                 fixed = tuple((Segment(None, size),) for size in tensor.shape)
                 axes = tuple(map(axis, self.axes[id(tensor)])) if id(tensor) in self.axes else fixed
-                if tuple(sum(segment.units for segment in one) for one in axes) != tuple(tensor.shape):
-                    raise PruningError(f"parameter '{name}' of {tuple(tensor.shape)} is not what its layers make of it")
                 tensors[name] = Tensor(name, component.name, axes, isinstance(tensor, nn.Parameter))
+        layer_axes = {path: (axis(i, self.taps[path]), axis(o)) for path, (i, o) in self.layers.items()}
+        work: dict[str, tuple[str, int, tuple[Axis, ...]]] = {
+            path: (self._component(path), self.work[path], axes) for path, axes in layer_axes.items()
+        }
+        work |= {path: (self._component(path), times, (axis(o),)) for path, (times, o) in self.singles.items()}
         return ComponentGraph(
             groups=groups,
             tensors=tensors,
             input_axes=tuple(map(axis, self.inputs)),
-            layer_axes={path: (axis(i), axis(o)) for path, (i, o) in self.layers.items()},
+            output_axes={name: tuple(map(axis, value.axes)) for name, value in self.outputs.items()},
+            layer_axes=layer_axes,
             layer_component={path: self._component(path) for path in self.layers},
+            work=work,
+            numbers_a_row=self.passed // _ROWS if any(times > 1 for times in self.work.values()) else None,
             components=tuple(self.controller.components),
             deployed=frozenset(c.name for c in self.controller.components.values() if c.deployed),
             ties=_ties(groups, self.controller.ties),
@@ -254,18 +247,20 @@ class _AbstractRun:
 
     def _groups(self) -> tuple[dict[int, str], dict[str, Group]]:
         """Name the spaces that can be pruned: somebody writes them, somebody reads them, nobody outside sees them."""
-        seen_outside = {space.root().order for space in self.fixed} | {
-            space.root().order
+        seen_outside = {
+            space.order
             for name, value in self.outputs.items()
-            for space in value
-            if name in self.controller.fixed_outputs
-            or all(self._component(reader) == name for reader in space.root().consumers)
+            for axis in value.axes
+            for space in self.spaces.spaces(axis)
+            if name in self.controller.fixed_outputs or all(self._component(r) == name for r in space.consumers)
         }
         names: dict[int, str] = {}
         groups: dict[str, Group] = {}
         count: dict[str, int] = defaultdict(int)
-        for space in self.spaces:
-            if space.merged or not space.producers or not space.consumers or space.order in seen_outside:
+        for space in self.spaces.all:
+            if space.merged or space.children or space.fixed or space.batch or space.order in seen_outside:
+                continue
+            if not space.producers or not space.consumers:
                 continue
             writers = list(dict.fromkeys(map(self._component, space.producers)))
             readers = list(dict.fromkeys(map(self._component, space.consumers)))
@@ -287,34 +282,70 @@ class _AbstractRun:
 
 
 def _example(controller: Controller) -> tuple[Any, Any]:
-    """One observation and one action, for their widths alone."""
-    return controller.observation_space.sample()[None], np.asarray(controller.action_space.sample())[None]
+    """Observations and actions, for their forms alone."""
+    observation, action = controller.observation_space.sample(), np.asarray(controller.action_space.sample())
+    return np.repeat(observation[None], _ROWS, axis=0), np.repeat(action[None], _ROWS, axis=0)
 
 
-def _width(value: _Value) -> int:
-    return sum(space.root().units for space in value)
+@contextmanager
+def _evaluating(dataflow: nn.Module) -> Iterator[None]:
+    """As when acting: running statistics are not touched."""
+    training = [module for module in dataflow.modules() if module.training]
+    for module in training:
+        module.training = False
+    yield
+    for module in training:
+        module.training = True
 
 
-def _treats_all_alike(layer: nn.Module, width: int, path: str) -> bool:
-    """Whether a layer without entries of its own does to every unit what it does to any other: permuting what it reads
-    permutes what it gives.
+_GETITEM = operator.getitem
 
-    Raises:
-        PruningError: it does not give as many units as it reads.
-    """
-    alone = copy.deepcopy(layer).eval()
-    values = torch.linspace(-1.7, 2.3, 2 * width).reshape(2, width)
-    order = torch.randperm(width, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        try:
-            given, permuted = alone(values), alone(values[:, order])
-        except Exception as error:  # whatever the layer's own code raises
-            raise PruningError(
-                f"layer '{path}' ({type(layer).__name__}) cannot be called with {width} units alone: {error!s:.100}"
-            ) from error
-    if given.shape != values.shape:
-        raise PruningError(f"layer '{path}' ({type(layer).__name__}) makes {tuple(given.shape)[1:]} of {width} units")
-    return bool(torch.allclose(given[:, order], permuted, rtol=1e-4, atol=1e-5))
+
+def _is_value(value: Any) -> bool:
+    return any(True for _ in _flat(value))
+
+
+def _flat(values: Any) -> Iterator[Value]:
+    """The values in nested tuples and lists."""
+    if isinstance(values, Value):
+        yield values
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from _flat(value)
+
+
+def _tensors(output: Any) -> Iterator[torch.Tensor]:
+    if isinstance(output, torch.Tensor):
+        yield output
+    elif isinstance(output, tuple | list):
+        for part in output:
+            yield from _tensors(part)
+
+
+def _plain(values: Any) -> Any:
+    """The example tensors in the place of values."""
+    return fx.node.map_aggregate(values, lambda value: value.tensor if isinstance(value, Value) else value)
+
+
+def _paired(output: Any, axes: Any, where: str) -> Any:
+    """Values of a call's results and their axes, nested alike."""
+    if isinstance(output, torch.Tensor):
+        if tuple(map(width, axes)) != tuple(output.shape):
+            raise PruningError(f"'{where}' gives {tuple(output.shape)}, which is not what its units make of it")
+        return Value(output, tuple(axes))
+    if isinstance(output, tuple | list):
+        return tuple(_paired(*pair, where) for pair in zip(output, axes, strict=True))
+    return output
+
+
+def _measured(node: fx.Node, arguments: Sequence[Any]) -> list[Parts]:
+    """The axes whose widths a call reads as numbers."""
+    value = arguments[0] if arguments and isinstance(arguments[0], Value) else None
+    if value is None:
+        return []
+    if node.target == "size" and len(arguments) > 1:
+        return [value.axes[arguments[1]]]
+    return list(value.axes)
 
 
 def _attribute(module: nn.Module, path: str) -> Any:

@@ -15,6 +15,7 @@ from prunectl.agents.controller import Controller
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.grouping import GROUPINGS, Grouping
+from prunectl.pruning.layers import kind_of, writes
 from prunectl.pruning.plan import PruningPlan, uncut
 from prunectl.pruning.surgery import mirrored
 
@@ -27,7 +28,7 @@ UNSTRUCTURED = "unstructured"
 def unstructured(controller: C, graph: ComponentGraph, sparsity: float) -> tuple[C, PruningPlan]:
     """Set ``round(sparsity x parameters)`` weights to zero, the smallest |w| first, all components in one ranking.
 
-    The ranking is `torch.nn.utils.prune.global_unstructured` over the weights of the linear layers, as usual; biases
+    The ranking is `torch.nn.utils.prune.global_unstructured` over the weights of all matrix products, as usual; biases
     and normalisations stay, but count among the parameters. Target networks lose the same weights as their twins.
 
     Args:
@@ -43,15 +44,15 @@ def unstructured(controller: C, graph: ComponentGraph, sparsity: float) -> tuple
         PruningError: more zeros are asked for than there are weights.
     """
     networks = copy.deepcopy(controller.networks)
-    layers: dict[str, nn.Linear] = {}
-    for name in graph.tensors:
+    layers: dict[str, tuple[nn.Module, str]] = {}
+    for name, tensor in graph.tensors.items():
         owner, _, attribute = name.rpartition(".")
         layer = networks.get_submodule(owner)
-        if isinstance(layer, nn.Linear) and attribute == "weight":
-            layers[name] = layer
+        if len(tensor.axes) > 1 and tensor.trainable and writes(owner, layer):
+            layers[name] = layer, attribute
     total = graph.parameters(graph.dense)
     amount = round(sparsity * total)
-    weights = sum(layer.weight.numel() for layer in layers.values())
+    weights = sum(networks.get_parameter(name).numel() for name in layers)
     if amount > weights:
         reached = math.floor(weights / total * 1e4) / 1e4
         raise PruningError(
@@ -61,13 +62,12 @@ def unstructured(controller: C, graph: ComponentGraph, sparsity: float) -> tuple
     if amount == 0:
         return controller.with_networks(networks), plan
     targets = mirrored(networks, graph.mirrors)  # before the library gives the weights other names
-    prune.global_unstructured(
-        [(layer, "weight") for layer in layers.values()], pruning_method=prune.L1Unstructured, amount=amount
-    )
+    prune.global_unstructured(list(layers.values()), pruning_method=prune.L1Unstructured, amount=amount)
     gone = dict.fromkeys(graph.components, 0)
-    masks = {name: layer.get_buffer("weight_mask") for name, layer in layers.items()}
-    for name, layer in layers.items():
-        prune.remove(layer, "weight")  # type: ignore[no-untyped-call]
+    masks = {name: layer.get_buffer(f"{attribute}_mask") for name, (layer, attribute) in layers.items()}
+    for name, (layer, attribute) in layers.items():
+        prune.remove(layer, attribute)  # type: ignore[no-untyped-call]
+        kind_of(layer).restate(layer)  # a recurrent layer keeps its weights in a list besides
         gone[graph.tensors[name].component] += int((masks[name] == 0).sum())
         for target in targets[name]:
             networks.get_parameter(target).data.mul_(masks[name])

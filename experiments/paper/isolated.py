@@ -22,8 +22,7 @@ from prunectl.experiments.drawing.tables import write_file, write_table
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.provenance import command_line, versions
 from prunectl.pruning import trace
-from prunectl.pruning.dataflow_run import columns
-from prunectl.pruning.graph import ComponentGraph, Group, axis_width
+from prunectl.pruning.graph import ComponentGraph, Group, axis_width, columns
 from prunectl.pruning.importance import Evidence
 from prunectl.pruning.surgeon import eliminate
 
@@ -64,7 +63,7 @@ def compare(name: str, seed: int) -> list[dict[str, object]]:
     for flow in graph.flows:
         group = graph.groups[flow]
         own = {layer: reader_curve(evidence, group, layer) for layer in group.consumers}
-        shared_order, _ = eliminate(evidence.activations(group), evidence.outgoing(group, scaled=True))
+        shared_order, _ = eliminate(evidence.readings(group, scaled=True))
         worst = shared_curve(evidence, group, shared_order)
         for damage in DAMAGES:
             width = narrowest(worst, damage)
@@ -89,7 +88,7 @@ def compare(name: str, seed: int) -> list[dict[str, object]]:
 
 def reader_curve(evidence: Evidence, group: Group, layer: str) -> tuple[NDArray[np.intp], Array]:
     """The order in which one reader alone would let units go, and its damage by units kept, ``(units + 1,)``."""
-    order, damage = eliminate(evidence.activations(group), _read_by(evidence, group, layer))
+    order, damage = eliminate([(evidence.activations(group), _read_by(evidence, group, layer))])
     return order, np.concatenate([damage[::-1], [0.0]])
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from prunectl.agents.controller import Controller
+from prunectl.pruning.dataflow_run import bounded
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Group, Scores
 from prunectl.pruning.importance.evidence import Array, Evidence, Scorer, share
@@ -82,7 +83,7 @@ def score(
         PruningError: no such importance, or a plug-in's that fails or gives something else than a score a unit.
     """
     entry, plugin = IMPORTANCES.find(importance), IMPORTANCES.plugin(importance)
-    evidence = Evidence(graph, controller.dataflow(), inputs, np.random.default_rng(seed))
+    evidence = Evidence(graph, controller.dataflow(), bounded(inputs, graph), np.random.default_rng(seed))
     if plugin is None:
         found = {name: entry.scorer(evidence, group) for name, group in graph.groups.items()}
     else:

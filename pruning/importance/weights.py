@@ -10,9 +10,9 @@ the whole controller: its outputs count by their standard deviations.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from prunectl.pruning.dataflow_run import columns
-from prunectl.pruning.graph import Group
+from prunectl.pruning.graph import Group, columns
 from prunectl.pruning.importance.evidence import Array, Evidence
 
 
@@ -24,9 +24,14 @@ def gradient(evidence: Evidence, group: Group) -> Array:
     the weights are that would go.
     """
     steps, axes = evidence.gradient_steps, evidence.graph.layer_axes
-    squared = [steps[layer].rows[:, columns(axes[layer][1], group.name)] for layer in group.producers]
-    squared += [steps[layer].columns[:, columns(axes[layer][0], group.name)] for layer in group.consumers]
+    squared = [_summed(steps[layer].rows, columns(axes[layer][1], group.name)) for layer in group.producers]
+    squared += [_summed(steps[layer].columns, columns(axes[layer][0], group.name)) for layer in group.consumers]
     return np.asarray(np.sqrt(np.sum(squared, axis=0)).sum(axis=0))
+
+
+def _summed(values: Array, where: slice | NDArray[np.intp]) -> Array:
+    """``(steps, units)``: what belongs to each unit of ``(steps, width)``, summed where that is several."""
+    return values[:, where] if isinstance(where, slice) else np.asarray(values[:, where].sum(axis=2))
 
 
 def fisher(evidence: Evidence, group: Group) -> Array:

@@ -22,7 +22,7 @@ from prunectl.agents.controller import Batch, Controller, ControllerError
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.plan import PruningPlan
 from prunectl.pruning.recovery.contract import Budget, Loop, Progress, Recovered
-from prunectl.pruning.recovery.pupil import Lesson, Pupil, lesson, linears_of, outputs_of
+from prunectl.pruning.recovery.pupil import Lesson, Pupil, lesson, outputs_of, products_called
 from prunectl.pruning.recovery.reconstruct import reconstruct
 
 C = TypeVar("C", bound=Controller)
@@ -125,7 +125,7 @@ def distill(
     pupil.load(finalists[best])
 
     everywhere, done = (np.concatenate(column) for column in zip(*seen, strict=True))
-    silent = set(graph.layer_axes) - linears_of(outputs_of(student.dataflow(), graph.components))
+    silent = set(graph.layer_axes) - products_called(outputs_of(student.dataflow(), graph.components))
     if off_stage := [name for name in graph.components if name not in graph.deployed]:
         asked = _asked(done, teacher.action_space, np.random.default_rng([seed, 0xA5CED]))
         lessons = labelled(everywhere, asked, off_stage)
@@ -163,7 +163,7 @@ class _Clock:
 
 def _with_sources(names: Collection[str], student: Controller, graph: ComponentGraph) -> list[str]:
     """These components and those that they read from, which change with them, in the graph's order."""
-    asked = {graph.layer_component[path] for path in linears_of(outputs_of(student.dataflow(), names))}
+    asked = {graph.layer_component[path] for path in products_called(outputs_of(student.dataflow(), names))}
     return [name for name in graph.components if name in asked]
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from prunectl.agents.controller import Controller
-from prunectl.pruning.fidelity import kept_outputs
 from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.layers import writes
 from prunectl.pruning.plan import PruningPlan
-from prunectl.pruning.surgery import select_inputs
+from prunectl.pruning.surgery import kept_part, select_inputs
 from prunectl.pruning.tracing import calls
 
 C = TypeVar("C", bound=Controller)
@@ -47,8 +47,7 @@ def lesson(
         results = outputs_of(teacher.dataflow(), names)(*inputs)
     answers = {}
     for name, (_, answer) in results.items():
-        kept = kept_outputs(name, graph, plan)
-        answers[name] = answer if kept is None else answer[:, kept]
+        answers[name] = kept_part(answer, graph.output_axes[name], plan.kept)
     return Lesson(tuple(select_inputs(inputs, graph, plan.kept)), answers)
 
 
@@ -148,16 +147,16 @@ def outputs_of(dataflow: nn.Module, names: Collection[str]) -> fx.GraphModule:
     return flow
 
 
-def linears_of(flow: fx.GraphModule) -> set[str]:
-    """Paths of the linear layers that a dataflow calls."""
+def products_called(flow: fx.GraphModule) -> set[str]:
+    """Names of the matrix products that a dataflow uses."""
     called = {str(node.target) for node in flow.graph.nodes if node.op == "call_module"}
-    return {path for path in called if isinstance(flow.get_submodule(path), nn.Linear)}
+    return {product.name for path in called for product in writes(path, flow.get_submodule(path))}
 
 
 def _before(dataflow: nn.Module, output: fx.Node) -> fx.Node:
-    """The linear layer's value that an output is a function of; the output itself if that is not all it is made of."""
+    """The layer's value that an output is a function of; the output itself if that is not all it is made of."""
     node = output
-    while not (node.op == "call_module" and isinstance(dataflow.get_submodule(str(node.target)), nn.Linear)):
+    while not (node.op == "call_module" and writes(str(node.target), dataflow.get_submodule(str(node.target)))):
         if len(node.all_input_nodes) != 1:
             return output
         (node,) = node.all_input_nodes

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from prunectl.agents.controller import Controller
-from prunectl.pruning.dataflow_run import Steps
+from prunectl.pruning.dataflow_run import Seen, Steps, bounded
 from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.layers import Product, Watch, at
 from prunectl.pruning.output_gradients import row_weights
 from prunectl.pruning.plan import PruningPlan
-from prunectl.pruning.surgery import kept_indices, select_inputs
+from prunectl.pruning.surgery import kept_part, select_inputs
 
 C = TypeVar("C", bound=Controller)
 Array = NDArray[np.float64]
@@ -45,31 +45,61 @@ def reconstruct(
         graph: the dense controller's groups.
         plan: what was carried out.
         inputs: what the dense dataflow takes, ``(n, ...)`` each.
-        only: layers to refit, as paths in the dataflow; None for all that lost inputs.
+        only: matrix products to refit, by name; None for all that lost inputs.
     """
     networks = copy.deepcopy(small.networks)
     refitted = small.with_networks(networks)
-    weights = row_weights(teacher.dataflow(), graph, inputs)
-    even = np.ones((len(inputs[0]), 1))
-    done: set[str] = set()
+    inputs = bounded(inputs, graph)
+    fit = _Fit(graph, plan, row_weights(teacher.dataflow(), graph, inputs), len(inputs[0]), only)
     reduced_inputs = select_inputs(inputs, graph, plan.kept)
     with torch.no_grad():
         for dense, reduced in zip(
             Steps(teacher.dataflow(), inputs), Steps(refitted.dataflow(), reduced_inputs), strict=True
         ):
-            target = dense.run()
-            # A layer that is called again has been fitted: fitting it anew would undo what its first call relied on.
-            due = reduced.linear is not None and reduced.path not in done and (only is None or reduced.path in only)
-            if due and not _same(dense.argument, reduced.argument):
-                assert reduced.linear is not None
-                done.add(reduced.path)
-                _, output_axis = graph.layer_axes[reduced.path]
-                wanted = target[:, kept_indices(output_axis, plan.kept)]
-                rows = weights.get(reduced.path, even)
-                free = reduced.linear.bias is not None
-                _set(reduced.linear, *ridge(_double(reduced.argument), _double(wanted), rows, intercept=free))
-            reduced.run()
+            fit.dense = Seen()
+            dense.run(fit.dense)
+            reduced.run(fit)
     return refitted
+
+
+class _Fit(Watch):
+    """Sets the weights of a call's products before they are used. ``dense`` is what the dense call has just seen."""
+
+    def __init__(
+        self,
+        graph: ComponentGraph,
+        plan: PruningPlan,
+        weights: Mapping[str, Array],
+        count: int,
+        only: Collection[str] | None,
+    ) -> None:
+        self.graph, self.plan, self.weights, self.count, self.only = graph, plan, weights, count, only
+        self.dense = Seen()
+        self.done: set[str] = set()
+
+    def before(self, product: Product, given: torch.Tensor) -> None:
+        name = product.name
+        # A layer that is called again has been fitted: fitting it anew would undo what its first call relied on.
+        if name in self.done or (self.only is not None and name not in self.only):
+            return
+        (read,), (target,) = self.dense.inputs[name], self.dense.outputs[name]
+        if _same(read, given):
+            return
+        self.done.add(name)
+        places = product.positions(target, self.count)
+        _, output_axis = self.graph.layer_axes[name]
+        wanted = kept_part(at(target, places), (output_axis,), self.plan.kept)
+        rows = self.weights.get(name)
+        rows = np.ones((len(wanted), 1)) if rows is None else at(torch.as_tensor(rows), places).numpy()
+        found = ridge(_double(product.rows(given, places)), _double(wanted), rows, intercept=bool(product.biases))
+        product.write(*map(torch.as_tensor, (found[0].T, found[1])))
+
+    def states(self, product: Product) -> torch.Tensor | None:
+        """The dense layer's own states, so many of them as are left: the last columns of what it read."""
+        read = self.dense.inputs[product.name][0]
+        left = kept_part(read, (self.graph.layer_axes[product.name][0],), self.plan.kept)
+        left = left[..., -product.weights[-1].shape[1] :]
+        return left if left.dim() == 3 else left[:, None]
 
 
 def ridge(
@@ -109,9 +139,3 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _double(tensor: torch.Tensor) -> Array:
     return tensor.double().numpy()
-
-
-def _set(layer: nn.Linear, weight: Array, bias: Array) -> None:
-    layer.weight.copy_(torch.as_tensor(weight.T, dtype=layer.weight.dtype))
-    if layer.bias is not None:
-        layer.bias.copy_(torch.as_tensor(bias, dtype=layer.bias.dtype))

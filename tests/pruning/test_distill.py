@@ -22,7 +22,7 @@ from prunectl.pruning import Method, Pruned, PruningError, apply, prune, trace
 from prunectl.pruning.fidelity import fidelities
 from prunectl.pruning.plan import describe, uncut
 from prunectl.pruning.recovery import Budget, Progress, Recovered, Visit, distill, redrawn
-from prunectl.pruning.recovery.pupil import Lesson, Pupil, choice_loss, lesson, linears_of, loss, outputs_of
+from prunectl.pruning.recovery.pupil import Lesson, Pupil, choice_loss, lesson, loss, outputs_of, products_called
 
 C = TypeVar("C", bound=Controller)
 
@@ -109,8 +109,8 @@ def test_a_lesson_holds_the_dense_answers_of_the_units_that_are_left() -> None:
 def test_only_what_an_output_is_made_of_is_computed_and_its_value_before_the_squashing_is_given() -> None:
     controller = untrained("sac", "Pendulum-v1", widths=(8, 8))
     flow = outputs_of(controller.dataflow(), ["actor"])
-    assert all(path.startswith("actor") for path in linears_of(flow))
-    assert not any("spread" in path for path in linears_of(flow))  # the exploration head shapes no output
+    assert all(path.startswith("actor") for path in products_called(flow))
+    assert not any("spread" in path for path in products_called(flow))  # the exploration head shapes no output
     data = calibration(controller, 10)
     before, after = flow(*controller.inputs(data.observations, data.actions))["actor"]
     torch.testing.assert_close(torch.tanh(before), after)

@@ -12,7 +12,7 @@ from test_trace import Fake, WorldModel
 from torch import nn
 
 from prunectl.pruning import IMPORTANCES, score, trace
-from prunectl.pruning.dataflow_run import columns
+from prunectl.pruning.graph import columns
 from prunectl.pruning.output_gradients import fisher_information, gradient_steps
 
 

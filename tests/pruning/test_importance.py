@@ -27,7 +27,7 @@ def test_the_surgeon_removes_what_brute_force_would() -> None:
     generator = np.random.default_rng(0)
     activations = generator.normal(size=(200, 5)) @ generator.normal(size=(5, 5)) + generator.normal(size=5)
     weights = generator.normal(size=(5, 3))
-    order, damage = eliminate(activations, weights, ridge=1e-12)
+    order, damage = eliminate([(activations, weights)], ridge=1e-12)
     variance = (activations @ weights).var(axis=0).sum()
     left = list(range(5))
     for step in range(5):
@@ -43,7 +43,7 @@ def test_a_unit_that_others_can_stand_in_for_costs_nothing() -> None:
     activations = generator.normal(size=(300, 4))
     activations[:, 2] = 2 * activations[:, 0] - activations[:, 1] + 5  # large weights, and redundant
     weights = np.array([[1.0], [1.0], [10.0], [0.5]])
-    order, damage = eliminate(activations, weights, ridge=1e-9)
+    order, damage = eliminate([(activations, weights)], ridge=1e-9)
     assert order[0] in (0, 1, 2)
     assert damage[0] == pytest.approx(0, abs=1e-5)
     assert (np.diff(damage) >= 0).all()

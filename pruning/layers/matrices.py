@@ -1,0 +1,157 @@
+"""Layers that are one matrix product: linear layers, convolutions, embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.layers.base import Kind, Product, Run, Watch, fixed, only
+from prunectl.pruning.spaces import Part
+
+
+class Linear(Kind):
+    """Reads the last axis and writes one of its own."""
+
+    def trace(
+        self, run: Run, path: str, layer: nn.Linear, arguments: Sequence[Any], named: Mapping[str, Any], output: Tensor
+    ) -> Any:
+        value = only(path, layer, arguments, named)
+        inputs = value.axes[-1]
+        outputs = run.product(path, inputs, run.spaces.axis(layer.out_features), output)
+        run.own(layer.weight, (outputs, inputs))
+        # Typed as always there, which it is not.
+        bias: Tensor | None = layer.bias
+        if bias is not None:
+            run.own(bias, (outputs,))
+        return (*value.axes[:-1], outputs)
+
+    def products(self, path: str, layer: nn.Linear) -> tuple[Product, ...]:
+        return (Product(path, (layer.weight,), () if layer.bias is None else (layer.bias,)),)
+
+    def run(self, path: str, layer: nn.Linear, arguments: Sequence[Any], named: Mapping[str, Any], watch: Watch) -> Any:
+        (product,) = self.products(path, layer)
+        watch.before(product, arguments[0])
+        written = layer(arguments[0])
+        watch.after(product, arguments[0], written)
+        return written
+
+    def restate(self, layer: nn.Linear) -> None:
+        layer.out_features, layer.in_features = layer.weight.shape
+
+
+class Convolution(Kind):
+    """Reads the channels, of which each is a run of kernel entries in a row of the product (im2col)."""
+
+    def trace(
+        self, run: Run, path: str, layer: Any, arguments: Sequence[Any], named: Mapping[str, Any], output: Tensor
+    ) -> Any:
+        value = only(path, layer, arguments, named)
+        kernel = tuple(layer.kernel_size)
+        if value.tensor.dim() != 2 + len(kernel):
+            raise PruningError(f"layer '{path}' ({type(layer).__name__}) is not given rows of channels")
+        rows, inputs, *places = value.axes
+        for place in places:
+            run.spaces.freeze(place, path)
+        around = fixed(*output.shape[2:])
+        if 1 < layer.groups == layer.in_channels:  # depthwise: a channel goes on by itself
+            each = layer.out_channels // layer.in_channels
+            outputs = tuple(Part(part.space, part.width * each) for part in run.spaces.resolve(inputs))
+            run.own(layer.weight, (outputs, *fixed(1, *kernel)))
+            run.alone(path, outputs, output, prod(kernel))
+        elif layer.groups > 1:  # channels that leave in one group only would break the others
+            run.spaces.freeze(inputs, path)
+            (outputs,) = fixed(layer.out_channels)
+            run.own(layer.weight, fixed(*layer.weight.shape))
+            run.alone(path, outputs, output, layer.weight[0].numel())
+        else:
+            outputs = run.product(
+                path, inputs, run.spaces.axis(layer.out_channels), output.movedim(1, -1), prod(kernel)
+            )
+            run.own(layer.weight, (outputs, inputs, *fixed(*kernel)))
+        if layer.bias is not None:
+            run.own(layer.bias, (outputs,))
+        return (rows, outputs, *around)
+
+    def products(self, path: str, layer: Any) -> tuple[Product, ...]:
+        if layer.groups > 1:
+            return ()
+
+        def patches(given: Tensor, positions: Tensor) -> Tensor:
+            return patches_of(layer, given, positions)
+
+        return (Product(path, (layer.weight,), () if layer.bias is None else (layer.bias,), patches),)
+
+    def run(self, path: str, layer: Any, arguments: Sequence[Any], named: Mapping[str, Any], watch: Watch) -> Any:
+        if layer.groups > 1:
+            return layer(arguments[0])
+        (product,) = self.products(path, layer)
+        given = arguments[0].movedim(1, -1)
+        watch.before(product, given)
+        written = layer(given.movedim(-1, 1)).movedim(1, -1)
+        watch.after(product, given, written)
+        return written.movedim(-1, 1)
+
+    def restate(self, layer: Any) -> None:
+        if 1 < layer.groups == layer.in_channels:
+            each = layer.out_channels // layer.in_channels
+            layer.out_channels = layer.weight.shape[0]
+            layer.in_channels = layer.groups = layer.out_channels // each
+        elif layer.groups == 1:
+            layer.out_channels, layer.in_channels = layer.weight.shape[:2]
+
+
+def patches_of(layer: Any, given: Tensor, positions: Tensor) -> Tensor:
+    """``(n, positions, channels x kernel)``: what a convolution reads for some of the places that it writes.
+
+    Args:
+        layer: the convolution.
+        given: what it reads, channels last, ``(n, ..., channels)``.
+        positions: which of its output's places, counted row by row, ``(n, positions)``.
+    """
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    padded = functional.pad(given.movedim(-1, 1), tuple(layer._reversed_padding_repeated_twice), mode=mode)
+    windows = padded  # (n, channels, places..., kernel...), a view: nothing is copied but what is asked for
+    for dimension, (size, stride, dilation) in enumerate(
+        zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    ):
+        windows = windows.unfold(2 + dimension, (size - 1) * dilation + 1, stride)[..., ::dilation]
+    places = windows.shape[2 : 2 + len(layer.kernel_size)]
+    rows = torch.arange(len(given))[:, None]
+    index: list[Any] = [rows, slice(None)]
+    for stride in [prod(places[number + 1 :]) for number in range(len(places))]:
+        index.append(positions // stride)
+        positions = positions % stride
+    return windows[tuple(index)].flatten(2)
+
+
+class Embedding(Kind):
+    """A table whose rows are looked up: a product with what is one-hot."""
+
+    def trace(
+        self, run: Run, path: str, layer: nn.Embedding, arguments: Sequence[Any], named: Mapping[str, Any], output: Any
+    ) -> Any:
+        value = only(path, layer, arguments, named)
+        (entries,) = fixed(layer.num_embeddings)
+        outputs = run.product(path, entries, run.spaces.axis(layer.embedding_dim), output)
+        run.own(layer.weight, (entries, outputs))
+        return (*value.axes, outputs)
+
+    def products(self, path: str, layer: nn.Embedding) -> tuple[Product, ...]:
+        return (Product(path, (layer.weight,), (), transposed=True),)
+
+    def run(
+        self, path: str, layer: nn.Embedding, arguments: Sequence[Any], named: Mapping[str, Any], watch: Watch
+    ) -> Any:
+        (product,) = self.products(path, layer)
+        written = layer(arguments[0])
+        watch.after(product, functional.one_hot(arguments[0], layer.num_embeddings).to(written.dtype), written)
+        return written
+
+    def restate(self, layer: nn.Embedding) -> None:
+        layer.num_embeddings, layer.embedding_dim = layer.weight.shape
