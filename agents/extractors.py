@@ -1,4 +1,4 @@
-"""A features extractor with parameters, so that controllers with a shared encoder can be trained."""
+"""Features extractors with parameters, so that controllers with a shared encoder can be trained."""
 
 from __future__ import annotations
 
@@ -27,6 +27,47 @@ class MlpExtractor(BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim=widths[-1])
         layers = create_mlp(observation_space.shape[0], -1, list(widths), activation_fn)
         self.net = nn.Sequential(*layers)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.net(observations)
+        return features
+
+
+class CnnExtractor(BaseFeaturesExtractor):
+    """A small CNN from an image ``(channels, height, width)`` to ``features_dim`` features, a ReLU after each layer.
+
+    Stable-Baselines3's NatureCNN has widths of its own; these are all arguments, so that a smaller one is saved and
+    loaded like any other.
+
+    Args:
+        observation_space: images, channels first, as `CnnPolicy` turns them; values from 0 to 1.
+        channels, kernels, strides: of each convolution: output channels, sides of the square kernel, steps in pixels.
+        features_dim: outputs of the linear layer behind them.
+
+    Raises:
+        ValueError: the three lists differ in length or are empty, or the images are too small for the kernels.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        channels: Sequence[int] = (16, 32),
+        kernels: Sequence[int] = (4, 3),
+        strides: Sequence[int] = (4, 2),
+        features_dim: int = 64,
+    ) -> None:
+        if len(observation_space.shape) != 3 or not channels:
+            raise ValueError(f"CnnExtractor needs images and at least one convolution, got {channels}")
+        super().__init__(observation_space, features_dim)
+        before, *sides = observation_space.shape
+        layers: list[nn.Module] = []
+        for after, kernel, stride in zip(channels, kernels, strides, strict=True):
+            if min(sides) < kernel:
+                raise ValueError(f"CnnExtractor: a kernel of {kernel} pixels on {min(sides)}")
+            layers += [nn.Conv2d(before, after, kernel, stride), nn.ReLU()]
+            before, sides = after, [(side - kernel) // stride + 1 for side in sides]
+        flat = before * sides[0] * sides[1]
+        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, features_dim), nn.ReLU())
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self.net(observations)

@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 
+from prunectl.envs.hidden import Seen
 from prunectl.envs.linear import SYSTEMS
 from prunectl.envs.make import make
 from prunectl.envs.pictures import picture
@@ -18,3 +19,21 @@ gym.register(
 )
 for _name, _system in SYSTEMS.items():
     gym.register(_name, entry_point="prunectl.envs.linear:Linear", kwargs={"system": _system}, max_episode_steps=200)
+gym.register(
+    "prunectl/CartPoleSwingUpPixels-v0",
+    entry_point="prunectl.envs.cartpole_pixels:CartPoleSwingUpPixels",
+    max_episode_steps=125,
+)
+# Positions alone: x, cos theta and sin theta of the cart-pole, cos theta and sin theta of the pendulum.
+gym.register(
+    "prunectl/CartPoleSwingUpNoVelocity-v0",
+    entry_point="prunectl.envs.cartpole_swingup:CartPoleSwingUp",
+    max_episode_steps=500,
+    additional_wrappers=(Seen.wrapper_spec(places=(0, 2, 3)),),
+)
+gym.register(
+    "prunectl/PendulumNoVelocity-v0",
+    entry_point="gymnasium.envs.classic_control:PendulumEnv",
+    max_episode_steps=200,
+    additional_wrappers=(Seen.wrapper_spec(places=(0, 1)),),
+)

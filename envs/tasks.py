@@ -65,6 +65,9 @@ TASKS: dict[str, Task] = {
         Task("Walker2d-v5", 1000, "walks forwards to the end without falling", 3000.0, 1.93, 5.94),
         Task("Ant-v5", 1000, "walks forwards to the end without tipping over", 3000.0, -78.17, 118.51),
         Task("prunectl/CartPoleSwingUp-v0", 500, "swings up and stays upright near the middle", 400.0, 29.8, 22.56),
+        Task("prunectl/CartPoleSwingUpPixels-v0", 125, "swings up and stays upright", 400.0, 75.28, 45.33),
+        Task("prunectl/CartPoleSwingUpNoVelocity-v0", 500, "swings up and stays upright", 400.0, 29.8, 22.56),
+        Task("prunectl/PendulumNoVelocity-v0", 200, "swings up and stays upright", -200.0, -1197.18, 290.43),
         Task("prunectl/DoubleIntegrator-v0", 200, "comes to rest at 0", 180.0, 86.69, 58.0),
         Task("prunectl/LinearPendulum-v0", 200, "comes to rest upright", 195.0, 27.64, 14.51),
     )

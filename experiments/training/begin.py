@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gymnasium.wrappers import FlattenObservation
+from stable_baselines3.common.preprocessing import is_image_space
 
 from prunectl import envs
 from prunectl.agents.supported import check_spaces
@@ -34,6 +35,14 @@ def check_task(task: str) -> None:
         observed = env.env.observation_space
     env.close()
     check_spaces(observed, env.action_space, f"training on {task}")
+
+
+def seen_in_training(task: str) -> envs.Env:
+    """The task as an agent of Stable-Baselines3 sees it: images are images, all else is as `envs.make` gives it."""
+    env = envs.make(task)
+    if isinstance(env, FlattenObservation) and is_image_space(env.env.observation_space):
+        return env.env
+    return env
 
 
 @contextmanager

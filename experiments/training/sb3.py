@@ -15,22 +15,24 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prunectl import envs
 from prunectl.agents.controller import ControllerError
-from prunectl.agents.extractors import MlpExtractor
+from prunectl.agents.extractors import CnnExtractor, MlpExtractor
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import validation_seeds
 from prunectl.experiments.provenance import versions
 from prunectl.experiments.training import importance_drift as drift
-from prunectl.experiments.training.begin import Told, check_task, new_folder
+from prunectl.experiments.training.begin import Told, check_task, new_folder, seen_in_training
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _model(training: Training, task: str, hyperparameters: Mapping[str, Any]) ->
 
 
 def _made(training: Training, task: str, arguments: dict[str, Any]) -> BaseAlgorithm:
-    vector = DummyVecEnv([lambda: envs.make(task)] * int(arguments.pop("n_envs", 1)))
+    vector = DummyVecEnv([lambda: seen_in_training(task)] * int(arguments.pop("n_envs", 1)))
     noise = arguments.pop("action_noise", None)
     if noise is not None:
         shape = vector.action_space.shape
@@ -119,9 +121,13 @@ def _made(training: Training, task: str, arguments: dict[str, Any]) -> BaseAlgor
             "features_extractor_kwargs": {"widths": list(training.encoder)},
             "share_features_extractor": True,
         }
+    images = is_image_space(vector.observation_space)
+    if images:
+        policy_kwargs = {"features_extractor_class": CnnExtractor, **policy_kwargs}
     algorithm: Any = ALGORITHMS[training.algorithm]
+    policy = ("Cnn" if images else "Mlp") + ("LstmPolicy" if algorithm is RecurrentPPO else "Policy")
     model: BaseAlgorithm = algorithm(
-        "MlpPolicy", vector, seed=training.seed, policy_kwargs=policy_kwargs, device="cpu", **arguments
+        policy, vector, seed=training.seed, policy_kwargs=policy_kwargs, device="cpu", **arguments
     )
     return model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 
 from prunectl import agents, envs
 from prunectl.agents import ControllerError
+from prunectl.agents.extractors import CnnExtractor
 from prunectl.agents.sb3.controller import SB3Controller
 
 FAMILIES: dict[str, Any] = {"ppo": PPO, "sac": SAC}
@@ -142,3 +144,33 @@ def test_a_module_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delitem(__import__("sys").modules, "lab_layers")
     with pytest.raises(ControllerError, match=r"needs the module 'lab_layers'.*PYTHONPATH"):
         agents.load(tmp_path / "own.zip", trust=True)
+
+
+def test_a_cnn_of_ones_own_widths_is_saved_and_loaded_by_stable_baselines(tmp_path: Path) -> None:
+    """Every width is an argument: a zip of a smaller one is loaded, acts as before and is trained on."""
+    task = "prunectl/CartPoleSwingUpPixels-v0"
+    widths = {"channels": [3, 5], "kernels": [4, 3], "strides": [4, 2], "features_dim": 7}
+    kwargs = {"features_extractor_class": CnnExtractor, "features_extractor_kwargs": widths, "net_arch": [6]}
+    model = PPO("CnnPolicy", gym.make(task), n_steps=16, batch_size=16, policy_kwargs=kwargs, device="cpu", seed=0)
+    shapes = [tuple(p.shape) for p in model.policy.features_extractor.parameters()]
+    # 36 pixels -> (36 - 4) / 4 + 1 = 9 -> (9 - 3) / 2 + 1 = 4: 5 channels of 4 x 4 are 80 numbers.
+    assert shapes == [(3, 3, 4, 4), (3,), (5, 3, 3, 3), (5,), (7, 80), (7,)]
+    model.save(tmp_path / "small.zip")
+    again = PPO.load(tmp_path / "small.zip", env=gym.make(task), device="cpu")
+    seen = np.random.default_rng(0).integers(0, 256, (4, 3, 36, 36), dtype=np.uint8)
+    before, after = (either.predict(seen, deterministic=True)[0] for either in (model, again))
+    np.testing.assert_array_equal(after, before)
+    again.learn(16)
+
+
+@pytest.mark.parametrize(
+    ("widths", "said"),
+    [
+        ({"channels": [3, 5], "kernels": [4]}, "shorter"),
+        ({"channels": []}, "at least one convolution"),
+        ({"channels": [3, 3, 3], "kernels": [8, 4, 4], "strides": [4, 2, 1]}, "a kernel of 4 pixels on 3"),
+    ],
+)
+def test_a_cnn_that_cannot_be_says_why(widths: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        CnnExtractor(spaces.Box(0, 1, (3, 36, 36)), **widths)
