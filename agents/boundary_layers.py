@@ -46,6 +46,17 @@ class Rescale(nn.Module):
         return (squashed + 1.0).mul_(0.5) * self.range + self.low
 
 
+class Elementwise(nn.Module):
+    """``(x - shift) * weight + bias``, each a number or an entry for every index."""
+
+    def __init__(self, shift: Tensor, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.shift, self.weight, self.bias = shift, weight, bias
+
+    def forward(self, values: Tensor) -> Tensor:
+        return ((values - self.shift) * self.weight + self.bias).float()
+
+
 class Argmax(nn.Module):
     """The index of the highest logit of each row, the first of equals."""
 

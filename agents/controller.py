@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -67,6 +67,55 @@ class Controller(ABC):
     surroundings: Surroundings | None = PLAIN
     #: How the files end that `save` writes and `agents.load` reads.
     suffix: str
+    #: What `of` calls. `agents.networks`, which is built on this module, puts it here.
+    maker: ClassVar[Callable[..., Controller]]
+
+    @staticmethod
+    def of(
+        components: Mapping[str, nn.Module],
+        dataflow: Callable[..., Any],
+        act: Callable[..., Any],
+        observation_space: spaces.Box | Sequence[int] | int,
+        action_space: spaces.Box | spaces.Discrete | None = None,
+        *,
+        observe: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        fixed_outputs: Sequence[str] | None = None,
+        ties: Sequence[Sequence[str]] = (),
+    ) -> Controller:
+        """A controller of anybody's own networks. They are copied, and stay as they are.
+
+        The functions are traced once, so they may not branch on values, and may use the layers and operations of
+        `agents.networks.vocabulary`. What `act` calls is deployed. Target networks need not be given: they are copies
+        of their online twins.
+
+        Args:
+            components: the networks by name, in any order; each holds its own parameters.
+            dataflow: ``(components, observations)`` or ``(components, observations, actions)`` to a table with each
+                component's output. It shows how data passes between them, so what may be pruned with what. A component
+                that is asked about several values may be called on each; what it gives for one of them is enough.
+            act: ``(components, observations) -> actions``, deterministic, in the environment's units; an index each
+                where they are choices.
+            observation_space: a box, or the shape of one observation.
+            action_space: by default numbers without bounds, as many as `act` gives.
+            observe: what the networks are shown of observations, where that is not all as it is: normalised, scaled.
+                Both functions are given what it gives.
+            fixed_outputs: components whose output keeps its width though other components read it; by default the one
+                that `act` ends with. Outputs that nobody reads keep theirs anyway.
+            ties: components that keep equal widths, layer by layer.
+
+        Raises:
+            ControllerError: a layer or an operation that is not known, or parts that do not fit each other.
+        """
+        return Controller.maker(
+            components,
+            dataflow,
+            act,
+            observation_space,
+            action_space,
+            observe=observe,
+            fixed_outputs=fixed_outputs,
+            ties=ties,
+        )
 
     @property
     @abstractmethod

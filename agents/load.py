@@ -17,6 +17,9 @@ from prunectl.agents.deployment import load as exported
 from prunectl.agents.files import digest_of, is_whole_zip
 from prunectl.agents.loaded import Loaded, plan_named, seed_named, task_named
 from prunectl.agents.loaders import further, plugged
+from prunectl.agents.networks import cleanrl
+from prunectl.agents.networks.checkpoint import read_networks
+from prunectl.agents.networks.controller import Networks
 from prunectl.agents.rl_zoo import ARGUMENTS
 from prunectl.agents.sb3.archive import is_archive
 from prunectl.agents.sb3.families import ALGORITHMS
@@ -35,8 +38,9 @@ def load(
     """Load a checkpoint; nothing from the file is executed unless it is trusted.
 
     Args:
-        reference: an SB3 ``.zip``, an rl-zoo run folder, a TD-MPC ``.pt`` or its folder, an exported ``.onnx`` or
-            ``.c``, a bundled name such as ``sac-pendulum``, or ``hf://user/name``.
+        reference: an SB3 ``.zip``, an rl-zoo run folder, a TD-MPC ``.pt`` or its folder, a ``.safetensors`` of own
+            networks, a ``.cleanrl_model`` or its folder, an exported ``.onnx`` or ``.c``, a bundled name such as
+            ``sac-pendulum``, or ``hf://user/name``.
         trust: let Stable-Baselines3 unpickle the file, and exported C be compiled and run, on the user's word.
         normalisation: the file with the statistics that observations are normalised by (what `VecNormalize` saves);
             by default those that the checkpoint holds or that lie beside it.
@@ -102,14 +106,19 @@ def _bundled_entry(name: str) -> Mapping[str, Any] | None:
 
 
 def _load_path(path: Path, name: str, word: _Word) -> Loaded:
-    """A TD-MPC checkpoint is a ``.pt`` or a folder with one, exports have endings of their own; all else is
-    Stable-Baselines3's."""
+    """A TD-MPC checkpoint is a ``.pt`` or a folder with one; exports, own networks and CleanRL's have endings of their
+    own; all else is Stable-Baselines3's."""
     if (foreign := plugged(path)) is not None:
         controller, digest, loader = foreign
         return Loaded(controller, name, None, None, digest, None, loader=loader)
     if exported.is_exported(path):
         _only_for_zips(path, word)
         return _load_exported(path, name, word.trust)
+    if path.suffix == Networks.suffix:
+        _only_for_zips(path, word)
+        return _load_networks(path, name)
+    if (theirs := cleanrl.file_in(path)) is not None:
+        return _load_cleanrl(theirs, name, word)
     tensors = sorted(path.glob("*.pt")) if path.is_dir() else [path] if path.suffix == ".pt" else []
     if tensors == [path] and is_archive(path):
         tensors = []
@@ -133,6 +142,25 @@ def _load_path(path: Path, name: str, word: _Word) -> Loaded:
 def _only_for_zips(path: Path, word: _Word) -> None:
     if word.normalisation is not None or word.time_feature:
         raise ControllerError(f"{path}: statistics and a time feature are given to Stable-Baselines3's zips alone")
+
+
+def _load_networks(path: Path, name: str) -> Loaded:
+    controller, said = read_networks(path)
+    return Loaded(
+        controller=controller,
+        name=name,
+        task=task_named(said.get("task"), path),
+        training_seed=seed_named(said.get("training_seed")),
+        digest=digest_of(path),
+        plan=plan_named(said.get("plan"), path),
+    )
+
+
+def _load_cleanrl(path: Path, name: str, word: _Word) -> Loaded:
+    controller, remarks = cleanrl.read_cleanrl(path, word.normalisation)
+    task, seed = cleanrl.run_of(path)
+    files = [path, *([] if word.normalisation is None else [word.normalisation])]
+    return Loaded(controller, name, task_named(task, path), seed_named(seed), digest_of(*files), None, remarks)
 
 
 def _load_exported(path: Path, name: str, trust: bool) -> Loaded:

@@ -202,6 +202,9 @@ def _steps(layer: nn.Module, width: int) -> list[Step]:
         case path.Rescale():
             low, half = layer.low.numpy(), 0.5 * layer.range.numpy()
             return [Diagonal(_float(np.full(width, -1)), _float(half), _float(low))]
+        case path.Elementwise():
+            numbers = (np.broadcast_to(t.numpy(), width) for t in (layer.shift, layer.weight, layer.bias))
+            return [Diagonal(*map(_float, numbers))]
         case path.Clip():
             return [_bound(layer.low.numpy(), layer.high.numpy())]
         case nn.Hardtanh():

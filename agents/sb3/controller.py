@@ -44,7 +44,9 @@ class SB3Controller(Controller):
             vars(module).pop("optimizer", None)  # of no use without its algorithm, and every copy would carry it
 
     @classmethod
-    def of(cls, algorithm: str, model: BaseAlgorithm, normalisation: Normalisation | None = None) -> Self:
+    def of(  # type: ignore[override]  # made of a model, which says all itself
+        cls, algorithm: str, model: BaseAlgorithm, normalisation: Normalisation | None = None
+    ) -> Self:
         """A copy of a live algorithm object's policy; the object goes on as it was.
 
         Raises:

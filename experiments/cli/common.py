@@ -16,7 +16,9 @@ from prunectl.experiments.episodes.seeds import MOST_SEED
 Checkpoint = Annotated[
     str,
     typer.Argument(
-        metavar="CKPT", help="An SB3 .zip, an rl-zoo run folder, a TD-MPC .pt, a bundled name, or hf://user/name."
+        metavar="CKPT",
+        help="An SB3 .zip, an rl-zoo run folder, a TD-MPC .pt, a .safetensors of own networks, a .cleanrl_model, a "
+        "bundled name, or hf://user/name.",
     ),
 ]
 Task = Annotated[str | None, typer.Option("--task", metavar="ID", help="The task; default: what the checkpoint names.")]
