@@ -93,7 +93,7 @@ def plan_for(
     Raises:
         PruningError: a sparsity outside [0, 1), one that cannot be met, or a method without a plan.
     """
-    _check(method, sparsity, only)
+    _check(method, sparsity, min_width, only)
     if method.grouping == UNSTRUCTURED:
         raise PruningError(f"grouping '{UNSTRUCTURED}' has no plan: it removes no unit")
     if sparsity == 0:
@@ -155,7 +155,7 @@ def prune(
     inputs = controller.inputs(calibration.observations, calibration.actions)
     started = time.perf_counter()
     if method.grouping == UNSTRUCTURED:
-        _check(method, sparsity, only)
+        _check(method, sparsity, min_width, only)
         small, plan = unstructured(controller, graph, sparsity)
         planned = time.perf_counter()
     else:
@@ -174,7 +174,9 @@ def prune(
     return Pruned(small, plan, fidelity, seconds, returns)
 
 
-def _check(method: Method, sparsity: float, only: str | None) -> None:
+def _check(method: Method, sparsity: float, min_width: int, only: str | None) -> None:
     check_sparsity(sparsity)
+    if min_width != 1 and method.stock:
+        raise PruningError(f"grouping '{method.grouping}' knows no least width, so min_width must be 1, not {min_width}")
     if only is not None and method.stock:
         raise PruningError(f"grouping '{method.grouping}' knows no components, so it cannot prune '{only}' alone")

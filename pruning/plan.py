@@ -65,6 +65,17 @@ class PruningPlan:
     def sparsity_deployed(self) -> float:
         return 1 - self.params_deployed / sum(c.params_dense for c in self.components.values() if c.deployed)
 
+    @property
+    def remark(self) -> str | None:
+        """Where parameters go, and none of what acts, a line that says so; None otherwise."""
+        gone = [name for name, c in self.components.items() if c.params_pruned < c.params_dense]
+        if not gone or any(self.components[name].deployed for name in gone):
+            return None
+        return (
+            f"nothing of what acts is cut: all that goes is of {', '.join(gone)}, which training alone needs, so what "
+            "is deployed gets no smaller and no faster"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` turns back into the same plan."""
         return asdict(self)
@@ -111,6 +122,8 @@ class PruningPlan:
         for name, components in self.couples.items():
             units = f"{self.units[name]} -> {len(self.kept[name])} units"
             lines.append(f"  {name}: {units}, couples {', '.join(components)}")
+        if self.remark is not None:
+            lines.append(self.remark)
         return "\n".join(lines)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -141,34 +142,35 @@ def stock_plan(
 ) -> PruningPlan:
     """What ``torch_pruning.BasePruner`` removes with its own magnitude importance (L2), global or local.
 
-    Its ratio counts channels, so it is driven by bisection until the asked share of parameters is gone. It knows no
-    components, keeps no twins equally wide, and skips a layer that its threshold would empty altogether.
+    Its ratio counts channels, so it is driven by bisection until the asked share of parameters is gone: within
+    tolerance, or as near as can be where that lies between two neighbouring steps, which take a unit from a layer
+    (global), from every layer (local) or from a layer of every form (isomorphic). It knows no components, keeps no
+    twins equally wide, and skips a layer that its threshold would empty altogether.
 
     With ``isomorphic`` (and ``global_pruning``, as its authors intend) units are ranked among the groups of the same
     form alone, and every form loses the same share of its units: Fang et al., "Isomorphic Pruning for Vision Models",
     ECCV 2024 (arXiv 2407.04616). Forms are told apart by the kinds of layers in a group, not by their component.
 
     Raises:
-        PruningError: no ratio comes within tolerance of the asked sparsity.
+        PruningError: no ratio comes that near to the asked sparsity.
     """
     dataflow = controller.dataflow()
     example = tuple(tensor[:2] for tensor in inputs)
     dense = graph.parameters(graph.dense)
 
-    def at(ratio: float) -> tuple[dict[str, tuple[int, ...]], float]:
+    def at(ratio: float) -> _Step:
         kept = _kept(dataflow, graph, example, ratio, global_pruning, isomorphic)
-        return kept, 1 - graph.parameters({name: len(units) for name, units in kept.items()}) / dense
+        return _Step(ratio, kept, 1 - graph.parameters({name: len(units) for name, units in kept.items()}) / dense)
 
-    best, achieved = _nearest(at, sparsity)
-    # Local pruning takes a unit from every layer at once, isomorphic pruning one of every form (at most every layer).
-    steps = [graph.params_per_unit(name) for name in graph.groups]
-    finest = (max(steps) if global_pruning and not isomorphic else sum(steps)) / dense
-    if abs(achieved - sparsity) > max(TOLERANCE, finest):
+    whole = _Step(0.0, {name: tuple(range(units)) for name, units in graph.dense.items()}, 0.0)
+    tried = _search(at, sparsity)
+    best = min(tried, key=lambda step: abs(step.achieved - sparsity))
+    if abs(best.achieved - sparsity) > TOLERANCE and not _between_neighbours([whole, *tried], sparsity):
         kind = "isomorphic" if isomorphic else "global" if global_pruning else "local"
         raise PruningError(
-            f"stock {kind} pruning cannot reach sparsity {sparsity:g}: the nearest it gives is {achieved:.3f}"
+            f"stock {kind} pruning cannot reach sparsity {sparsity:g}: the nearest it gives is {best.achieved:.3f}"
         )
-    return describe(graph, best, sparsity)
+    return describe(graph, best.kept, sparsity)
 
 
 def cut_in_place(dataflow: nn.Module, graph: ComponentGraph, inputs: Sequence[torch.Tensor], ratio: float) -> None:
@@ -199,17 +201,36 @@ def _groups(dataflow: nn.Module, graph: ComponentGraph, example: Sequence[torch.
     return list(dependencies.get_all_groups(ignored_layers=fixed, root_module_types=list(_ROOTS)))
 
 
-def _nearest(at: Any, sparsity: float) -> tuple[dict[str, tuple[int, ...]], float]:
-    """Bisection, and a scan where it fails: a layer that the library skips makes the path jump back."""
+@dataclass(frozen=True)
+class _Step:
+    """What the library leaves at a ratio, and the sparsity that this is."""
+
+    ratio: float
+    kept: dict[str, tuple[int, ...]]
+    achieved: float
+
+
+def _search(at: Callable[[float], _Step], sparsity: float) -> list[_Step]:
+    """What is tried on the way to a sparsity: bisection, and a scan where it fails: a layer that the library skips
+    makes the path jump back."""
     low, high = 0.0, 1.0
     tried = []
     for _ in range(12):
         middle = (low + high) / 2
         tried.append(at(middle))
-        low, high = (middle, high) if tried[-1][1] < sparsity else (low, middle)
-    if min(abs(achieved - sparsity) for _, achieved in tried) > TOLERANCE:
+        low, high = (middle, high) if tried[-1].achieved < sparsity else (low, middle)
+    if min(abs(step.achieved - sparsity) for step in tried) > TOLERANCE:
         tried += [at(ratio) for ratio in np.linspace(0.02, 0.999, 60)]
-    return min(tried, key=lambda result: abs(result[1] - sparsity))  # type: ignore[no-any-return]
+    return tried
+
+
+def _between_neighbours(tried: Sequence[_Step], sparsity: float) -> bool:
+    """Whether a sparsity lies between two steps next to each other: no layer differs by more than a unit."""
+    return any(
+        below.achieved < sparsity <= above.achieved
+        and all(0 <= len(units) - len(above.kept[name]) <= 1 for name, units in below.kept.items())
+        for below, above in pairwise(sorted(tried, key=lambda step: step.ratio))
+    )
 
 
 def _outputs(dataflow: nn.Module, graph: ComponentGraph) -> list[nn.Module]:

@@ -214,6 +214,8 @@ def prune(
             budget=allowed,
             told=told,
         )
+    if outcome.plan.remark is not None:
+        log.warning(f"{subject.loaded.name}: {outcome.plan.remark}")
     pruned_at = time.perf_counter()
     pruned = run(outcome.controller, task, seeds)
     seconds = {

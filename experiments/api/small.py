@@ -165,6 +165,7 @@ class Small:
             "params_pruned": plan.params_pruned,
             "params_deployed": plan.params_deployed,
             "components": said["plan"]["components"],
+            "remark": plan.remark,
             "fidelity": said["fidelity"],
             "integrity": self.integrity,
             "validation": said["validation"],

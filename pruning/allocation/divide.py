@@ -197,7 +197,13 @@ def allocate_one(graph: ComponentGraph, scores: Scores, scope: str, sparsity: fl
         raise PruningError(f"unknown scope '{scope}': there are {', '.join(scopes)}")
     if scope in graph.flows:
         units = graph.dense[scope]
-        return {**graph.dense, scope: max(round((1 - sparsity) * units), min(min_width, units))}
+        narrowest = min(min_width, units)
+        if sparsity > 1 - narrowest / units:
+            raise PruningError(
+                f"sparsity {sparsity:g} cannot be met: with {narrowest} of its {units} units left, flow '{scope}' "
+                f"reaches {1 - narrowest / units:.4g} at most"
+            )
+        return {**graph.dense, scope: max(round((1 - sparsity) * units), narrowest)}
     own = [
         Knob((g.name,), scope, g.units, np.sort(scores[g.name]))
         for g in graph.groups.values()

@@ -18,6 +18,7 @@ from prunectl.agents import Controller
 from prunectl.pruning import ALLOCATIONS, Calibration, Method, PruningError, PruningPlan, apply, make_plan, prune, trace
 from prunectl.pruning.allocation import TOLERANCE, Damage, Widths, allocate, allocate_one
 from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.plan import uncut
 
 
 def rising(graph: ComponentGraph) -> dict[str, np.ndarray]:
@@ -113,6 +114,12 @@ def test_one_component_at_a_time_leaves_the_others_dense() -> None:
     assert share == pytest.approx(0.2, abs=0.05)
     (flow,) = graph.flows
     assert allocate_one(graph, rising(graph), flow, 0.75) == {**graph.dense, flow: 4}
+    # 1 of 16 units is 0.9375 of them gone.
+    assert allocate_one(graph, rising(graph), flow, 0.9375) == {**graph.dense, flow: 1}
+    with pytest.raises(PruningError, match=r"with 1 of its 16 units left, flow 'encoder->.*' reaches 0\.9375 at most"):
+        allocate_one(graph, rising(graph), flow, 0.95)
+    with pytest.raises(PruningError, match=r"with 4 of its 16 units left, .* reaches 0\.75 at most"):
+        allocate_one(graph, rising(graph), flow, 0.8, min_width=4)
     with pytest.raises(PruningError, match="unknown scope 'critc'"):
         allocate_one(graph, rising(graph), "critc", 0.5)
 
@@ -135,6 +142,20 @@ def test_printing_a_plan_says_what_goes() -> None:
     assert "16-16-1-1 -> " in text
     assert "couples encoder, actor, critic.0, critic.1" in text
     assert "asked 0.5" in text
+
+
+def test_a_plan_that_cuts_nothing_of_what_acts_says_so() -> None:
+    graph = trace(untrained("sac", "Pendulum-v1", policy_kwargs={"net_arch": {"pi": [], "qf": [32]}}))
+    plan = make_plan(graph, rising(graph), sparsity=0.8)
+    assert plan.sparsity_deployed == 0 < plan.sparsity_total
+    assert plan.remark is not None
+    assert "nothing of what acts is cut: all that goes is of critic.0, critic.1," in plan.remark
+    assert str(plan).endswith(plan.remark)
+    assert uncut(graph).remark is None
+    whole = trace(untrained("sac", "Pendulum-v1", widths=(16, 16)))
+    assert make_plan(whole, rising(whole), sparsity=0.5).remark is None
+    assert make_plan(whole, rising(whole), sparsity=0.5, only="actor").remark is None
+    assert "of critic.1," in (make_plan(whole, rising(whole), sparsity=0.5, only="critic.1").remark or "")
 
 
 def test_a_plan_for_another_controller_is_refused() -> None:

@@ -16,8 +16,9 @@ from torch import nn
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
-from prunectl.pruning import Method, PruningError, prune, trace
-from prunectl.pruning.stock import _kept, cut_in_place, stock_plan
+from prunectl.pruning import Method, PruningError, PruningPlan, prune, trace
+from prunectl.pruning.method import LIBRARIES
+from prunectl.pruning.stock import _between_neighbours, _kept, _Step, cut_in_place, stock_plan
 
 
 @pytest.mark.parametrize(("global_pruning", "isomorphic"), [(True, False), (False, False), (True, True)])
@@ -87,6 +88,50 @@ def test_the_ratio_is_driven_until_parameters_are_gone(grouping: str, sparsity: 
     assert prune(controller, method, sparsity, calibration(controller)).plan.sparsity_total == pytest.approx(
         sparsity, abs=0.01 if grouping == "stock-global" else 0.02
     )
+
+
+def small_plan(sparsity: float, *, global_pruning: bool, isomorphic: bool = False) -> PruningPlan:
+    """Of PPO on CartPole with two layers of 8 units under actor and value: at width w they have 2w2 + 15w + 3."""
+    controller = untrained("ppo", "CartPole-v1", widths=(8, 8))
+    inputs = controller.inputs(np.zeros((2, 4), dtype=np.float32), np.zeros(2, dtype=np.int64))
+    return stock_plan(controller, trace(controller), inputs, sparsity, global_pruning, isomorphic)
+
+
+def test_between_two_steps_the_nearer_one_is_taken() -> None:
+    # A unit from every layer at once: 251, 206, 165, ... parameters, sparsities 0, 0.179, 0.343, ...
+    assert small_plan(0.25, global_pruning=False).params_pruned == 206
+    assert small_plan(0.27, global_pruning=False).params_pruned == 165
+
+
+@pytest.mark.parametrize(("global_pruning", "isomorphic"), [(True, False), (False, False), (True, True)])
+@pytest.mark.parametrize("sparsity", [0.95, 0.999])
+def test_what_lies_beyond_the_last_step_is_refused(sparsity: float, global_pruning: bool, isomorphic: bool) -> None:
+    # Locally the last step leaves 20 of 251 parameters, less than one step of 47 away from what is asked.
+    nearest = r"0\.920$" if not global_pruning else r"0\.\d+$"
+    with pytest.raises(PruningError, match=f"cannot reach sparsity {sparsity:g}: the nearest it gives is {nearest}"):
+        small_plan(sparsity, global_pruning=global_pruning, isomorphic=isomorphic)
+
+
+@pytest.mark.parametrize("grouping", LIBRARIES)
+def test_a_librarys_pruner_knows_no_least_width(grouping: str) -> None:
+    controller = untrained("ppo", "CartPole-v1", widths=(8, 8))
+    method = Method.of(grouping, recovery="none")
+    with pytest.raises(PruningError, match=f"'{grouping}' knows no least width, so min_width must be 1, not 4"):
+        prune(controller, method, 0.5, calibration(controller), min_width=4)
+
+
+def test_neighbouring_steps_differ_by_a_unit_a_layer_and_none_comes_back() -> None:
+    def step(ratio: float, achieved: float, *widths: int) -> _Step:
+        return _Step(ratio, {str(layer): tuple(range(width)) for layer, width in enumerate(widths)}, achieved)
+
+    below = step(0.5, 0.4, 4, 4)
+    assert _between_neighbours([step(0.6, 0.6, 3, 4), below], 0.5)
+    assert _between_neighbours([below, step(0.6, 0.6, 3, 3)], 0.5)
+    assert _between_neighbours([below, step(0.6, 0.5, 3, 3)], 0.5)
+    for above in (step(0.6, 0.6, 2, 4), step(0.6, 0.6, 3, 8), step(0.4, 0.6, 3, 4), step(0.6, 0.45, 3, 4)):
+        assert not _between_neighbours([below, above], 0.5)
+    # Next to each other means that nothing lies between.
+    assert not _between_neighbours([below, step(0.55, 0.1, 4, 8), step(0.6, 0.6, 3, 4)], 0.5)
 
 
 @pytest.mark.parametrize(

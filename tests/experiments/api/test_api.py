@@ -195,6 +195,15 @@ def test_what_is_no_better_than_random_actions_is_remarked(caplog: pytest.LogCap
     assert "cannot be said" in str(small)
 
 
+def test_that_nothing_of_what_acts_was_cut_is_remarked(caplog: pytest.LogCaptureFixture) -> None:
+    model = SAC("MlpPolicy", "InvertedPendulum-v5", policy_kwargs={"net_arch": {"pi": [], "qf": [16]}}, seed=0)
+    with caplog.at_level(logging.WARNING, "prunectl"):
+        small = prunectl.prune(model, 0.5, recovery="none")
+    assert "nothing of what acts is cut" in caplog.text
+    assert "nothing of what acts is cut" in str(small)
+    assert small.as_json()["remark"] in caplog.text
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [

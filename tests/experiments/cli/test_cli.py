@@ -242,6 +242,10 @@ def test_an_old_task_version_is_kept_where_it_is_made_and_else_mapped_and_said(
             ["prune", "{ok}", "--sparsity", "0.5", "--recovery", "none", "--budget", "60s", "-o", "{folder}/o.zip"],
             ["budget 60s", "recovery 'none'", "distill"],
         ),
+        (
+            ["prune", "{ok}", "--sparsity", "0.999", "--grouping", "stock-isomorphic", "-o", "{folder}/o.zip"],
+            ["stock isomorphic pruning cannot reach sparsity 0.999", "the nearest it gives is 0."],
+        ),
         (["prune", "{ok}", "--sparsity", "0.5", "-o", "{folder}/no/such/o.zip"], ["no/such", "folder"]),
         (["prune", "{ok}", "--sparsity", "0.5", "-o", "{folder}"], ["folder"]),
         (["prune", "{ok}", "-o", "o.zip"], ["--sparsity"]),
