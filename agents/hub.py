@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.rl_zoo import CURVES
+from prunectl.registry import one_line
 
 PREFIX = "hf://"
 #: What an rl-zoo upload holds and we read; everything else stays on the hub.
@@ -30,7 +31,7 @@ def download(reference: str) -> Path:
         wanted = [n for n in names if n != CURVES and any(Path(n).match(pattern) for pattern in _WANTED)]
         paths = [Path(huggingface_hub.hf_hub_download(repository, name)) for name in wanted]
     except Exception as error:  # no such repository, no network, and each HTTP library its own errors for it
-        raise ControllerError(f"'{reference}' cannot be fetched: {' '.join(str(error).split())[:200]}") from error
+        raise ControllerError(f"'{reference}' cannot be fetched: {one_line(error)}") from error
     checkpoints = [path for path in paths if path.suffix == ".zip"]
     if not checkpoints:
         raise ControllerError(f"'{reference}': the repository holds no checkpoint (.zip)")

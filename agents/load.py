@@ -25,6 +25,7 @@ from prunectl.agents.sb3.archive import is_archive
 from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.agents.sb3.load import load_run
 from prunectl.agents.tdmpc.checkpoint import CONFIG, read_checkpoint
+from prunectl.registry import one_line
 
 #: Set, it lets an error that nobody foresaw through as it is, with its traceback.
 DEBUG = "PRUNECTL_DEBUG"
@@ -58,7 +59,7 @@ def load(
     except Exception as error:  # a damaged file may fail in any way, and so may a fault of ours
         if (isinstance(error, OSError) and error.filename is not None) or os.environ.get(DEBUG):
             raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        reason = one_line(error)
         blame = f"please report it with what {DEBUG}=1 shows"
         whole = is_whole_zip(Path(reference))
         asked = (

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
+from prunectl.errors import Error
+from prunectl.registry import one_line
+
 #: A state dict takes about 30 operations a tensor.
 MOST_OPERATIONS = 200_000
 
@@ -21,7 +24,7 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-class PickleError(ValueError):
+class PickleError(Error):
     """A pickle that says more than plain data, or is damaged."""
 
 
@@ -67,7 +70,7 @@ def read_pickle(
     except PickleError:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise PickleError(f"{type(error).__name__}: {str(error)[:120]}") from error
+        raise PickleError(one_line(error)) from error
 
 
 def _interpret(

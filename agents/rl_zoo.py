@@ -13,6 +13,7 @@ import yaml
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.files import read_bounded
 from prunectl.agents.surroundings import TIME_FEATURE, Surroundings, plain_settings
+from prunectl.registry import one_line
 
 #: A YAML that says which environment and wrappers a run had is a page long.
 LARGEST_YAML = 2**15
@@ -203,7 +204,7 @@ def _settings(path: Path) -> dict[str, Any]:
     try:
         data = yaml.load(read_bounded(path, LARGEST_YAML).decode(), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ControllerError(f"{path}: not readable YAML ({' '.join(str(error).split())[:120]})") from error
+        raise ControllerError(f"{path}: not readable YAML ({one_line(error)})") from error
     if isinstance(data, list) and len(data) == 1:  # an OrderedDict's arguments: one, the list of pairs
         data = data[0]
     pairs = data.items() if isinstance(data, dict) else data if isinstance(data, list) else []

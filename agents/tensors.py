@@ -20,6 +20,7 @@ from torch import Tensor
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.files import open_zip, read_entry
 from prunectl.agents.pickles import PickleError, hold, read_pickle
+from prunectl.registry import one_line
 
 #: No file of tensors that we read is larger; a controller's weights are far smaller, a zip bomb is not.
 LARGEST_WEIGHTS = 512 * 2**20
@@ -51,9 +52,9 @@ def read_tensors(raw: bytes) -> Any:
     try:
         return _of_zip(raw) if raw[:2] == b"PK" else _of_stream(raw)
     except (PickleError, zipfile.BadZipFile, zipfile.zlib.error, KeyError, EOFError, struct.error) as error:  # type: ignore[attr-defined]
-        raise ControllerError(" ".join(str(error).split())[:160]) from error
+        raise ControllerError(one_line(error)) from error
     except (RuntimeError, NotImplementedError, OSError, UnicodeDecodeError) as error:  # zipfile's, of odd entries
-        raise ControllerError(" ".join(str(error).split())[:160]) from error
+        raise ControllerError(one_line(error)) from error
 
 
 def check_finite(state: Mapping[str, Tensor], where: str) -> None:

@@ -13,6 +13,7 @@ from gymnasium.wrappers import FlattenObservation, TimeLimit
 from prunectl.envs import pictures
 from prunectl.envs.tasks import TaskError, lookup, quiet_mujoco, registered, resolve
 from prunectl.envs.wrapping import Env, Wrapping, wrapped
+from prunectl.registry import one_line
 
 
 def make(
@@ -44,7 +45,7 @@ def make(
             env: Env = gym.make(today, disable_env_checker=True, **{**(settings or {}), **rendering})
     except Exception as error:  # whatever the environment's own constructor raises
         given = f" with {dict(settings)}" if settings else ""
-        raise TaskError(f"task '{today}' cannot be made{given}: {' '.join(str(error).split())}") from error
+        raise TaskError(f"task '{today}' cannot be made{given}: {one_line(error)}") from error
     if drawn and entry_point.startswith(pictures.MUJOCO):
         pictures.widen_floor(env)
     env = wrapped(env, wrappings)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunectl.envs.tasks import TaskError
+from prunectl.registry import one_line
 
 #: Gymnasium's render mode of environments that `picture` draws.
 PICTURES = "rgb_array"
@@ -70,7 +71,7 @@ def picture(env: gym.Env[Any, Any]) -> NDArray[np.uint8]:
     try:
         image: Any = env.render()
     except Exception as error:  # whatever the environment's own drawing raises
-        raise TaskError(f"{name} cannot be drawn: {' '.join(str(error).split())}") from error
+        raise TaskError(f"{name} cannot be drawn: {one_line(error)}") from error
     if not (isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3):
         raise TaskError(f"{name} draws no pictures: its render() has to know render_mode='{PICTURES}'")
     return image

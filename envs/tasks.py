@@ -14,6 +14,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, registry
 
 from prunectl.errors import Error
+from prunectl.registry import one_line
 
 #: The namespace of dm_control's tasks.
 DMC = "dm_control/"
@@ -116,7 +117,7 @@ def _import(module: str, task_id: str) -> None:
     try:
         importlib.import_module(module)
     except Exception as error:  # whatever the module's own code raises
-        cannot = f"task '{task_id}': module '{module}' cannot be imported ({error!r:.120})"
+        cannot = f"task '{task_id}': module '{module}' cannot be imported ({one_line(error)})"
         if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
             raise TaskError(
                 f"{cannot}: run this in the folder where it lies, or put that folder on PYTHONPATH; on every worker too"

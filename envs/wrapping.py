@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sb3_contrib.common.wrappers import TimeFeatureWrapper
 
 from prunectl.envs.tasks import TaskError
+from prunectl.registry import one_line
 
 Env = gym.Env[Any, Any]
 #: The name of a wrapper and its keyword arguments.
@@ -71,8 +72,9 @@ def wrapped(env: Env, wrappings: Sequence[Wrapping]) -> Env:
         try:
             env = make(env, **given)
         except Exception as error:  # whatever the wrapper's own constructor raises
-            reason = " ".join(str(error).split())[:120]
-            raise TaskError(f"{task}: its wrapper {name} cannot be put there with {dict(given)} ({reason})") from error
+            raise TaskError(
+                f"{task}: its wrapper {name} cannot be put there with {dict(given)} ({one_line(error)})"
+            ) from error
     return env
 
 

@@ -177,6 +177,6 @@ def prune(
 def _check(method: Method, sparsity: float, min_width: int, only: str | None) -> None:
     check_sparsity(sparsity)
     if min_width != 1 and method.stock:
-        raise PruningError(f"grouping '{method.grouping}' knows no least width, so min_width must be 1, not {min_width}")
+        raise PruningError(f"grouping '{method.grouping}' knows no least width: min_width must be 1, not {min_width}")
     if only is not None and method.stock:
         raise PruningError(f"grouping '{method.grouping}' knows no components, so it cannot prune '{only}' alone")

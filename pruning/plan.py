@@ -11,6 +11,7 @@ import numpy as np
 from prunectl.pruning.allocation import Damage, Widths, allocate, allocate_one
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
+from prunectl.registry import one_line
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class PruningPlan:
                 macs_deployed=int(data["macs_deployed"]),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise PruningError(f"a pruning plan that cannot be read ({error!r:.80})") from error
+            raise PruningError(f"a pruning plan that cannot be read ({one_line(error)})") from error
         if plan.kept.keys() != plan.units.keys() or not plan.couples.keys() <= plan.units.keys() or not plan.components:
             raise PruningError("a pruning plan whose groups do not agree with each other")
         for name, kept in plan.kept.items():

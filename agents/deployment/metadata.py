@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.surroundings import PLAIN, Surroundings
+from prunectl.registry import one_line
 
 FORMAT = "prunectl export 1"
 #: The property of an ONNX model, and the word before the JSON in a C file, that it is found by.
@@ -76,8 +77,7 @@ def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
     except ControllerError:
         raise
     except (KeyError, TypeError, ValueError, AssertionError, RecursionError, OverflowError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise ControllerError(f"{where}: what it says of its spaces cannot be read ({reason})") from error
+        raise ControllerError(f"{where}: what it says of its spaces cannot be read ({one_line(error)})") from error
 
 
 def _space(said: Any) -> spaces.Box | spaces.Discrete:

@@ -15,6 +15,7 @@ from prunectl.agents.deployment.exported import Exported
 from prunectl.agents.deployment.metadata import KEY, Interface, read
 from prunectl.agents.deployment.onnx_form import OPERATORS
 from prunectl.agents.files import read_bounded
+from prunectl.registry import one_line
 
 #: No controller's model is so large.
 LARGEST_FILE = 256 * 2**20
@@ -47,8 +48,7 @@ def load_onnx(path: Path) -> tuple[ONNXController, dict[str, Any]]:
         controller = ONNXController(session(content), interface, str(path))
         actions = controller.decide(np.zeros((2, interface.observations), np.float32))
     except Exception as error:  # the runtime has errors of its own for each thing that may be wrong
-        reason = " ".join(str(error).split())[:160]
-        raise ControllerError(f"{path}: ONNX Runtime cannot run it ({reason})") from error
+        raise ControllerError(f"{path}: ONNX Runtime cannot run it ({one_line(error)})") from error
     if actions.shape != (2, *(interface.action_space.shape or ())):
         raise ControllerError(f"{path}: its actions have shape {actions.shape[1:]}, and it says otherwise")
     return controller, data
@@ -78,8 +78,7 @@ def read_model(path: Path) -> tuple[bytes, onnx.ModelProto]:
     except ControllerError:
         raise
     except Exception as error:  # a damaged file may fail in any way
-        reason = " ".join(str(error).split())[:160]
-        raise ControllerError(f"{path}: not a readable ONNX model ({reason})") from error
+        raise ControllerError(f"{path}: not a readable ONNX model ({one_line(error)})") from error
     return content, model
 
 

@@ -27,6 +27,7 @@ from prunectl.agents.tdmpc.checkpoint import check_planning
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.layers import width
 from prunectl.agents.tdmpc.planner import Noise, Planning
+from prunectl.registry import one_line
 
 #: What a planner's folder is known by.
 SETTINGS = "planning.json"
@@ -130,7 +131,7 @@ def load_planner(folder: Path) -> tuple[PlannerController, dict[str, Any]]:
     try:
         planning = Planning(**data["planning"])
     except (KeyError, TypeError) as error:
-        raise ControllerError(f"{folder}: its planner's settings cannot be read ({error!r:.100})") from error
+        raise ControllerError(f"{folder}: its planner's settings cannot be read ({one_line(error)})") from error
     check_planning(planning, interface.action_space.shape[0], str(folder))
     for name in plan.NETWORKS:
         read_model(folder / f"{name}.onnx")
@@ -138,7 +139,7 @@ def load_planner(folder: Path) -> tuple[PlannerController, dict[str, Any]]:
         controller = PlannerController(folder, interface)
         actions = controller.decide(np.zeros((1, interface.observations), np.float32))
     except Exception as error:  # networks that do not fit each other fail wherever they meet
-        raise ControllerError(f"{folder}: it cannot plan ({' '.join(str(error).split())[:160]})") from error
+        raise ControllerError(f"{folder}: it cannot plan ({one_line(error)})") from error
     if actions.shape != (1, *interface.action_space.shape):
         raise ControllerError(f"{folder}: its actions have shape {actions.shape[1:]}, and it says otherwise")
     return controller, data

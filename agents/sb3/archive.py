@@ -35,6 +35,7 @@ from prunectl.agents.sb3.families import recognise
 from prunectl.agents.sb3.save import SIDECAR
 from prunectl.agents.supported import LARGEST_SPACE, check_spaces
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
+from prunectl.registry import one_line
 
 #: A zip's JSON repeats its pickles as text: some 20 KiB. Read, it takes up to twenty times its size.
 LARGEST_JSON = 16 * 2**20
@@ -73,7 +74,7 @@ def read_archive(path: Path) -> Archive:
             variables = _tensors(archive, "pytorch_variables.pth", path) if "pytorch_variables.pth" in names else {}
             sidecar = _json(archive, SIDECAR, path) if SIDECAR in names else {}
     except (zipfile.BadZipFile, EOFError, zipfile.zlib.error, NotImplementedError, RuntimeError) as error:  # type: ignore[attr-defined]
-        raise ControllerError(f"{path}: not a readable zip ({error}); was it cut short?") from error
+        raise ControllerError(f"{path}: not a readable zip ({one_line(error)}); was it cut short?") from error
     check_finite(state, str(path))
     return Archive(data, state, variables, sidecar)
 
@@ -117,7 +118,7 @@ def _json(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Any]:
     try:
         data = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ControllerError(f"{path}: its '{name}' is not readable JSON ({error})") from error
+        raise ControllerError(f"{path}: its '{name}' is not readable JSON ({one_line(error)})") from error
     if not isinstance(data, dict):
         raise ControllerError(f"{path}: its '{name}' is not a JSON object")
     return data

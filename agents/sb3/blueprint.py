@@ -22,6 +22,7 @@ from prunectl.agents.sb3.extractor import known_extractor
 from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.agents.sb3.randomness import random_state_kept
 from prunectl.agents.supported import check_spaces
+from prunectl.registry import one_line
 
 #: Policy arguments that `policy_arguments` reads off the weights.
 WIDTHS = ("net_arch", "n_critics", "n_quantiles")
@@ -106,7 +107,7 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
             model._setup_model()
         model.policy.load_state_dict(dict(state))
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise ControllerError(f"the weights and the stated architecture do not fit: {_first_lines(error)}") from error
+        raise ControllerError(f"the weights and the stated architecture do not fit: {one_line(error)}") from error
     model.seed = seed
     if buffer_size is not None:
         model.buffer_size, model.replay_buffer = buffer_size, None
@@ -161,7 +162,3 @@ def _merged(fixed: Mapping[str, Any], widths: Mapping[str, Any]) -> dict[str, An
     """The arguments that the weights tell, with what else the extractor was given."""
     extractor = {**(fixed.get("features_extractor_kwargs") or {}), **widths.get("features_extractor_kwargs", {})}
     return {**widths, "features_extractor_kwargs": extractor} if extractor else dict(widths)
-
-
-def _first_lines(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

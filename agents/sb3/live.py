@@ -20,6 +20,7 @@ from prunectl.agents.sb3.extractor import known_extractor
 from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.randomness import random_state_kept
+from prunectl.registry import one_line
 
 
 def algorithm_name(model: BaseAlgorithm) -> str:
@@ -92,8 +93,7 @@ def model_of(controller: SB3Controller, source: BaseAlgorithm, env: VecEnv | Non
             model._setup_model()
             model.policy.load_state_dict(state)
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ControllerError(f"the smaller networks do not fit the model's policy: {reason}") from error
+            raise ControllerError(f"the smaller networks do not fit the model's policy: {one_line(error)}") from error
     model.seed = seed
     if buffer is not None and isinstance(source, OffPolicyAlgorithm):
         model.buffer_size, model.optimize_memory_usage = source.buffer_size, source.optimize_memory_usage

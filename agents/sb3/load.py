@@ -26,6 +26,7 @@ from prunectl.agents.sb3.families import ALGORITHMS, recognise
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.statistics import read_statistics
 from prunectl.agents.surroundings import PLAIN, TIME_FEATURE, Surroundings
+from prunectl.registry import one_line
 
 
 def load_run(path: Path, name: str, trust: bool, normalisation: Path | None, time_feature: bool) -> Loaded:
@@ -84,8 +85,7 @@ def _held_statistics(sidecar: Mapping[str, Any], where: str) -> tuple[Normalisat
         normalisation = Normalisation.from_json(said) if said else None
         rewards = RewardScale(*(float(scale[name]) for name in ("var", "clip", "epsilon"))) if scale else None
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:80]}"
-        raise ControllerError(f"{where}: the statistics in it cannot be read ({reason})") from error
+        raise ControllerError(f"{where}: the statistics in it cannot be read ({one_line(error)})") from error
     return normalisation, rewards
 
 
@@ -139,7 +139,7 @@ def _unpickled(path: Path, archive: zips.Archive) -> BaseAlgorithm:
             f"{path}: it needs the module '{error.name}': run this beside it, or put its folder on PYTHONPATH"
         ) from error
     except Exception as error:  # unpickling may fail in any way
-        raise ControllerError(f"{path}: Stable-Baselines3 cannot unpickle it ({error!r:.200})") from error
+        raise ControllerError(f"{path}: Stable-Baselines3 cannot unpickle it ({one_line(error)})") from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from prunectl.agents.controller import ControllerError
 from prunectl.agents.files import read_bounded
 from prunectl.agents.pickles import PickleError, read_pickle
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
+from prunectl.registry import one_line
 
 #: The statistics of a vector observation take kilobytes.
 LARGEST_FILE = 16 * 2**20
@@ -35,8 +36,7 @@ def read_statistics(path: Path) -> tuple[Normalisation | None, RewardScale | Non
             spread = number(state["ret_rms"].state["var"])
             rewards = RewardScale(spread, number(state["clip_reward"]), epsilon)
     except (PickleError, KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:120]}"
-        raise ControllerError(f"{path}: no observation statistics can be read from it ({reason})") from error
+        raise ControllerError(f"{path}: no observation statistics can be read from it ({one_line(error)})") from error
     if parts is not None:
         keys = ", ".join(sorted(parts))[:100]
         raise ControllerError(f"{path}: of observations in several parts ({keys}); vectors of numbers are supported")

@@ -22,6 +22,7 @@ from prunectl.agents.tdmpc.networks import COMPONENTS, SLOW, Targets, TDMPCNetwo
 from prunectl.agents.tdmpc.planner import Planning
 from prunectl.agents.tdmpc.save import FORMAT
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
+from prunectl.registry import one_line
 
 #: Where an authors' state dict has its settings.
 CONFIG = "config.json"
@@ -58,7 +59,7 @@ def read_checkpoint(path: Path) -> tuple[TDMPCController, Mapping[str, Any]]:
     try:
         content = read_tensors(read_bounded(path, LARGEST_WEIGHTS))
     except (ControllerError, OSError) as error:
-        raise ControllerError(f"{path}: not a TD-MPC checkpoint ({error})") from error
+        raise ControllerError(f"{path}: not a TD-MPC checkpoint ({one_line(error)})") from error
     read = None
     if isinstance(content, dict) and {"config", "networks"} <= content.keys():
         read = _ours
@@ -91,7 +92,7 @@ def _ours(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, Mapp
         )
         return controller, config
     except (KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
-        raise ControllerError(f"{path}: damaged configuration ({type(error).__name__}: {str(error)[:120]})") from error
+        raise ControllerError(f"{path}: damaged configuration ({one_line(error)})") from error
 
 
 def _authors(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, Mapping[str, Any]]:
@@ -106,9 +107,7 @@ def _authors(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, M
             f"{path}: an authors' state dict needs its settings in {beside.name} beside it"
         ) from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ControllerError(
-            f"{beside}: not the settings of a TD-MPC agent ({type(error).__name__}: {str(error)[:120]})"
-        ) from error
+        raise ControllerError(f"{beside}: not the settings of a TD-MPC agent ({one_line(error)})") from error
     named = {name: (f"{theirs}.", layers) for name, (theirs, layers) in _AUTHORS.items()}
     online = {name: _network(content["model"], *named[name], path) for name in COMPONENTS.values()}
     slow = content.get("model_target", content["model"])

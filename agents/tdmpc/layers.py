@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from prunectl.agents.controller import ControllerError
+from prunectl.registry import one_line
 
 KINDS: dict[str, type[nn.Module]] = {
     "linear": nn.Linear,
@@ -67,9 +68,7 @@ def rebuild(layers: Sequence[str], state: Mapping[str, Tensor], where: str) -> n
                 network.append(KINDS[kind]())
         network.load_state_dict(dict(state), assign=True)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise ControllerError(
-            f"{where}: weights and layers do not fit: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise ControllerError(f"{where}: weights and layers do not fit: {one_line(error)}") from error
     return network
 
 

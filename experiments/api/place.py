@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 from prunectl import envs
 from prunectl.agents.sb3.live import statistics_of
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
+from prunectl.registry import one_line
 
 Environment = gym.Env[Any, Any]
 #: A task id, an environment, several of them, or a function that makes one.
@@ -105,7 +106,7 @@ def _of_env(env: Environment, vector: VecEnv) -> Place:
         kept = copy.deepcopy(env)
     except Exception as error:  # whatever its parts raise
         raise envs.TaskError(
-            f"env: {env} cannot be copied ({' '.join(str(error).split())[:80]}): give a function that makes one"
+            f"env: {env} cannot be copied ({one_line(error)}): give a function that makes one"
         ) from error
     return _registered(_kind(env), lambda: copy.deepcopy(kept), _time_limit(env), vector)
 

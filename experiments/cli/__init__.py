@@ -13,6 +13,7 @@ from prunectl import __version__
 from prunectl.errors import Error
 from prunectl.experiments.cli import bench, comparing, controllers, deployment, films, paper, stability, sweeps, tasks
 from prunectl.experiments.cli.common import say
+from prunectl.registry import one_line
 
 app = typer.Typer(
     name="prunectl",
@@ -110,5 +111,5 @@ def mistake(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, Error):
-        return " ".join(str(error).split())
+        return one_line(error)
     return None

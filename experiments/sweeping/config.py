@@ -30,7 +30,7 @@ from prunectl.errors import Error
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED, MOST_SEED
 from prunectl.experiments.stability.bounds import CONFIDENCE, FEWEST, TOLERATED
 from prunectl.pruning import Method
-from prunectl.registry import import_plugins
+from prunectl.registry import import_plugins, one_line
 
 #: A config of thousands of controllers takes so much; PyYAML reads some 100 KiB a second.
 LARGEST_CONFIG = 2**18
@@ -241,8 +241,7 @@ def load_config(path: Path, allow_plugins: bool = False) -> SweepConfig:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:  # PyYAML lets through whatever a date or a number raises
-        reason = f"{type(error).__name__}: " if not isinstance(error, yaml.YAMLError) else ""
-        raise ConfigError(f"{path}: not YAML: {reason}{' '.join(str(error).split())[:300]}") from error
+        raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
     return config_of(data, str(path), allow_plugins)
 
 

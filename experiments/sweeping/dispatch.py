@@ -37,6 +37,7 @@ from prunectl.experiments.sweeping.compute import (
 from prunectl.experiments.sweeping.deadline import run_within
 from prunectl.experiments.sweeping.store import Store
 from prunectl.experiments.sweeping.workers import check_workers
+from prunectl.registry import one_line
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -86,7 +87,7 @@ def run(work: Work, to_do: ToDo, store: Store, client: Client, told: Callable[[C
         if not isinstance(result, BaseException):
             store.record(cell, result)
         else:
-            failures.append(Failure(cell, _one_line(result)))
+            failures.append(Failure(cell, _why(result)))
             store.record_failure(cell, failures[-1].error)
         told(cell)
 
@@ -281,7 +282,7 @@ def _references(
     def kept(task: str) -> Callable[[Any], None]:
         def handler(result: Any) -> None:
             if isinstance(result, BaseException):
-                broken.append(f"random actions on {task} cannot be measured: {_one_line(result)}")
+                broken.append(f"random actions on {task} cannot be measured: {_why(result)}")
             else:
                 store.record_random(result)
 
@@ -336,13 +337,10 @@ def _same(controller: Controller) -> Controller:
     return controller
 
 
-def _one_line(error: BaseException) -> str:
-    """Why a task failed: our own errors speak for themselves, others name their type."""
+def _why(error: BaseException) -> str:
+    """Why a task failed."""
     from distributed import KilledWorker
 
     if isinstance(error, KilledWorker):
         return "it killed every worker process that computed it (out of memory, a crash, or stuck beyond its timeout?)"
-    text = " ".join(str(error).split())
-    if isinstance(error, Error):
-        return text
-    return f"{type(error).__name__}: {text}"
+    return one_line(error)

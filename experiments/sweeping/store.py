@@ -30,6 +30,7 @@ from prunectl.experiments.sweeping.schema import (
     columns_of,
     row_of,
 )
+from prunectl.registry import one_line
 
 FILE = "sweep.sqlite"
 LOCK = "sweep.lock"
@@ -163,7 +164,7 @@ class Store:
             table = table.astype({name: types[kind] for name, kind in COLUMNS.items()})
             table["normalised_return"] = self._normalised(table)
         except (ValueError, TypeError, OverflowError) as error:  # SQLite keeps a value of any type in any column
-            raise StoreError(f"{self.path}: {' '.join(str(error).split())[:120]}: {_AWAY}") from error
+            raise StoreError(f"{self.path}: {one_line(error)}: {_AWAY}") from error
         return table[[*columns[:after], "normalised_return", *columns[after:], "key"]]
 
     def episode_returns(self) -> dict[str, NDArray[np.float64]]:
@@ -288,9 +289,9 @@ class Store:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise StoreError(f"{self.path}: {error}: check the disk and the folder's permissions") from error
+            raise StoreError(f"{self.path}: {one_line(error)}: check the disk and the folder's permissions") from error
         except (sqlite3.DatabaseError, pd.errors.DatabaseError, UnicodeError) as error:
-            raise StoreError(f"{self.path}: {error}: {_AWAY}") from error
+            raise StoreError(f"{self.path}: {one_line(error)}: {_AWAY}") from error
 
 
 def _opened(path: Path, read_only: bool) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from prunectl.experiments.provenance import versions
 from prunectl.experiments.sweeping.config import ConfigError
-from prunectl.registry import Plugin
+from prunectl.registry import Plugin, one_line
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -93,7 +93,7 @@ def slurm_workers(count: int) -> Iterator[Client]:
     try:
         cluster = SLURMCluster(cores=cores, processes=cores, memory=memory)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"--slurm: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"--slurm: {one_line(error)}") from error
     with cluster, Client(cluster) as client:
         cluster.adapt(minimum=count, maximum=count)  # `scale` would not replace jobs whose time is up
         yield client

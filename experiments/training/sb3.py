@@ -33,6 +33,7 @@ from prunectl.experiments.episodes.seeds import validation_seeds
 from prunectl.experiments.provenance import versions
 from prunectl.experiments.training import importance_drift as drift
 from prunectl.experiments.training.begin import Told, check_task, new_folder, seen_in_training
+from prunectl.registry import one_line
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,7 @@ def _model(training: Training, task: str, hyperparameters: Mapping[str, Any]) ->
     try:
         return _made(training, task, {key: _schedule(value) for key, value in hyperparameters.items()})
     except (TypeError, AssertionError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ControllerError(f"{training.algorithm} on {task}: {reason}") from error
+        raise ControllerError(f"{training.algorithm} on {task}: {one_line(error)}") from error
 
 
 def _made(training: Training, task: str, arguments: dict[str, Any]) -> BaseAlgorithm:

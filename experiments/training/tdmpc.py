@@ -30,6 +30,7 @@ from prunectl.experiments.provenance import versions
 from prunectl.experiments.training import importance_drift as drift
 from prunectl.experiments.training.begin import check_task
 from prunectl.experiments.training.sb3 import Training, defaults
+from prunectl.registry import one_line
 
 #: Where a training that was stopped goes on; gone once it is done.
 RESUME = "resume.pt"
@@ -118,7 +119,7 @@ def _settings(hyperparameters: Mapping[str, Any]) -> Settings:
     try:
         return of(Planning), of(Learning), of(Collecting)
     except TypeError as error:
-        raise ControllerError(f"tdmpc: a hyperparameter is of the wrong kind ({error})") from error
+        raise ControllerError(f"tdmpc: a hyperparameter is of the wrong kind ({one_line(error)})") from error
 
 
 class _Run:

@@ -192,8 +192,9 @@ def discover() -> tuple[str, ...]:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")
+    """An exception in one line: our own speak for themselves, others name their type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, Error) else f"{type(error).__name__}: {text[:200]}".removesuffix(": ")
 
 
 def _digest(function: Callable[..., Any]) -> str:

@@ -382,7 +382,7 @@ def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("no network")
 
     monkeypatch.setattr(huggingface_hub, "list_repo_files", unreachable)
-    with pytest.raises(ControllerError, match="cannot be fetched: no network"):
+    with pytest.raises(ControllerError, match="cannot be fetched: RuntimeError: no network"):
         agents.load("hf://sb3/ppo-CartPole-v1")
 
 

@@ -116,7 +116,7 @@ def test_what_lies_beyond_the_last_step_is_refused(sparsity: float, global_pruni
 def test_a_librarys_pruner_knows_no_least_width(grouping: str) -> None:
     controller = untrained("ppo", "CartPole-v1", widths=(8, 8))
     method = Method.of(grouping, recovery="none")
-    with pytest.raises(PruningError, match=f"'{grouping}' knows no least width, so min_width must be 1, not 4"):
+    with pytest.raises(PruningError, match=f"'{grouping}' knows no least width: min_width must be 1, not 4"):
         prune(controller, method, 0.5, calibration(controller), min_width=4)
 
 
