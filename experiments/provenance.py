@@ -5,10 +5,13 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from importlib import metadata
+from typing import Any
 
 from prunectl.agents import Loaded
 from prunectl.pruning import PruningError, PruningPlan
+from prunectl.registry import Plugin
 
 PACKAGES = ("prunectl", "torch", "gymnasium", "mujoco", "stable-baselines3", "sb3-contrib", "torch-pruning", "numpy")
 
@@ -16,6 +19,13 @@ PACKAGES = ("prunectl", "torch", "gymnasium", "mujoco", "stable-baselines3", "sb
 def versions() -> dict[str, str]:
     """Version of Python and of every package that results depend on."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def parts_of(plugins: Iterable[Plugin]) -> dict[str, Any]:
+    """A record's ``plugins``: which ones had a part in the result, in what version of which file; none, no entry."""
+    said = ("kind", "name", "module", "version", "digest")
+    entries = [{name: getattr(plugin, name) for name in said} for plugin in plugins]
+    return {"plugins": entries} if entries else {}
 
 
 def command_line() -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from distributed import Client
 import prunectl
 from prunectl import agents, plugins, registry
 from prunectl.agents import ControllerError
+from prunectl.agents.sb3.save import SIDECAR
 from prunectl.envs.plants import PLANTS, Plant, plant
 from prunectl.experiments import cli
 from prunectl.experiments.analysis.comparison import compare
@@ -35,7 +38,7 @@ from prunectl.experiments.sweeping.expand import load_work, still_to_do, write_r
 from prunectl.experiments.sweeping.store import Store
 from prunectl.experiments.sweeping.workers import local_workers, remote_workers
 from prunectl.plugins import PluginError, import_plugins
-from prunectl.pruning import Calibration, Method, Pruned, PruningError, prune
+from prunectl.pruning import IMPORTANCES, Calibration, Method, Pruned, PruningError, prune
 from prunectl.pruning.allocation import Division
 from prunectl.pruning.graph import ComponentGraph, Group
 from prunectl.pruning.importance import Evidence
@@ -148,7 +151,9 @@ def test_a_grouping_s_scopes_give_up_the_same_share(calibration: Calibration) ->
     assert ours == components  # of PPO one component acts and one does not
 
 
-def test_a_loader_reads_what_prunectl_does_not(tmp_path: Path, balancer: Path) -> None:
+def test_a_loader_reads_what_prunectl_does_not(
+    tmp_path: Path, balancer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "mine.agent"
     path.write_text("weights of another make")
     with pytest.raises(ControllerError):
@@ -167,6 +172,12 @@ def test_a_loader_reads_what_prunectl_does_not(tmp_path: Path, balancer: Path) -
         assert torch.equal(mine, own)
     plugins.loader("mine", version="2")(read)
     assert agents.load(path).digest != loaded.digest
+    call = ["evaluate", str(path), "--task", "CartPole-v1", "--episodes", "1", "--json"]
+    assert cli.run(call) == 0
+    (said,) = json.loads(capsys.readouterr().out)["plugins"]
+    assert (said["kind"], said["name"], said["version"]) == ("loader", "mine", "2")
+    assert cli.run(["evaluate", str(balancer), *call[2:]]) == 0
+    assert "plugins" not in json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +453,13 @@ def test_the_command_line_takes_plug_ins_by_name(
     names = ["--importance", "our_methods:spread", "--recovery", "half"]
     assert cli.run(["prune", "ppo-cartpole-1", "--sparsity", "0.5", "-o", str(small), *names]) == 0
     assert "component + spread + half" in capsys.readouterr().out
-    assert small.is_file()
+    with zipfile.ZipFile(small) as archive:
+        recorded = json.loads(archive.read(SIDECAR))["plugins"]
+    assert [(p["kind"], p["name"], p["module"]) for p in recorded] == [
+        ("importance", "spread", "our_methods"),
+        ("recovery", "half", "our_methods"),
+    ]
+    assert {p["digest"] for p in recorded} == {IMPORTANCES.plugin("spread").digest}  # type: ignore[union-attr]
     data = asked("ppo-cartpole-1", importance="our_methods:spread", recovery="none")
     path.write_text(yaml.safe_dump(data | {"sparsities": [0.5], "episodes": 20}))
     assert cli.run(["sweep", str(path), "--out", str(folder)]) == 2

@@ -20,7 +20,7 @@ from prunectl.experiments.api.calling import on_one_thread
 from prunectl.experiments.api.files import check_output
 from prunectl.experiments.api.subject import Subject
 from prunectl.experiments.episodes.evaluator import Episodes, environments
-from prunectl.experiments.provenance import command_line, versions
+from prunectl.experiments.provenance import command_line, parts_of, versions
 from prunectl.experiments.statistics import normalised
 from prunectl.pruning import Method, PruningPlan
 from prunectl.pruning import Pruned as Outcome
@@ -149,6 +149,7 @@ class Small:
             "validation": None if validation is None else dict(zip(("before", "after"), validation, strict=True)),
             "command": command_line(),
             "versions": versions(),
+            **self._plugins,
         }
 
     def as_json(self) -> dict[str, Any]:
@@ -176,6 +177,7 @@ class Small:
             "normalised_return": self.kept,
             "seconds": sum(self.seconds.values()),
             "stages": dict(self.seconds),
+            **self._plugins,
         }
 
     def __str__(self) -> str:
@@ -200,6 +202,11 @@ class Small:
         stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.seconds.items() if seconds >= 0.05)
         lines.append(f"{sum(self.seconds.values()):.1f} s ({stages})")
         return "\n".join(lines)
+
+    @property
+    def _plugins(self) -> dict[str, Any]:
+        loader = self.subject.loaded.loader
+        return parts_of((*self.method.plugins, *([] if loader is None else [loader])))
 
     @cached_property
     def _environments(self) -> tuple[AbstractContextManager[list[Any]], list[Any]]:

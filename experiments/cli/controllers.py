@@ -190,10 +190,13 @@ def evaluate(
     from prunectl.experiments.api.controllers import RANDOM
     from prunectl.experiments.api.controllers import evaluate as run
     from prunectl.experiments.api.subject import Model, subject_of
+    from prunectl.experiments.provenance import parts_of
 
     model: Model = checkpoint
+    loader = None
     if checkpoint != RANDOM:
         model = subject_of(checkpoint, task, trust, normalisation, time_feature)
+        loader = model.loaded.loader
     result = run(model, task, episodes, seed, max_steps)
     if as_json:
         emit(
@@ -206,6 +209,7 @@ def evaluate(
                 "std_return": result.std_return,
                 "returns": result.returns.tolist(),
                 "lengths": result.lengths.tolist(),
+                **parts_of([] if loader is None else [loader]),
             }
         )
         return

@@ -22,7 +22,7 @@ from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.program import Program, QuantisedAffine, program
 from prunectl.agents.files import replacing
 from prunectl.agents.tdmpc.controller import TDMPCController
-from prunectl.experiments.provenance import command_line, plan_of, versions
+from prunectl.experiments.provenance import command_line, parts_of, plan_of, versions
 from prunectl.pruning import Calibration
 
 Form = Literal["onnx", "c"]
@@ -164,6 +164,7 @@ def provenance(loaded: Loaded, task: str, weights: str) -> dict[str, Any]:
         "plan": loaded.plan,
         "command": command_line(),
         "versions": versions(),
+        **parts_of([] if loaded.loader is None else [loaded.loader]),
     }
 
 

@@ -17,7 +17,7 @@ from prunectl.agents.files import replacing
 from prunectl.envs.plants import PLANTS
 from prunectl.experiments.episodes.evaluator import environments, task_for
 from prunectl.experiments.episodes.seeds import reported_seeds
-from prunectl.experiments.provenance import command_line, versions
+from prunectl.experiments.provenance import command_line, parts_of, versions
 from prunectl.experiments.stability.lyapunov import STEPS
 from prunectl.experiments.sweeping.cell import Cell, Subject, ToDo, Work
 from prunectl.experiments.sweeping.config import ConfigError, ControllerEntry, SweepConfig
@@ -174,11 +174,6 @@ def write_record(folder: Path, config: SweepConfig, work: Work) -> None:
     """Leave what made the results beside them: ``config.yaml``, and ``provenance.json`` with command and versions."""
     with replacing(folder / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(resolved(config, work), sort_keys=False, width=110), encoding="utf-8")
-    record: dict[str, Any] = {"command": command_line(), "versions": versions()}
-    if work.plugins:
-        record["plugins"] = [
-            {name: getattr(plugin, name) for name in ("kind", "name", "module", "version", "digest")}
-            for plugin in work.plugins
-        ]
+    record = {"command": command_line(), "versions": versions(), **parts_of(work.plugins)}
     with replacing(folder / "provenance.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
