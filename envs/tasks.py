@@ -13,6 +13,7 @@ from functools import cache
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, registry
 
+from prunectl.envs import earlier
 from prunectl.errors import Error
 from prunectl.registry import one_line
 
@@ -65,9 +66,13 @@ TASKS: dict[str, Task] = {
         Task("HalfCheetah-v5", 1000, "runs forwards", 4800.0, -281.3, 78.71),
         Task("Walker2d-v5", 1000, "walks forwards to the end without falling", 3000.0, 1.93, 5.94),
         Task("Ant-v5", 1000, "walks forwards to the end without tipping over", 3000.0, -78.17, 118.51),
+        Task("prunectl/Ant111-v3", 1000, "walks forwards to the end without tipping over", 3000.0, -77.88, 118.03),
+        Task("prunectl/Ant111-v4", 1000, "walks forwards to the end without tipping over", 3000.0, -78.17, 118.51),
+        Task("prunectl/Humanoid376-v4", 1000, "walks forwards to the end without falling", 5000.0, 109.93, 30.17),
         Task("prunectl/CartPoleSwingUp-v0", 500, "swings up and stays upright near the middle", 400.0, 29.8, 22.56),
         Task("prunectl/CartPoleSwingUpPixels-v0", 125, "swings up and stays upright", 400.0, 75.28, 45.33),
         Task("prunectl/CartPoleSwingUpNoVelocity-v0", 500, "swings up and stays upright", 400.0, 29.8, 22.56),
+        Task("prunectl/PendulumPixels-v0", 100, "swings up and stays upright", -200.0, -1224.43, 266.0),
         Task("prunectl/PendulumNoVelocity-v0", 200, "swings up and stays upright", -200.0, -1197.18, 290.43),
         Task("prunectl/DoubleIntegrator-v0", 200, "comes to rest at 0", 180.0, 86.69, 58.0),
         Task("prunectl/LinearPendulum-v0", 200, "comes to rest upright", 195.0, 27.64, 14.51),
@@ -88,7 +93,8 @@ def resolve(task_id: str) -> tuple[str, str | None]:
 
 
 def stand_ins(task_id: str) -> tuple[str, ...]:
-    """The task itself if it can be made, else its other versions that can, the newest first.
+    """The task itself if it can be made, else its other versions that can, the newest first; then tasks of ours that
+    show what it showed.
 
     Raises:
         TaskError: nothing by that name exists in any version; the message offers the nearest names.
@@ -103,10 +109,10 @@ def stand_ins(task_id: str) -> tuple[str, ...]:
     # Whether the newest can be made, and one of the user's own, is for `make` to say: it says why not.
     newest = version is None or version == max(versions, default=version)
     if name in registry and (newest or not _is_gymnasium(name) or _is_made(name)):
-        return (task_id,)
+        return (task_id, *earlier.stands_for(name))
     if versions:
         others = [f"{base}-v{v}" for v in versions if v == versions[0] or _is_made(f"{base}-v{v}")]
-        return tuple(f"{module}:{other}" if module else other for other in others)
+        return (*(f"{module}:{other}" if module else other for other in others), *earlier.stands_for(name))
     near = difflib.get_close_matches(name, [*TASKS, *registry], n=3, cutoff=0.4)
     offer = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "; `prunectl tasks` lists them"
     raise TaskError(f"unknown task '{task_id}'{offer}")

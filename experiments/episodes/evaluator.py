@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,10 @@ def environments(
     try:
         made.append(envs.make(task, surroundings.settings, surroundings.wrappers, drawn))
         if controller is not None:
-            _check_fit(controller, made[0], task)
+            try:
+                _check_fit(controller, made[0], task)
+            except _Misfit as error:
+                raise ControllerError(f"{error}{_options(task, error.missing)}") from error
         with suppress(envs.TaskError):
             while len(made) < count:
                 made.append(envs.make(task, surroundings.settings, surroundings.wrappers, drawn))
@@ -83,7 +86,10 @@ def task_for(controller: Controller, named: str) -> tuple[str, str | None]:
     """
     possible = envs.stand_ins(named)
     for task in possible if len(possible) > 1 else ():
-        with suppress(ControllerError, envs.TaskError), environments(task, 1, controller):
+        with suppress(ControllerError, envs.TaskError):
+            surroundings = _surroundings(controller, task)
+            with closing(envs.make(task, surroundings.settings, surroundings.wrappers)) as env:
+                _check_fit(controller, env, task)
             return task, envs.remark_on(named, task)
     return possible[0], envs.remark_on(named, possible[0])
 
@@ -254,9 +260,34 @@ def _check_fit(controller: Controller, env: envs.Env, task: str) -> None:
     perhaps = ""
     if ours == (theirs[0] + 1,):
         perhaps = ", or say with --time-feature that its last number is the share of the episode that is left"
-    raise ControllerError(
+    raise _Misfit(
         f"the controller observes {ours[0]} numbers, {task} gives {theirs[0]}: "
-        f"name the task that it was trained on with --task{perhaps}"
+        f"name the task that it was trained on with --task{perhaps}",
+        ours[0] - theirs[0],
+    )
+
+
+class _Misfit(ControllerError):
+    """A task gives other numbers than the controller observes, so many fewer."""
+
+    def __init__(self, message: str, missing: int) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+def _options(task: str, missing: int) -> str:
+    """What to say of options with which a task gives so many more numbers, if there are any."""
+    env = envs.make(task)
+    shape = env.observation_space.shape
+    env.close()
+    options = envs.options_that_give(task, shape[0] + missing) if shape is not None and len(shape) == 1 else None
+    if options is None:
+        return ""
+    said = ", ".join(f"{name}={value}" for name, value in options.items())
+    yaml = ", ".join(f"{name}: {str(value).lower()}" for name, value in options.items())
+    return (
+        f"; made with {said} {task} gives as many: say `env_kwargs: {{{yaml}}}` in an args.yml beside the checkpoint, "
+        "or pass env= from Python"
     )
 
 

@@ -60,7 +60,7 @@ def test_an_old_version_that_can_be_made_is_kept(asked: str, recwarn: pytest.War
 
 
 def test_what_cannot_be_made_has_those_that_can_in_its_place() -> None:
-    assert envs.stand_ins("Humanoid-v3") == ("Humanoid-v5", "Humanoid-v4")
+    assert envs.stand_ins("Humanoid-v3") == ("Humanoid-v5", "Humanoid-v4", "prunectl/Humanoid376-v4")
     assert envs.stand_ins("Pusher-v2") == ("Pusher-v5",)  # v4 is registered, and needs an older MuJoCo
 
 

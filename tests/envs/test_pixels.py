@@ -1,4 +1,4 @@
-"""The cart-pole through a camera: what a frame shows, that it shows velocities, and that the task is the same."""
+"""Tasks through a camera: what a frame shows, that frames show velocities, and that the tasks are the same."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ from stable_baselines3.common.preprocessing import is_image_space, is_image_spac
 from stable_baselines3.common.torch_layers import NatureCNN
 
 from prunectl import envs
-from prunectl.envs.cartpole_pixels import FRAMES, HELD, SIDE, CartPoleSwingUpPixels, frame
-from prunectl.envs.cartpole_swingup import RAIL
+from prunectl.envs.cartpole_swingup import RAIL, State
+from prunectl.envs.pixels import FRAMES, SIDE, CartPoleSwingUpPixels, PendulumPixels, Pixels
 
-ID, STATE_ID = "prunectl/CartPoleSwingUpPixels-v0", "prunectl/CartPoleSwingUp-v0"
+CART_POLE, PENDULUM = "prunectl/CartPoleSwingUpPixels-v0", "prunectl/PendulumPixels-v0"
+EVERY = pytest.mark.parametrize("task", [CART_POLE, PENDULUM])
 
 
-def made(env: gym.Env[Any, Any]) -> CartPoleSwingUpPixels:
-    inner = env.unwrapped
-    assert isinstance(inner, CartPoleSwingUpPixels)
-    return inner
+def frame(state: State) -> NDArray[np.uint8]:
+    env = CartPoleSwingUpPixels()
+    env.cart_pole.state = state
+    return env.frame()
+
+
+def pendulum(theta: float) -> NDArray[np.uint8]:
+    env = PendulumPixels()
+    env.pendulum.state = np.array([theta, 0.0])
+    return env.frame()
 
 
 def middle(picture: NDArray[np.uint8]) -> tuple[float, float]:
@@ -69,48 +76,71 @@ def test_two_frames_tell_a_slow_turn() -> None:
     assert changes == sorted(set(changes))
 
 
-def test_the_task_is_the_swing_up_with_every_action_held_for_four_steps() -> None:
-    pixels, plain = envs.make(ID), envs.make(STATE_ID)
+@pytest.mark.parametrize("theta", [0.0, 0.4, np.pi / 2, -2.5])
+def test_the_pendulum_leans_where_gymnasium_draws_it(theta: float) -> None:
+    full = gym.make("Pendulum-v1", render_mode="rgb_array")
+    full.reset(seed=0)
+    inner: Any = full.unwrapped
+    inner.state, inner.last_u = np.array([theta, 0.0]), None
+    picture: Any = full.render()
+    rod = np.argwhere((picture[..., 0] > 150) & (picture[..., 1] < 120)).mean(axis=0) - 250.0
+    ours = np.array(middle(pendulum(theta))) - (SIDE - 1) / 2
+    np.testing.assert_allclose(ours / np.linalg.norm(ours), rod / np.linalg.norm(rod), atol=0.05)
+    full.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "shown", "held"), [(CART_POLE, "prunectl/CartPoleSwingUp-v0", 4), (PENDULUM, "Pendulum-v1", 2)]
+)
+def test_the_task_is_the_one_with_its_state_shown_and_every_action_held(task: str, shown: str, held: int) -> None:
+    pixels, plain = envs.make(task), envs.make(shown)
     pixels.reset(seed=4), plain.reset(seed=4)
-    generator, over, steps = np.random.default_rng(0), False, 0
+    assert pixels.action_space == plain.action_space
+    pixels.action_space.seed(0)
+    over, steps = False, 0
     while not over:
-        action = generator.uniform(-1, 1, 1).astype(np.float32)
+        action = pixels.action_space.sample()
         _, reward, terminated, over, _ = pixels.step(action)
         assert not terminated
         expected = 0.0
-        for _ in range(HELD):
+        for _ in range(held):
             _, one, _, plain_over, _ = plain.step(action)
             expected += float(one)
         assert reward == pytest.approx(expected, rel=1e-12)
         steps += 1
     assert plain_over
-    assert steps == envs.lookup(ID).horizon == 500 / HELD
+    assert steps == envs.lookup(task).horizon == envs.lookup(shown).horizon / held
 
 
-def test_frames_are_the_last_three_the_newest_last() -> None:
-    env = gym.make(ID)
-    inner = made(env)
+@EVERY
+def test_frames_are_the_last_three_the_newest_last(task: str) -> None:
+    env = gym.make(task)
+    inner = env.unwrapped
+    assert isinstance(inner, Pixels)
     observation, _ = env.reset(seed=1)
+    assert observation.max() == 255 or observation.max() > 190
     assert (observation == observation[0]).all()
     seen = [observation[-1]] * FRAMES
     for _ in range(5):
         observation, *_ = env.step(np.ones(1, np.float32))
-        assert inner.task.state is not None
-        seen = [*seen[1:], frame(inner.task.state)]
+        seen = [*seen[1:], inner.frame()]
         np.testing.assert_array_equal(observation, seen)
+    assert (seen[0] != seen[1]).any()
     observation[:] = 0  # what was given is the caller's
     np.testing.assert_array_equal(env.step(np.ones(1, np.float32))[0][0], seen[1])
 
 
-def test_a_new_episode_forgets_the_last_one() -> None:
-    env = gym.make(ID)
+@EVERY
+def test_a_new_episode_forgets_the_last_one(task: str) -> None:
+    env = gym.make(task)
     first, _ = env.reset(seed=2)
     env.step(np.ones(1, np.float32))
     np.testing.assert_array_equal(env.reset(seed=2)[0], first)
 
 
-def test_stable_baselines_takes_it_for_images_and_its_own_cnn_reads_them() -> None:
-    space = gym.make(ID).observation_space
+@EVERY
+def test_stable_baselines_takes_it_for_images_and_its_own_cnn_reads_them(task: str) -> None:
+    space = gym.make(task).observation_space
     assert isinstance(space, gym.spaces.Box)
     assert space.shape == (FRAMES, SIDE, SIDE)
     assert is_image_space(space)
@@ -118,17 +148,21 @@ def test_stable_baselines_takes_it_for_images_and_its_own_cnn_reads_them() -> No
     NatureCNN(space)  # raises where the image is too small
 
 
-def test_gymnasiums_checker_has_no_complaint() -> None:
+@EVERY
+def test_gymnasiums_checker_has_no_complaint(task: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(gym.make(ID, render_mode="rgb_array").unwrapped)
+        warnings.filterwarnings("ignore", ".*symmetric and normalized space")  # Gymnasium's own pendulum has [-2, 2]
+        check_env(gym.make(task, render_mode="rgb_array").unwrapped)
 
 
 def test_it_needs_no_seconds_for_a_thousand_frames() -> None:
-    frame((0, 0, 0, 0))
+    env = CartPoleSwingUpPixels()
+    env.cart_pole.state = (0.5, 0, 1.0, 0)
+    env.frame()
     started = time.process_time()
     for _ in range(1000):
-        frame((0.5, 0, 1.0, 0))
+        env.frame()
     assert time.process_time() - started < 1.0
 
 
