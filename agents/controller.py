@@ -125,7 +125,8 @@ class Controller(ABC):
     @property
     @abstractmethod
     def ties(self) -> Sequence[Sequence[str]]:
-        """Components that must keep equal widths, layer by layer, because one architecture serves them all."""
+        """Components that must keep equal widths, layer by layer, because one architecture serves them all; or layers
+        of the dataflow by name, whose outputs must."""
 
     @property
     @abstractmethod
@@ -179,6 +180,12 @@ class Controller(ABC):
     def plans(self) -> bool:
         """Whether `act` searches for its action in the controller's own model, so that a decision is dear."""
         return False
+
+    @property
+    def memory(self) -> int:
+        """How many numbers an episode remembers from one step to the next. Recorded rows of observations end with them,
+        as they are before the step, and so do those that `inputs` takes."""
+        return 0
 
     def policy(self, seeds: Sequence[int]) -> Policy:
         """What drives one episode a seed. A controller with a memory or with randomness overrides this."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -225,6 +225,7 @@ class _AbstractRun:
                 fixed = tuple((Segment(None, size),) for size in tensor.shape)
                 axes = tuple(map(axis, self.axes[id(tensor)])) if id(tensor) in self.axes else fixed
                 tensors[name] = Tensor(name, component.name, axes, isinstance(tensor, nn.Parameter))
+        component_of = {path: self._component(path) for path in self.layers}
         layer_axes = {path: (axis(i, self.taps[path]), axis(o)) for path, (i, o) in self.layers.items()}
         work: dict[str, tuple[str, int, tuple[Axis, ...]]] = {
             path: (self._component(path), self.work[path], axes) for path, axes in layer_axes.items()
@@ -236,12 +237,12 @@ class _AbstractRun:
             input_axes=tuple(map(axis, self.inputs)),
             output_axes={name: tuple(map(axis, value.axes)) for name, value in self.outputs.items()},
             layer_axes=layer_axes,
-            layer_component={path: self._component(path) for path in self.layers},
+            layer_component=component_of,
             work=work,
             numbers_a_row=self.passed // _ROWS if any(times > 1 for times in self.work.values()) else None,
             components=tuple(self.controller.components),
             deployed=frozenset(c.name for c in self.controller.components.values() if c.deployed),
-            ties=_ties(groups, self.controller.ties),
+            ties=_ties(groups, self.controller.ties, component_of),
             mirrors=dict(self.controller.mirrors),
         )
 
@@ -353,10 +354,14 @@ def _attribute(module: nn.Module, path: str) -> Any:
     return getattr(module.get_submodule(owner), name)
 
 
-def _ties(groups: Mapping[str, Group], components: Any) -> tuple[tuple[str, ...], ...]:
-    """Groups of tied components, paired in order."""
-    tied = []
-    for names in components:
-        own: Callable[[str], list[str]] = lambda name: [g.name for g in groups.values() if g.components == (name,)]  # noqa: E731
-        tied += [tuple(paired) for paired in zip(*(own(name) for name in names), strict=True)]
-    return tuple(tied)
+def _ties(
+    groups: Mapping[str, Group], tied: Sequence[Sequence[str]], components: Mapping[str, str]
+) -> tuple[tuple[str, ...], ...]:
+    """Groups of tied components, paired in order; of layers, by name, what each writes."""
+
+    def own(name: str) -> list[str]:
+        if name in components:
+            return [group.name for group in groups.values() if name in group.producers]
+        return [group.name for group in groups.values() if group.components == (name,)]
+
+    return tuple(tuple(paired) for names in tied for paired in zip(*map(own, names), strict=True))

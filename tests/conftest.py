@@ -101,7 +101,8 @@ def untrained(
         }
     policy_kwargs |= settings.pop("policy_kwargs", {})
     family: Any = ALGORITHMS[algorithm]
-    model = family("MlpPolicy", envs.make(task), seed=seed, policy_kwargs=policy_kwargs, device="cpu", **settings)
+    policy = "MlpPolicy" if "MlpPolicy" in family.policy_aliases else "MlpLstmPolicy"
+    model = family(policy, envs.make(task), seed=seed, policy_kwargs=policy_kwargs, device="cpu", **settings)
     return SB3Controller.of(algorithm, model)
 
 

@@ -18,7 +18,8 @@ def policy_arguments(state: State, algorithm: str) -> dict[str, Any]:
     """The width-bearing keyword arguments of the algorithm's SB3 policy that this state dict belongs to.
 
     Returns:
-        ``net_arch``, and where the policy has them ``n_critics``, ``n_quantiles`` and ``features_extractor_kwargs``.
+        ``net_arch``, and where the policy has them ``n_critics``, ``n_quantiles``, ``lstm_hidden_size``,
+        ``n_lstm_layers`` and ``features_extractor_kwargs``.
 
     Raises:
         ControllerError: the state dict is not laid out as any policy that we rebuild.
@@ -29,6 +30,9 @@ def policy_arguments(state: State, algorithm: str) -> dict[str, Any]:
         hidden = {"pi": _widths(state, "mlp_extractor.policy_net."), "vf": _widths(state, "mlp_extractor.value_net.")}
         arguments: dict[str, Any] = {"net_arch": hidden}
         encoders = [_widths(state, f"{prefix}features_extractor.net.") for prefix in ("", "vf_")]
+        if (recurrent := state.get("lstm_actor.weight_hh_l0")) is not None:
+            layers = sum(key.startswith("lstm_actor.weight_hh_l") for key in state)
+            arguments |= {"lstm_hidden_size": recurrent.shape[-1], "n_lstm_layers": layers}
     elif all(any(key.startswith(part) for key in state) for part in ("actor.", "critic.qf0.")):
         actor = _widths(state, "actor.latent_pi.")
         if not any(key.startswith("actor.latent_pi.") for key in state):

@@ -217,7 +217,7 @@ def _policy_kwargs(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         **dict.fromkeys(
             ("use_sde", "full_std", "use_expln", "squash_output", "ortho_init", "normalize_images"), _plain
         ),
-        **dict.fromkeys(("share_features_extractor", "batch_norm"), _plain),
+        **dict.fromkeys(("share_features_extractor", "batch_norm", "shared_lstm", "enable_critic_lstm"), _plain),
         **dict.fromkeys(("log_std_init", "clip_mean", "batch_norm_momentum", "batch_norm_eps"), _plain),
         "renorm_warmup_steps": _plain,
         "activation_fn": _activation,

@@ -25,7 +25,7 @@ from prunectl.agents.supported import check_spaces
 from prunectl.registry import one_line
 
 #: Policy arguments that `policy_arguments` reads off the weights.
-WIDTHS = ("net_arch", "n_critics", "n_quantiles")
+WIDTHS = ("net_arch", "n_critics", "n_quantiles", "lstm_hidden_size", "n_lstm_layers")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def _forget_noise(policy: BasePolicy) -> None:
 
 
 def _policy_class(algorithm: str) -> type[BasePolicy]:
-    return ALGORITHMS[algorithm].policy_aliases["MlpPolicy"]
+    aliases = ALGORITHMS[algorithm].policy_aliases
+    return aliases.get("MlpPolicy") or aliases["MlpLstmPolicy"]
 
 
 def _merged(fixed: Mapping[str, Any], widths: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from prunectl.agents.boundary_layers import Argmax, Rescale, flat
-from prunectl.agents.controller import Batch, Component, Controller, ControllerError
+from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Policy
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
 from prunectl.agents.sb3.faithful import check_faithful
+from prunectl.agents.sb3.memory import Memory, RememberingPolicy, memories, memory_ties, split_states
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.save import save_zip
 from prunectl.agents.surroundings import PLAIN, Surroundings
@@ -82,7 +83,16 @@ class SB3Controller(Controller):
         # SB3 builds all critics from one architecture, and unshared encoders from one list of widths.
         kinds = ("critic.", "encoder_")
         alike = [tuple(name for name in self.components if name.startswith(kind)) for kind in kinds]
-        return [names for names in alike if len(names) > 1]
+        return [*(names for names in alike if len(names) > 1), *memory_ties(self.policy_networks)]
+
+    @property
+    def memory(self) -> int:
+        memories = self._memories.values()
+        return sum(2 * memory.lstm.num_layers * memory.lstm.hidden_size for memory in memories)
+
+    @property
+    def latent_inputs(self) -> frozenset[int]:
+        return frozenset(range(1, 1 + 2 * len(self._memories)))
 
     @property
     def mirrors(self) -> Mapping[str, str]:
@@ -93,32 +103,57 @@ class SB3Controller(Controller):
         return views.flow(self.policy_networks)
 
     def inputs(self, observations: Batch, actions: NDArray[Any]) -> tuple[torch.Tensor, ...]:
-        seen = self._seen(observations)
+        given, states = self._apart(observations)
+        seen = self._seen(given)
         if views.is_on_policy(self.policy_networks):
-            return (seen,)
+            return (seen, *split_states(torch.as_tensor(states), self._memories)) if self._memories else (seen,)
         scaled = self.policy_networks.scale_action(np.asarray(actions, dtype=np.float32))
         return seen, torch.as_tensor(scaled, dtype=torch.float32)
 
     def act(self, observations: Batch) -> NDArray[Any]:
+        if self._memories:
+            return self.advance(*self._apart(observations))[0]
         values = self._tensor(observations)
         with torch.inference_mode():
             for forward in self._path:
                 values = forward(values)
             return values.numpy()
 
+    def policy(self, seeds: Sequence[int]) -> Policy:
+        return RememberingPolicy(self, len(seeds)) if self._memories else super().policy(seeds)
+
+    def advance(self, observations: Batch, states: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """One step of a controller with a memory.
+
+        Args:
+            observations: raw, ``(n, obs)``.
+            states: what is remembered, ``(n, memory)``.
+
+        Returns:
+            Actions as the environment takes them, and the states after them.
+        """
+        with torch.inference_mode():
+            before = split_states(torch.as_tensor(states), self._memories)
+            seen, following = self._seen(observations), []
+            for number, (name, memory) in enumerate(self._memories.items()):
+                reader = "value" if name == "memory_value" else "actor"
+                encoder = self.components.get("encoder") or self.components.get(f"encoder_{reader}")
+                features = seen if encoder is None else encoder.module(seen)
+                following += memory(features, *before[2 * number : 2 * number + 2])
+            actions = following[0][:, -1]
+            for forward in self._path:
+                actions = forward(actions)
+            after = torch.cat([state.flatten(1) for state in following], dim=1)
+            return actions.numpy(), after.numpy()
+
     def deployed_path(self) -> nn.Sequential:
+        if self._memories:
+            raise ControllerError("a controller with a memory has no path from an observation alone to export")
         modules = {name: component.module for name, component in self.components.items()}
         encoder = modules.get("encoder", modules.get("encoder_actor", nn.Identity()))
         encoder = encoder.net if isinstance(encoder, MlpExtractor) else encoder
-        actor = modules["actor"]
-        assert isinstance(actor, views.Actor)
         before = nn.Identity() if self.normalisation is None else self.normalisation.module()
-        after: nn.Module = nn.Identity()
-        if isinstance(self.action_space, spaces.Discrete):
-            after = Argmax()
-        elif self.policy_networks.squash_output:
-            after = Rescale(self.action_space)
-        return flat(before, encoder, actor.trunk, actor.mean, actor.squash, after)
+        return flat(before, encoder, *self._from_latent())
 
     def with_networks(self, networks: nn.Module) -> Self:
         assert isinstance(networks, BasePolicy)
@@ -130,8 +165,32 @@ class SB3Controller(Controller):
 
     @cached_property
     def _path(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:
-        """What `deployed_path` computes, without the modules around it, whose calls would cost `act` a sixth."""
-        return tuple(_decided if isinstance(layer, Argmax) else layer.forward for layer in self.deployed_path())
+        """What `deployed_path` computes, or what follows a memory, without the modules around it, whose calls would
+        cost `act` a sixth."""
+        path = flat(*self._from_latent()) if self._memories else self.deployed_path()
+        return tuple(_decided if isinstance(layer, Argmax) else layer.forward for layer in path)
+
+    def _from_latent(self) -> tuple[nn.Module, ...]:
+        """From what the actor reads to actions in the environment's units."""
+        actor = self.components["actor"].module
+        assert isinstance(actor, views.Actor)
+        after: nn.Module = nn.Identity()
+        if isinstance(self.action_space, spaces.Discrete):
+            after = Argmax()
+        elif self.policy_networks.squash_output:
+            after = Rescale(self.action_space)
+        return actor.trunk, actor.mean, actor.squash, after
+
+    @cached_property
+    def _memories(self) -> Mapping[str, Memory]:
+        return memories(self.policy_networks)
+
+    def _apart(self, rows: Batch) -> tuple[Batch, NDArray[np.float32]]:
+        """Observations, and what is remembered beside them: nothing yet where rows are observations alone."""
+        width = int(np.prod(self.observation_space.shape))
+        if not self._memories or rows.shape[1:] == self.observation_space.shape:
+            return rows, np.zeros((len(rows), self.memory), dtype=np.float32)
+        return rows[:, :width], np.ascontiguousarray(rows[:, width:], dtype=np.float32)
 
     def _seen(self, observations: Batch) -> torch.Tensor:
         values = self._tensor(observations)

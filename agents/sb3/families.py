@@ -20,6 +20,7 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "tqc": sb3_contrib.TQC,
     "trpo": sb3_contrib.TRPO,
     "crossq": sb3_contrib.CrossQ,
+    "recurrent_ppo": sb3_contrib.RecurrentPPO,
 }
 
 _POLICY_MODULES = {
@@ -27,6 +28,7 @@ _POLICY_MODULES = {
     "stable_baselines3.td3.policies": "td3",
     "sb3_contrib.tqc.policies": "tqc",
     "sb3_contrib.crossq.policies": "crossq",
+    "sb3_contrib.common.recurrent.policies": "recurrent_ppo",
 }
 
 

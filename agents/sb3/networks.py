@@ -13,6 +13,7 @@ from torch import nn
 
 from prunectl.agents.boundary_layers import Clip
 from prunectl.agents.controller import Component, attribute_name
+from prunectl.agents.sb3.memory import memories
 
 
 class Actor(nn.Module):
@@ -84,6 +85,55 @@ class OnPolicyFlow(_Flow):
         return outputs
 
 
+class RecurrentFlow(_Flow):
+    """``(observation, hidden, cell) -> {memory: states, actor: ..., value: ...}``, one step with the states before it.
+
+    The value reads the same memory, or none.
+    """
+
+    def __init__(
+        self, components: Mapping[str, nn.Module], encoder_of: Mapping[str, str], value_remembers: bool
+    ) -> None:
+        super().__init__(components, encoder_of)
+        self.value_remembers = value_remembers
+
+    def forward(self, observation: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor) -> dict[str, torch.Tensor]:
+        outputs, (for_actor, for_value) = self.seen(observation, "actor", "value")
+        latent, outputs["memory"] = _remembered(self.get_submodule("memory"), for_actor, hidden, cell)
+        outputs["actor"] = self.get_submodule("actor")(latent)
+        outputs["value"] = self.get_submodule("value")(latent if self.value_remembers else for_value)
+        return outputs
+
+
+class TwoMemoriesFlow(_Flow):
+    """The same where the value has a memory of its own, whose states come last."""
+
+    def forward(
+        self,
+        observation: torch.Tensor,
+        hidden: torch.Tensor,
+        cell: torch.Tensor,
+        value_hidden: torch.Tensor,
+        value_cell: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        outputs, (for_actor, for_value) = self.seen(observation, "actor", "value")
+        latent, outputs["memory_actor"] = _remembered(self.get_submodule("memory_actor"), for_actor, hidden, cell)
+        value_latent, outputs["memory_value"] = _remembered(
+            self.get_submodule("memory_value"), for_value, value_hidden, value_cell
+        )
+        outputs["actor"] = self.get_submodule("actor")(latent)
+        outputs["value"] = self.get_submodule("value")(value_latent)
+        return outputs
+
+
+def _remembered(
+    memory: nn.Module, features: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the heads read, the last layer's hidden state; and all states side by side, as the next step begins."""
+    hidden, cell = memory(features, hidden, cell)
+    return hidden[:, -1], torch.cat([hidden, cell], dim=2)
+
+
 def is_on_policy(policy: BasePolicy) -> bool:
     """Whether this is PPO's, A2C's and TRPO's kind of policy: an actor and a state value, no Q-functions."""
     return isinstance(policy, ActorCriticPolicy)
@@ -106,6 +156,7 @@ def encoders(policy: Any) -> tuple[dict[str, nn.Module], dict[str, str]]:
 def component_modules(policy: Any) -> dict[str, nn.Module]:
     """The policy's components in their fixed order, each holding exactly its own parameters."""
     modules, _ = encoders(policy)
+    modules |= memories(policy)
     if is_on_policy(policy):
         trunk, head = policy.mlp_extractor.policy_net, policy.action_net
         if isinstance(policy.action_space, spaces.Discrete):
@@ -113,7 +164,8 @@ def component_modules(policy: Any) -> dict[str, nn.Module]:
         else:
             squashed = policy.use_sde and policy.squash_output
             modules["actor"] = Actor(trunk, head, nn.Tanh() if squashed else Clip(policy.action_space), policy.log_std)
-        modules["value"] = nn.Sequential(policy.mlp_extractor.value_net, policy.value_net)
+        before = [critic] if isinstance(critic := getattr(policy, "critic", None), nn.Linear) else []
+        modules["value"] = nn.Sequential(*before, policy.mlp_extractor.value_net, policy.value_net)
         return modules
     actor = policy.actor
     if hasattr(actor, "latent_pi"):
@@ -134,14 +186,18 @@ def critics(policy: Any) -> Sequence[nn.Module]:
 
 
 def as_components(modules: Mapping[str, nn.Module]) -> dict[str, Component]:
-    """Name them; `act` runs the actor and the encoder that the actor reads."""
-    deployed = ("actor", "encoder", "encoder_actor")
+    """Name them; `act` runs the actor, and the encoder and the memory that the actor reads."""
+    deployed = ("actor", "encoder", "encoder_actor", "memory", "memory_actor")
     return {name: Component(name, module, deployed=name in deployed) for name, module in modules.items()}
 
 
 def flow(policy: BasePolicy) -> nn.Module:
     """The policy's dataflow over its own layers."""
     _, encoder_of = encoders(policy)
-    kind: Any = OnPolicyFlow if is_on_policy(policy) else OffPolicyFlow
-    module: nn.Module = kind(component_modules(policy), encoder_of).eval()
+    components = component_modules(policy)
+    if "memory" in components:
+        return RecurrentFlow(components, encoder_of, bool(policy.shared_lstm)).eval()
+    on_policy = TwoMemoriesFlow if "memory_actor" in components else OnPolicyFlow
+    kind: Any = on_policy if is_on_policy(policy) else OffPolicyFlow
+    module: nn.Module = kind(components, encoder_of).eval()
     return module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,8 @@ from prunectl.agents.controller import Batch, Controller, ControllerError, Polic
 from prunectl.agents.supported import check_spaces
 from prunectl.agents.surroundings import PLAIN, Surroundings
 
+#: From the indices of episodes to what is remembered of each, ``(n, memory)``.
+Remember = Callable[[NDArray[np.intp]], Batch]
 #: An action range from here on is none.
 UNBOUNDED = 1e30
 
@@ -27,7 +29,8 @@ class Episodes:
     """What a batch of episodes brought.
 
     ``seeds``, ``returns`` (undiscounted sums of reward) and ``lengths`` (environment steps) have one entry an episode.
-    ``observations`` ``(steps, obs)`` and ``actions`` ``(steps, ...)`` hold every visited pair if that was asked for.
+    ``observations`` ``(steps, obs)`` and ``actions`` ``(steps, ...)`` hold every visited pair if that was asked for;
+    with the observation what a controller with a memory remembered there.
     """
 
     task: str
@@ -101,6 +104,7 @@ def evaluate(
     record: bool = False,
     disturb: NDArray[np.float64] | None = None,
     most_steps: int | None = None,
+    beside: Controller | None = None,
 ) -> Episodes:
     """Run one deterministic episode a seed, all in one batch, finished ones dropped.
 
@@ -114,6 +118,7 @@ def evaluate(
         disturb: for each episode the standard deviation of Gaussian noise on the action, as a share of half the
             action range (for discrete actions: the probability of a random one). None for none.
         most_steps: break every episode off after so many steps; None for whole episodes.
+        beside: a controller that sees what the other one does, and whose memory is recorded in its place.
 
     Raises:
         ControllerError: the controller's spaces are not the task's, or it answers with something that is not a number.
@@ -123,9 +128,12 @@ def evaluate(
         raise ValueError("evaluate needs at least one seed")
     with environments(task, len(seeds), controller) as made:
         policy = controller.policy(seeds)
+        remember = getattr(policy, "remembered", None) if record else None
+        if record and beside is not None:
+            policy, remember = _beside(policy, beside.policy(seeds))
         if disturb is not None:
             policy = _disturbed(policy, controller.action_space, disturb, seeds)
-        return run(policy, made, task, seeds, record, most_steps)
+        return run(policy, made, task, seeds, record, most_steps, remember)
 
 
 def evaluate_random(
@@ -151,6 +159,7 @@ def run(
     seeds: Sequence[int],
     record: bool = False,
     most_steps: int | None = None,
+    remember: Remember | None = None,
 ) -> Episodes:
     """The loop itself, over environments that exist already: so many episodes at a time as there are of them."""
     returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
@@ -164,9 +173,11 @@ def run(
         steps = 0
         while len(running) and steps != most_steps:
             steps += 1
+            # What is remembered is so before the step, which changes it.
+            memory = None if remember is None else remember(running)
             actions = policy(current, running)
             if record:
-                visited.append(current.copy())
+                visited.append(current.copy() if memory is None else np.concatenate([current, memory], axis=1))
                 taken.append(actions)
             if actions.dtype.kind == "f" and not np.isfinite(actions).all():
                 row = int(np.flatnonzero(~np.isfinite(actions).reshape(len(actions), -1).all(axis=1))[0])
@@ -192,6 +203,19 @@ def run(
         np.concatenate(visited) if record else None,
         np.concatenate(taken) if record else None,
     )
+
+
+def _beside(policy: Policy, other: Policy) -> tuple[Policy, Remember | None]:
+    """The policy, and what another one remembers that sees the same observations."""
+    remember: Remember | None = getattr(other, "remembered", None)
+    if remember is None:
+        return policy, None
+
+    def watched(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
+        other(observations, episodes)
+        return policy(observations, episodes)
+
+    return watched, remember
 
 
 def _disturbed(

@@ -38,14 +38,16 @@ class TaskLoop:
     task: str
     seed: int = 0
 
-    def visit(self, controller: Controller, number: int) -> Visit:
+    def visit(self, controller: Controller, number: int, beside: Controller | None = None) -> Visit:
         """Run the ``number``-th batch of calibration episodes, every second one disturbed."""
         horizon = envs.lookup(self.task).horizon
         episodes = PLANNED if controller.plans else min(max(math.ceil(STEPS / horizon), FEWEST), MOST)
         seeds = calibration_seeds(LAST, self.seed)[FIRST:]
         first = number * episodes % (len(seeds) - episodes)
         disturb = np.resize(DISTURBANCES, episodes)
-        ran = evaluate(controller, self.task, seeds[first : first + episodes], record=True, disturb=disturb)
+        ran = evaluate(
+            controller, self.task, seeds[first : first + episodes], record=True, disturb=disturb, beside=beside
+        )
         assert ran.observations is not None
         assert ran.actions is not None
         return Visit(ran.observations, ran.actions, ran.mean_return)

@@ -66,8 +66,9 @@ class Recovered(Generic[C]):
 class Loop(Protocol):
     """A task, seen from a recovery. Nothing in it meets an episode that results are reported on."""
 
-    def visit(self, controller: Controller, number: int) -> Visit:
-        """Run the ``number``-th batch of training episodes; each number has start states of its own."""
+    def visit(self, controller: Controller, number: int, beside: Controller | None = None) -> Visit:
+        """Run the ``number``-th batch of training episodes; each number has start states of its own. What is recorded
+        as remembered is what ``beside`` does, which sees the same observations."""
 
     def validate(self, controller: Controller) -> float:
         """Mean return over the validation episodes, the same ones at every call."""

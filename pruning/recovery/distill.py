@@ -101,7 +101,7 @@ def distill(
     clock = _Clock(budget or Budget(steps=_batches(small.parameters(deployed=True), len(acting))))
     while True:
         try:
-            visit = loop.visit(student, clock.rounds)
+            visit = loop.visit(student, clock.rounds, teacher)
         except ControllerError:
             break  # it has learned itself to pieces; what was given and the students before are still there
         seen.append((visit.observations, visit.actions))

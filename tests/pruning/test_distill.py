@@ -45,7 +45,7 @@ class FakeLoop:
     validated: int = 0
     tuned: list[tuple[Any, Budget | None]] = field(default_factory=list)
 
-    def visit(self, controller: Controller, number: int) -> Visit:
+    def visit(self, controller: Controller, number: int, beside: Controller | None = None) -> Visit:
         self.visited.append(number)
         data = calibration(controller, 200)
         return Visit(data.observations, data.actions, float(number))
@@ -262,7 +262,7 @@ def test_a_student_that_learns_itself_to_pieces_is_dropped() -> None:
     data = calibration(controller, 200)
 
     class Failing(FakeLoop):
-        def visit(self, controller: Controller, number: int) -> Visit:
+        def visit(self, controller: Controller, number: int, beside: Controller | None = None) -> Visit:
             if number == 2:
                 raise ControllerError("the controller's action is not a number")
             return super().visit(controller, number)
@@ -331,7 +331,7 @@ class Scripted(FakeLoop):
         self.seen: list[torch.Tensor] = []
         self.finalists: list[torch.Tensor] = []
 
-    def visit(self, controller: Controller, number: int) -> Visit:
+    def visit(self, controller: Controller, number: int, beside: Controller | None = None) -> Visit:
         self.seen.append(weights_of(controller))
         return dataclasses.replace(super().visit(controller, number), mean_return=self.returns[number])
 
