@@ -123,7 +123,7 @@ def test_it_is_pruned_by_any_importance_and_refitted(kind: str) -> None:
             for recovery in ("none", "reconstruct")
         )
         assert small.plan.sparsity_total == pytest.approx(0.5, abs=0.1)
-        assert small.fidelity["actor"] > cut.fidelity["actor"]
+        assert sum(small.fidelity.values()) > sum(cut.fidelity.values())
         assert all(share > 0.9 for name, share in small.fidelity.items() if name.startswith("memory"))
     with pytest.raises(PruningError, match=r"linear layers and convolutions alone.*LSTM"):
         prune(controller, Method("stock-global", "magnitude", "uniform", "none"), 0.5, data)
