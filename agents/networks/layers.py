@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Mapping
@@ -32,14 +31,16 @@ def described(networks: nn.Module, where: str) -> dict[str, dict[str, Any]]:
     Raises:
         ControllerError: a layer that no file has a word for.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for path, layer in networks.named_modules():
+        if path.startswith(tuple(f"{known}." for known in found)):  # a part of a layer
+            continue
         if (kind := layer_name(layer)) is not None:
             found[path] = {"kind": kind, **{name: _setting(layer, name) for name in LAYERS[kind]}}
         elif type(layer).__module__.startswith("torch.nn.modules.") and not list(layer.children()) and path:
             raise ControllerError(
-                f"{where}: '{path}' is a {type(layer).__name__}, which no saved controller can hold; these can be: "
-                f"{', '.join(LAYERS)}"
+                f"{where}: '{path}' is a {type(layer).__name__}, which no saved controller can hold; linear, "
+                "convolutional, recurrent and attention layers, norms, pools and activations of torch.nn can be"
             )
     return found
 
@@ -94,6 +95,8 @@ def check_setting(value: Any, where: str) -> None:
 
 
 def _setting(layer: nn.Module, name: str) -> Any:
+    if isinstance(layer, nn.MultiheadAttention) and name == "bias":
+        return layer.in_proj_bias is not None
     value = getattr(layer, name, None)
     if name == "bias" and not isinstance(value, bool):  # a tensor, or none
         return value is not None
@@ -114,10 +117,9 @@ def _layer(said: Any, path: str) -> nn.Module:
         raise ControllerError(f"'{path[:80]}' ({kind}) has {settings['num_layers']} layers")
     make: Any = getattr(nn, kind)
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    if "device" in inspect.signature(make).parameters:
-        settings["device"] = "meta"
     try:
-        layer: nn.Module = make(**settings)
+        with torch.device("meta"):  # numbers come later, and take no room before
+            layer: nn.Module = make(**settings)
     except Exception as error:  # whatever the layer's constructor says of such settings
         reason = " ".join(str(error).split())[:120]
         raise ControllerError(f"'{path[:80]}' ({kind}) cannot be built ({reason})") from error

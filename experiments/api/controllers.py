@@ -7,21 +7,26 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from numpy.typing import ArrayLike
+
 from prunectl import agents, envs
 from prunectl.agents import Controller, Loaded
 from prunectl.experiments.api.calling import Progress, log, on_one_thread, shown
 from prunectl.experiments.api.place import Env, place_of
 from prunectl.experiments.api.small import Small
-from prunectl.experiments.api.subject import Model, subject_of
+from prunectl.experiments.api.subject import Model, Subject, subject_of
 from prunectl.experiments.episodes.against_random import no_better_than_random
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import Episodes, evaluate_random
 from prunectl.experiments.episodes.evaluator import evaluate as run
+from prunectl.experiments.episodes.rows import Rows
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.episodes.task_loop import TaskLoop
 from prunectl.pruning import (
+    Calibration,
     ComponentGraph,
     Method,
+    Pruned,
     PruningError,
     PruningPlan,
     check_budget,
@@ -31,7 +36,7 @@ from prunectl.pruning import (
 from prunectl.pruning import apply as carry_out
 from prunectl.pruning import prune as prune_controller
 from prunectl.pruning import trace as find_groups
-from prunectl.pruning.recovery import Budget
+from prunectl.pruning.recovery import Budget, Loop
 
 #: The word that stands for uniformly random actions where `evaluate` takes a model.
 RANDOM = "random"
@@ -151,6 +156,7 @@ def prune(
     sparsity: float,
     *,
     env: Env | None = None,
+    inputs: ArrayLike | None = None,
     grouping: str = "component",
     importance: str | None = None,
     allocation: str = "uniform",
@@ -167,6 +173,8 @@ def prune(
         model: a Stable-Baselines3 model, a `Controller`, what `load` gave, or a checkpoint's path or name.
         sparsity: share of all parameters to remove, in [0, 1).
         env: see `evaluate`.
+        inputs: observations ``(n, ...)`` in the place of a task: nothing is run, and what it costs is said by the
+            fidelity of each component's output on rows held back.
         grouping: how units are pooled to be ranked: ``component``, ``layer``, ``global``, or a library's pruner.
         importance: how a unit is scored; by default ``surgeon``.
         allocation: how the sparsity is divided over the pools.
@@ -193,29 +201,39 @@ def prune(
     """
     method, allowed = check_method(sparsity, grouping, importance, allocation, recovery, budget)
     subject = subject_of(model, env, trust)
-    controller, task = subject.controller, subject.task
+    controller = subject.controller
+
+    def smaller(calibration: Calibration, loop: Loop) -> Pruned[Controller]:
+        with shown(progress, method.recovery) as told:
+            outcome = prune_controller(
+                controller,
+                method,
+                sparsity,
+                calibration,
+                seed=seed,
+                min_width=min_width,
+                loop=loop,
+                budget=allowed,
+                told=told,
+            )
+        if outcome.plan.remark is not None:
+            log.warning(f"{subject.loaded.name}: {outcome.plan.remark}")
+        return outcome
+
     started = time.perf_counter()
-    seeds = reported_seeds(JUDGED)
+    if inputs is not None:
+        rows = _rows(subject, env, inputs, seed, method)
+        calibrated = time.perf_counter() - started
+        outcome = smaller(rows.calibration, rows)
+        return Small(subject, outcome, method, seed, None, None, None, {"calibration": calibrated, **outcome.seconds})
+    task, seeds = subject.task, reported_seeds(JUDGED)
     random, dense = evaluate_random(task, seeds, controller), run(controller, task, seeds)
     if remark := no_better_than_random(dense, random):
         log.warning(f"{subject.loaded.name}: {remark}")
     judged = time.perf_counter()
     calibration = calibrate(controller, task, seed)
     calibrated = time.perf_counter()
-    with shown(progress, method.recovery) as told:
-        outcome = prune_controller(
-            controller,
-            method,
-            sparsity,
-            calibration,
-            seed=seed,
-            min_width=min_width,
-            loop=TaskLoop(task, seed),
-            budget=allowed,
-            told=told,
-        )
-    if outcome.plan.remark is not None:
-        log.warning(f"{subject.loaded.name}: {outcome.plan.remark}")
+    outcome = smaller(calibration, TaskLoop(task, seed))
     pruned_at = time.perf_counter()
     pruned = run(outcome.controller, task, seeds)
     seconds = {
@@ -226,12 +244,22 @@ def prune(
     return Small(subject, outcome, method, seed, dense, pruned, random, seconds)
 
 
+def _rows(subject: Subject, env: Env | None, inputs: ArrayLike, seed: int, method: Method | None = None) -> Rows:
+    """The rows that a user gives in the place of a task."""
+    if env is not None:
+        raise PruningError("a task and inputs are given: what acts on a task is judged there; leave one of them out")
+    if method is not None and method.recovery == "finetune":
+        raise PruningError("recovery 'finetune' goes on with the training, so it needs a task, not inputs")
+    return Rows.of(subject.controller, inputs, seed)
+
+
 @on_one_thread
 def plan(
     model: Model,
     sparsity: float,
     *,
     env: Env | None = None,
+    inputs: ArrayLike | None = None,
     grouping: str = "component",
     importance: str | None = None,
     allocation: str = "uniform",
@@ -242,7 +270,7 @@ def plan(
     """What `prune` would remove, and nothing done yet: plain data, printable, JSON both ways.
 
     Args:
-        model, sparsity, env, grouping, importance, allocation, seed, min_width, trust: see `prune`.
+        model, sparsity, env, inputs, grouping, importance, allocation, seed, min_width, trust: see `prune`.
 
     Raises:
         Error: as `prune`.
@@ -256,9 +284,12 @@ def plan(
     method = Method.of(grouping, importance, allocation, "none")
     check_sparsity(sparsity)
     subject = subject_of(model, env, trust)
-    calibration = calibrate(subject.controller, subject.task, seed)
-    inputs = subject.controller.inputs(calibration.observations, calibration.actions)
-    return plan_for(subject.controller, find_groups(subject.controller), method, sparsity, inputs, seed, min_width)
+    if inputs is not None:
+        calibration = _rows(subject, env, inputs, seed).calibration
+    else:
+        calibration = calibrate(subject.controller, subject.task, seed)
+    seen = subject.controller.inputs(calibration.observations, calibration.actions)
+    return plan_for(subject.controller, find_groups(subject.controller), method, sparsity, seen, seed, min_width)
 
 
 @on_one_thread

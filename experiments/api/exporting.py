@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from numpy.typing import ArrayLike
+
 from prunectl.agents import ControllerError
 from prunectl.agents.deployment.load import require_onnx
 from prunectl.experiments.api.calling import on_one_thread
@@ -13,6 +15,7 @@ from prunectl.experiments.api.place import Env
 from prunectl.experiments.api.subject import Model, Subject, subject_of
 from prunectl.experiments.deploying import export as exporting
 from prunectl.experiments.episodes.calibration import calibrate
+from prunectl.experiments.episodes.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ def export(
     int8: bool = False,
     force: bool = False,
     trust: bool = False,
+    inputs: ArrayLike | None = None,
 ) -> Exported:
     """Write what acts, from an observation in the task's units to the action, as ONNX or as C99.
 
@@ -41,6 +45,7 @@ def export(
         int8: C with weights of eight bits.
         force: replace files that are there.
         trust: see `load`.
+        inputs: observations ``(n, ...)`` to compare actions on, in the place of a task.
 
     Raises:
         Error: a layer that cannot be exported, or actions that differ from the controller's own.
@@ -52,10 +57,10 @@ def export(
         >>> [path.name for path in exported.paths]  # doctest: +SKIP
         ['balance.c', 'balance.h', 'balance_test.c']
     """
-    return export_subject(subject_of(model, env, trust), Path(path), int8, force)
+    return export_subject(subject_of(model, env, trust), Path(path), int8, force, inputs)
 
 
-def export_subject(subject: Subject, path: Path, int8: bool, force: bool) -> Exported:
+def export_subject(subject: Subject, path: Path, int8: bool, force: bool, inputs: ArrayLike | None = None) -> Exported:
     """The same once it is known what is meant."""
     forms: dict[str, exporting.Form] = {".onnx": "onnx", ".c": "c"}
     if path.suffix not in forms:
@@ -67,7 +72,11 @@ def export_subject(subject: Subject, path: Path, int8: bool, force: bool) -> Exp
             raise ControllerError(f"{path}: weights of eight bits are a form of C: name it .c")
     for name in exporting.names(path, form):
         check_output(path.with_name(name), force)
-    task = subject.task
-    made = exporting.export(subject.loaded, task, calibrate(subject.controller, task), path, form, int8)
+    task = subject.task if inputs is None else subject.stored_task()
+    if inputs is None:
+        calibration = calibrate(subject.controller, subject.task)
+    else:
+        calibration = Rows.of(subject.controller, inputs).calibration
+    made = exporting.export(subject.loaded, task, calibration, path, form, int8)
     exporting.write(made.files, path.parent)
     return Exported(tuple(path.with_name(name) for name in made.files), made)

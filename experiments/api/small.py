@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -34,9 +35,10 @@ class Small:
         plan: what was cut.
         method: how: grouping, importance, allocation and recovery.
         dense, pruned, random: episodes of the dense controller, of the pruned one and of uniformly random actions, on
-            the same seeds, none of which chose anything.
+            the same seeds, none of which chose anything; None where inputs were given in the place of a task.
         fidelity: R² of every component's output against the dense one's, on states held back.
-        validation: the mean return before and after a recovery that looks at the task, on the episodes that chose.
+        validation: the mean return before and after a recovery that looks at the task, on the episodes that chose; on
+            inputs, R² of the actions, or the share of choices that are the same.
         seconds: what each stage took.
         seed: of the pruning.
     """
@@ -45,9 +47,9 @@ class Small:
     outcome: Outcome[Controller]
     method: Method
     seed: int
-    dense: Episodes
-    pruned: Episodes
-    random: Episodes
+    dense: Episodes | None
+    pruned: Episodes | None
+    random: Episodes | None
     seconds: Mapping[str, float]
 
     @property
@@ -70,7 +72,9 @@ class Small:
     @property
     def kept(self) -> float:
         """The share of the dense controller's return that is kept: 1 is as the dense one, 0 as random actions; NaN
-        where the dense one is no better than those."""
+        where the dense one is no better than those, or where there is no task."""
+        if self.dense is None or self.pruned is None or self.random is None:
+            return math.nan
         return float(normalised(self.pruned.mean_return, self.dense.mean_return, self.random.mean_return))
 
     @cached_property
@@ -89,7 +93,10 @@ class Small:
                 f"a {controller.algorithm} controller is no Stable-Baselines3 model: use small.controller, small.save"
             )
         place = self.subject.place
-        assert place is not None
+        if place is None:
+            raise ControllerError(
+                "no task was named, so there is nothing to learn on: use small.controller, small.save"
+            )
         vector = place.vector or vectorised(controller, self._environments[1])
         source = self.subject.source
         return algorithm_of(controller, vector, {}) if source is None else model_of(controller, source, vector)
@@ -156,7 +163,7 @@ class Small:
         """What `prunectl prune --json` prints, but for where it was written."""
         plan, said = self.plan, self.provenance()
         return {
-            "task": self.subject.task,
+            "task": self._task,
             "method": said["method"],
             "seed": self.seed,
             "sparsity_asked": plan.sparsity_asked,
@@ -170,31 +177,20 @@ class Small:
             "fidelity": said["fidelity"],
             "integrity": self.integrity,
             "validation": said["validation"],
-            "episodes": len(self.dense.seeds),
-            "dense_return": self.dense.mean_return,
-            "pruned_return": self.pruned.mean_return,
-            "random_return": self.random.mean_return,
-            "normalised_return": self.kept,
+            "episodes": 0 if self.dense is None else len(self.dense.seeds),
+            "dense_return": None if self.dense is None else self.dense.mean_return,
+            "pruned_return": None if self.pruned is None else self.pruned.mean_return,
+            "random_return": None if self.random is None else self.random.mean_return,
+            "normalised_return": None if self.dense is None else self.kept,
             "seconds": sum(self.seconds.values()),
             "stages": dict(self.seconds),
             **self._plugins,
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.subject.loaded.name} on {self.subject.task}, {self.method.label}", str(self.plan)]
-        rows = (("dense", self.dense), ("pruned", self.pruned), ("random actions", self.random))
-        means = ", ".join(f"{name} {ran.mean_return:.1f} ± {ran.std_return:.1f}" for name, ran in rows)
-        lines.append(f"return over {len(self.dense.seeds)} episodes: {means}")
-        if self.kept == self.kept:
-            lines.append(f"it keeps {self.kept:.0%} of the dense return (random actions would count as 0%)")
-        else:
-            lines.append("what it keeps cannot be said: the dense controller is no better than random actions")
-        if self.validation is not None:
-            before, after = self.validation
-            lines.append(
-                f"{self.method.recovery} took the return from {before:.1f} to {after:.1f}, on the episodes that chose "
-                "between the candidates"
-            )
+        where = self._task or "the inputs given"
+        lines = [f"{self.subject.loaded.name} on {where}, {self.method.label}", str(self.plan)]
+        lines += self._fidelities() if self.dense is None else self._returns()
         lines.append(
             f"integrity {self.integrity:.3f}: the lowest R² of any component's output against the dense one's, on "
             "states held back (1: as the dense one)"
@@ -207,6 +203,38 @@ class Small:
     def _plugins(self) -> dict[str, Any]:
         loader = self.subject.loaded.loader
         return parts_of((*self.method.plugins, *([] if loader is None else [loader])))
+
+    @property
+    def _task(self) -> str | None:
+        """The task that episodes were run on."""
+        return None if self.dense is None else self.subject.task
+
+    def _returns(self) -> Iterator[str]:
+        """What the episodes brought, a line each."""
+        assert self.dense is not None
+        rows = (("dense", self.dense), ("pruned", self.pruned), ("random actions", self.random))
+        means = ", ".join(f"{name} {ran.mean_return:.1f} ± {ran.std_return:.1f}" for name, ran in rows if ran)
+        yield f"return over {len(self.dense.seeds)} episodes: {means}"
+        if self.kept == self.kept:
+            yield f"it keeps {self.kept:.0%} of the dense return (random actions would count as 0%)"
+        else:
+            yield "what it keeps cannot be said: the dense controller is no better than random actions"
+        if self.validation is not None:
+            before, after = self.validation
+            yield (
+                f"{self.method.recovery} took the return from {before:.1f} to {after:.1f}, on the episodes that chose "
+                "between the candidates"
+            )
+
+    def _fidelities(self) -> Iterator[str]:
+        """What is left of each component where no episodes were run, a line each."""
+        yield "fidelity: " + ", ".join(f"{name} {value:.3f}" for name, value in self.fidelity.items())
+        if self.validation is not None:
+            before, after = self.validation
+            yield (
+                f"{self.method.recovery} took the agreement with the dense controller's actions from {before:.3f} to "
+                f"{after:.3f}, on the rows that chose between the candidates"
+            )
 
     @cached_property
     def _environments(self) -> tuple[AbstractContextManager[list[Any]], list[Any]]:

@@ -40,7 +40,8 @@ class Subject:
         """
         if self.place is None:
             raise ControllerError(
-                f"{self.loaded.name}: it does not name its task: say which with env=... (--task ID at the command line)"
+                f"{self.loaded.name}: it does not name its task: say which with env=... (--task ID at the "
+                "command line), or give prune and export observations with inputs=... (--inputs ROWS.npy)"
             )
         return self.place.task
 

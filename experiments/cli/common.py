@@ -32,6 +32,12 @@ Normalisation = Annotated[
         help="The observation statistics that VecNormalize saved, where they do not lie beside CKPT.",
     ),
 ]
+Inputs = Annotated[
+    Path | None,
+    typer.Option(
+        "--inputs", metavar="ROWS.npy", help="Observations (n, ...) in the place of a task: no episode is run."
+    ),
+]
 TimeFeature = Annotated[
     bool, typer.Option("--time-feature", help="Its observation ends with the share of the episode that is left.")
 ]
@@ -50,6 +56,25 @@ def progress(what: str) -> Iterator[Callable[[float], None]]:
 
     with shown(sys.stderr.isatty(), what) as told:
         yield told
+
+
+def rows_of(path: Path | None) -> Any:
+    """The array in an ``.npy``, None where no file was named.
+
+    Raises:
+        ControllerError: it holds no plain array.
+        OSError: it cannot be read.
+    """
+    if path is None:
+        return None
+    import numpy as np
+
+    from prunectl.agents import ControllerError
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ControllerError(f"{path}: it holds no array of numbers as numpy.save writes them") from error
 
 
 def emit(data: Any) -> None:

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunectl.errors import Error
-from prunectl.experiments.cli.common import Checkpoint, Json, Normalisation, Seed, Task, TimeFeature, Trust, emit, say
+from prunectl.experiments.cli.common import (
+    Checkpoint,
+    Inputs,
+    Json,
+    Normalisation,
+    Seed,
+    Task,
+    TimeFeature,
+    Trust,
+    emit,
+    rows_of,
+    say,
+)
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED
 
 if TYPE_CHECKING:
@@ -99,6 +111,7 @@ def prune(
     sparsity: Annotated[float, typer.Option("--sparsity", metavar="S", help="Share of all parameters to remove.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where the smaller controller goes.")],
     task: Task = None,
+    inputs: Inputs = None,
     grouping: Annotated[
         str,
         typer.Option(
@@ -147,11 +160,14 @@ def prune(
     check_method(sparsity, grouping, importance, allocation, recovery, budget)
     subject = subject_of(checkpoint, task, trust, normalisation, time_feature)
     check_ending(out, subject.controller)
-    if sys.stderr.isatty():
+    rows = rows_of(inputs)
+    if sys.stderr.isatty() and rows is None:
         log.info(f"measuring {subject.loaded.name} on {subject.task} ...")
     small = make_smaller(
         subject,
         sparsity,
+        env=task if rows is not None else None,
+        inputs=rows,
         grouping=grouping,
         importance=importance,
         allocation=allocation,

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from prunectl.experiments.cli.common import Checkpoint, Json, Normalisation, Task, TimeFeature, Trust, emit, say
+from prunectl.experiments.cli.common import (
+    Checkpoint,
+    Inputs,
+    Json,
+    Normalisation,
+    Task,
+    TimeFeature,
+    Trust,
+    emit,
+    rows_of,
+    say,
+)
 
 if TYPE_CHECKING:
     from prunectl.agents import Loaded
@@ -20,6 +31,7 @@ def export(
         Path, typer.Option("-o", "--out", metavar="OUT", help="OUT.onnx, or OUT.c with OUT.h and OUT_test.c.")
     ],
     task: Task = None,
+    inputs: Inputs = None,
     int8: Annotated[bool, typer.Option("--int8", help="C with weights of eight bits.")] = False,
     planner: Annotated[
         bool, typer.Option("--planner", help="A world model's networks and a script that plans; OUT is a new folder.")
@@ -45,8 +57,9 @@ def export(
     if out.suffix != f".{form}":
         raise ControllerError(f"{out}: name it so that it ends in .{form}")
     subject = subject_of(checkpoint, task, trust, normalisation, time_feature)
-    made = export_subject(subject, out, int8, force).made
-    loaded, today = subject.loaded, subject.task
+    rows = rows_of(inputs)
+    made = export_subject(subject, out, int8, force, rows).made
+    loaded, today = subject.loaded, None if rows is not None else subject.task
     found, costs = made.difference, made.costs
     if made.still:
         numbers = ", ".join(map(str, made.still))
@@ -69,7 +82,7 @@ def export(
             }
         )
         return
-    print(f"{loaded.name} on {today}: {', '.join(made.files)}")
+    print(f"{loaded.name} on {today or inputs}: {', '.join(made.files)}")
     print(
         f"compared with the controller's own actions over {found.rows:,} visited observations: they differ by "
         f"{found.largest:.1e} at most, {found.mean:.1e} in the mean "

@@ -71,12 +71,14 @@ def names(out: Path, form: Form) -> tuple[str, ...]:
     return (out.name,) if form == "onnx" else (out.name, f"{name}.h", f"{name}_test.c")
 
 
-def export(loaded: Loaded, task: str, calibration: Calibration, out: Path, form: Form, int8: bool = False) -> Export:
+def export(
+    loaded: Loaded, task: str | None, calibration: Calibration, out: Path, form: Form, int8: bool = False
+) -> Export:
     """The deployed path of a controller in a form that needs no PyTorch.
 
     Args:
         loaded: the controller and where it is from.
-        task: a task id that fits it.
+        task: a task id that fits it, if there is one.
         calibration: what it visits there: what it is checked on, and eight bits are calibrated on.
         out: the file that it is for; nothing is written here. C is named after its stem.
         form: ``onnx`` or ``c``.
@@ -151,7 +153,7 @@ def export_planner(loaded: Loaded, task: str, calibration: Calibration, out: Pat
     return Export(files, Difference(float(apart.max()), float(apart.mean()), len(apart)), None, False)
 
 
-def provenance(loaded: Loaded, task: str, weights: str) -> dict[str, Any]:
+def provenance(loaded: Loaded, task: str | None, weights: str) -> dict[str, Any]:
     """Where an export comes from."""
     plan = plan_of(loaded)
     return {

@@ -42,6 +42,8 @@ OFF_STAGE_BATCHES = 3_000
 FINALISTS = 3
 #: Standard deviation of the noise on the actions that critics are asked about, as a share of half the action range.
 PERTURBATION = 0.3
+#: A bound from here on is none.
+UNBOUNDED = 1e30
 #: Rows for refitting the layers that shape no output.
 SILENT_ROWS = 8_000
 
@@ -177,8 +179,12 @@ def _asked(actions: NDArray[Any], space: spaces.Space[Any], generator: np.random
     """The actions that critics are asked about, a third each: as they were taken, with noise, at random."""
     if not isinstance(space, spaces.Box):
         return actions
-    half = 0.5 * (space.high - space.low)
-    noisy = np.clip(actions + PERTURBATION * half * generator.standard_normal(actions.shape), space.low, space.high)
-    anywhere = generator.uniform(space.low, space.high, actions.shape)
+    # Bounds that only say that there are none are no range: then it is that of the actions taken.
+    usable = np.maximum(-space.low, space.high) < UNBOUNDED
+    low = np.where(usable, space.low, actions.min(axis=0)).astype(space.low.dtype)
+    high = np.where(usable, space.high, actions.max(axis=0)).astype(space.high.dtype)
+    half = 0.5 * (high - low)
+    noisy = np.clip(actions + PERTURBATION * half * generator.standard_normal(actions.shape), low, high)
+    anywhere = generator.uniform(low, high, actions.shape)
     which = generator.integers(3, size=(len(actions), 1))
     return np.asarray(np.select([which == 0, which == 1], [actions, noisy], anywhere), dtype=actions.dtype)

@@ -229,3 +229,79 @@ def test_weights_of_two_components_are_refused() -> None:
     shared["critic.1"] = nn.Sequential(shared["critic.0"][0], nn.ReLU(), nn.Linear(7, 1))  # type: ignore[index]
     with pytest.raises(ControllerError, match=re.escape("'critic.0' and 'critic.1' share weights: name what they")):
         own(shared)
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.attention = nn.Linear(3, 8), nn.MultiheadAttention(8, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stream = self.embed(x)
+        return torch.relu(self.attention(stream, stream, stream, need_weights=False)[0].mean(1))
+
+
+class Remembering(nn.Module):
+    def __init__(self, layer: type[nn.LSTM | nn.GRU], layers: int) -> None:
+        super().__init__()
+        self.memory: Any = layer(3, 8, num_layers=layers, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last: Tensor = self.memory(x)[0][:, -1]
+        return last
+
+
+def seeing() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.SiLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(36, 8),
+        nn.GELU("tanh"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoder", "shape"),
+    [
+        (seeing, (2, 14, 14)),
+        (lambda: Remembering(nn.LSTM, 2), (5, 3)),
+        (lambda: Remembering(nn.GRU, 1), (5, 3)),
+        (Attending, (5, 3)),
+        (
+            lambda: nn.Sequential(
+                nn.Conv1d(3, 8, 2), nn.GroupNorm(4, 8), nn.ELU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()
+            ),
+            (3, 5),
+        ),
+    ],
+    ids=["convolutions", "lstm", "gru", "attention", "groups"],
+)
+def test_other_layers_are_cut_and_saved_too(
+    tmp_path: Path, encoder: Callable[[], nn.Module], shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    networks = {"encoder": encoder(), "actor": mlp(8, 6, 2)}
+
+    def passing(c: Parts, x: Tensor) -> dict[str, Tensor]:
+        latent = c["encoder"](x)
+        return {"encoder": latent, "actor": c["actor"](latent)}
+
+    controller = Controller.of(networks, passing, act, shape, observe=lambda x: x / 2.0)
+    rows = np.random.default_rng(0).normal(size=(60, *shape)).astype(np.float32)
+    with torch.no_grad():
+        expected = act({name: module.eval() for name, module in networks.items()}, torch.as_tensor(rows) / 2.0)
+    np.testing.assert_allclose(controller.act(rows), expected.numpy(), rtol=1e-5, atol=1e-6)
+    graph = trace(controller)
+    seen = controller.inputs(rows, controller.act(rows))
+    plan = plan_for(controller, graph, Method(importance="magnitude", recovery="none"), 0.4, seen)
+    small = apply(plan, controller, graph)
+    assert small.parameters() == plan.params_pruned < controller.parameters()
+    small.save(tmp_path / "small.safetensors", {})
+    found = agents.load(tmp_path / "small.safetensors").controller
+    np.testing.assert_array_equal(found.act(rows), small.act(rows))
+    assert str(trace(found)) == str(trace(small))
