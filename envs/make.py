@@ -10,7 +10,7 @@ import gymnasium as gym
 from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 
-from prunectl.envs import pictures
+from prunectl.envs import packages, pictures
 from prunectl.envs.tasks import TaskError, lookup, quiet_mujoco, registered, resolve
 from prunectl.envs.wrapping import Env, Wrapping, wrapped
 from prunectl.registry import one_line
@@ -48,7 +48,8 @@ def make(
         raise TaskError(f"task '{today}' cannot be made{given}: {one_line(error)}") from error
     if drawn and entry_point.startswith(pictures.MUJOCO):
         pictures.widen_floor(env)
-    env = wrapped(env, wrappings)
+    behind = packages.wrapper_of(today.rpartition(":")[2], [name for name, _ in wrappings])
+    env = wrapped(env, [*([] if behind is None else [(behind, {})]), *wrappings])
     if env.spec is None or env.spec.max_episode_steps is None:
         env = TimeLimit(env, lookup(today).horizon)
     if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):

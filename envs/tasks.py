@@ -13,12 +13,11 @@ from functools import cache
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, registry
 
-from prunectl.envs import earlier
+from prunectl.envs import earlier, packages
+from prunectl.envs.packages import DMC
 from prunectl.errors import Error
 from prunectl.registry import one_line
 
-#: The namespace of dm_control's tasks.
-DMC = "dm_control/"
 #: Steps after which an episode of a task without a time limit is broken off; dm_control's own limit, which it keeps to
 #: itself, is another.
 UNLIMITED = 10_000
@@ -100,8 +99,8 @@ def stand_ins(task_id: str) -> tuple[str, ...]:
         TaskError: nothing by that name exists in any version; the message offers the nearest names.
     """
     module, _, name = task_id.rpartition(":")
-    if name.startswith(DMC):
-        _register_dm_control(task_id)
+    if missing := packages.register(name):
+        raise TaskError(f"task '{task_id}' needs {missing}")
     if module:
         _import(module, task_id)
     base, version = _split(name)
@@ -164,17 +163,6 @@ def quiet_mujoco() -> None:
     mujoco.set_mju_user_warning(logging.getLogger("mujoco").info)
 
 
-def _register_dm_control(task_id: str) -> None:
-    """The tasks of the TD-MPC papers: dm_control's, through shimmy, which registers them as it is imported."""
-    try:
-        shimmy = importlib.import_module("shimmy")
-        importlib.import_module("dm_control")
-    except ImportError as error:
-        raise TaskError(f"task '{task_id}' needs dm_control: pip install 'shimmy[dm-control]'") from error
-    if not any(name.startswith(DMC) for name in registry):
-        gym.register_envs(shimmy)
-
-
 def lookup(task_id: str) -> Task:
     """The spec of a task: ours where we have one, else made from Gymnasium's registry, references still unmeasured."""
     today, _ = resolve(task_id)
@@ -200,7 +188,8 @@ def _split(name: str) -> tuple[str, int | None]:
 
 
 def _is_gymnasium(name: str) -> bool:
-    """Whether the id is one of Gymnasium's own, whose old versions are kept only to say that they moved."""
+    """Whether the id is one of Gymnasium's own or of its robots, whose old versions are kept only to say that they
+    moved."""
     entry = registry[name].entry_point
     where = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
-    return str(where).startswith("gymnasium.envs")
+    return str(where).startswith(("gymnasium.envs", "gymnasium_robotics"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -41,6 +42,17 @@ _GYMNASIUM = (
     "ReshapeObservation",
     "TimeAwareObservation",
     "TimeLimit",
+)
+#: Minigrid's, likewise.
+_MINIGRID = (
+    "DirectionObsWrapper",
+    "FlatObsWrapper",
+    "FullyObsWrapper",
+    "ImgObsWrapper",
+    "OneHotPartialObsWrapper",
+    "RGBImgObsWrapper",
+    "RGBImgPartialObsWrapper",
+    "ViewSizeWrapper",
 )
 #: Which numbers of an observation are velocities, by task.
 _VELOCITIES = {
@@ -91,6 +103,8 @@ def _known(name: str) -> Callable[..., Env] | None:
         return _stacked
     if package in ("gym", "gymnasium") and ".wrappers" in name and kind in _GYMNASIUM:
         return getattr(wrappers, kind)  # type: ignore[no-any-return]
+    if package in ("minigrid", "gym_minigrid") and kind in _MINIGRID:
+        return getattr(importlib.import_module("minigrid.wrappers"), kind)  # type: ignore[no-any-return]
     return None
 
 

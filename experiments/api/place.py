@@ -126,7 +126,7 @@ def _name_of(task: str) -> str:
     entry_point = registry[task].entry_point
     module = entry_point.partition(":")[0] if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
     outside = module.partition(".")[0] not in ("gymnasium", "prunectl", "__main__", "")
-    return f"{module}:{task}" if outside and not task.startswith(envs.tasks.DMC) else task
+    return f"{module}:{task}" if outside and not task.startswith(envs.packages.DMC) else task
 
 
 class _Keeper:

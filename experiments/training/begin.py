@@ -13,7 +13,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 from prunectl import envs
 from prunectl.agents.supported import check_spaces
-from prunectl.envs.tasks import DMC
+from prunectl.envs.packages import DMC
 
 #: Seconds between two lines of progress.
 PAUSE = 5.0

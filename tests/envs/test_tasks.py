@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -128,17 +127,6 @@ def test_a_module_that_misses_another_is_not_to_be_moved(tmp_path: Path, monkeyp
     with pytest.raises(TaskError, match="No module named 'no_such_module_at_all'") as raised:
         resolve("needy_tasks:Thing-v0")
     assert "PYTHONPATH" not in str(raised.value)
-
-
-def test_dm_control_is_an_extra() -> None:
-    if importlib.util.find_spec("dm_control") is None:
-        with pytest.raises(TaskError, match=r"pip install 'shimmy\[dm-control\]'"):
-            resolve("dm_control/cartpole-swingup-v0")
-        pytest.skip("dm_control is not installed")
-    env = make("dm_control/cartpole-swingup-v0")
-    observation, _ = env.reset(seed=0)
-    assert observation.shape == (5,)  # a dict of positions and velocities, flattened
-    env.close()
 
 
 def test_any_gymnasium_id_has_a_spec() -> None:
