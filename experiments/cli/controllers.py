@@ -237,7 +237,7 @@ def evaluate(
 
 def train(
     algorithm: Annotated[
-        str, typer.Argument(metavar="ALGO", help="tdmpc, sac, td3, ddpg, ppo, a2c, tqc, trpo, crossq.")
+        str, typer.Argument(metavar="ALGO", help="tdmpc, sac, td3, ddpg, ppo, a2c, tqc, trpo, crossq, recurrent_ppo.")
     ],
     task: Annotated[str, typer.Option("--task", metavar="ID")],
     steps: Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Environment steps.")],
