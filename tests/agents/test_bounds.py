@@ -1,0 +1,79 @@
+"""Where exactly reading stops: what lies on a bound is read, what lies one beyond it is refused."""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import SaveTiny
+
+from prunectl.agents import ControllerError
+from prunectl.agents.pickles import PickleError, read_pickle
+from prunectl.agents.sb3 import blueprint as blueprints
+from prunectl.agents.sb3.archive import blueprint, read_archive
+from prunectl.agents.sb3.blueprint import _Bounded, build
+
+
+def test_the_longest_rollout_has_2_to_the_28_numbers(save_tiny: SaveTiny) -> None:
+    archive = read_archive(save_tiny("ppo", "CartPole-v1"))  # of four numbers an observation
+
+    def said(steps: int) -> int:
+        return int(blueprint(replace(archive, data={**archive.data, "n_steps": steps}), "here").settings["n_steps"])
+
+    assert said(2**26) == 2**26
+    assert said(1) == 1
+    for steps in (2**26 + 1, 0):
+        with pytest.raises(ControllerError, match=f"its rollouts are said to have {steps} steps"):
+            said(steps)
+
+
+def test_networks_may_be_as_large_as_the_bound_in_all() -> None:
+    with _Bounded(12 + 6):
+        torch.empty((3, 4))
+        torch.zeros(2, 3)
+    with _Bounded(12 + 5):
+        torch.empty((3, 4))
+        with pytest.raises(ValueError, match="larger than the weights"):
+            torch.ones(2, 3)
+    with pytest.raises(ValueError, match="larger than the weights"), _Bounded(11):
+        torch.empty(3, 4)
+
+
+def test_the_bound_is_twice_the_weights_and_a_little(save_tiny: SaveTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds = []
+
+    class Noted(_Bounded):
+        def __init__(self, most: int) -> None:
+            bounds.append(most)
+            super().__init__(most)
+
+    archive = read_archive(save_tiny("ppo", "CartPole-v1", widths=(8,)))
+    monkeypatch.setattr(blueprints, "_Bounded", Noted)
+    build(blueprint(archive, "here"), archive.state)
+    # Actor 4-8-2 and value 4-8-1 with their biases: 58 + 49.
+    assert bounds == [2 * 107 + 10_000]
+
+
+@pytest.mark.parametrize(
+    ("operations", "read"),
+    [
+        (b"ccollections\nOrderedDict\n)R.", OrderedDict()),
+        (b"ccollections\nOrderedDict\n]R.", None),  # arguments that are no tuple: Python's own would not call either
+        (b"ccollections\nOrderedDict\n}R.", None),
+        (b"})R.", None),  # nothing that can be called
+        (b"})\x81.", None),
+        (b"ccollections\nOrderedDict\n)\x81.", OrderedDict()),
+    ],
+)
+def test_a_pickle_calls_admitted_names_with_tuples_alone(operations: bytes, read: object) -> None:
+    def call() -> object:
+        return read_pickle(io.BytesIO(b"\x80\x02" + operations), lambda module, name: OrderedDict)
+
+    if read is not None:
+        assert call() == read
+        return
+    with pytest.raises(PickleError, match="it calls what is no name"):
+        call()
