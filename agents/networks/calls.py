@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from prunectl.agents.controller import ControllerError, attribute_name
 from prunectl.agents.networks.vocabulary import FUNCTIONS, METHODS, function_name, layer_name
+from prunectl.registry import one_line
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,7 @@ def follow(
     try:
         graph = tracer.trace(root)
     except (fx.proxy.TraceError, TypeError, NameError, KeyError, AttributeError, IndexError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ControllerError(f"{what}: PyTorch's tracer cannot follow it ({reason})") from error
+        raise ControllerError(f"{what}: PyTorch's tracer cannot follow it ({one_line(error)})") from error
     return _Reader(root, what).read(graph)
 
 

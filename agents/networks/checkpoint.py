@@ -18,6 +18,7 @@ from prunectl.agents.networks.form import calls_from_json, read_file, space_from
 from prunectl.agents.networks.layers import rebuilt
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.agents.tensors import check_finite
+from prunectl.registry import one_line
 
 #: Numbers that any value on the way may have for one observation, and multiply-accumulates of one layer's call.
 LARGEST_VALUE, MOST_MACS = 2**22, 2**33
@@ -35,8 +36,7 @@ def read_networks(path: Path) -> tuple[Networks, Mapping[str, Any]]:
     except ControllerError as error:
         raise ControllerError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        raise ControllerError(f"{path}: what it says of its networks cannot be read ({reason})") from error
+        raise ControllerError(f"{path}: what it says of its networks cannot be read ({one_line(error)})") from error
     check_finite(controller.networks.state_dict(), str(path))
     return controller.checked(str(path)), said
 
@@ -76,7 +76,7 @@ def _controller(tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> Netwo
     try:
         networks.load_state_dict(own, assign=True)
     except RuntimeError as error:
-        raise ControllerError(f"weights and layers do not fit: {' '.join(str(error).split())[:200]}") from error
+        raise ControllerError(f"weights and layers do not fit: {one_line(error)}") from error
     return controller
 
 

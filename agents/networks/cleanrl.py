@@ -33,6 +33,7 @@ from prunectl.agents.networks.controller import Networks, modules_of, unbounded
 from prunectl.agents.networks.layers import rebuilt
 from prunectl.agents.surroundings import Surroundings
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
+from prunectl.registry import one_line
 
 SUFFIX = ".cleanrl_model"
 #: What `save` says of a controller that is from here.
@@ -224,7 +225,7 @@ def _parts(states: Mapping[str, State], path: Path) -> dict[str, nn.Module]:
     try:
         networks.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
-        raise ControllerError(f"{path}: its weights do not fit ({' '.join(str(error).split())[:160]})") from error
+        raise ControllerError(f"{path}: its weights do not fit ({one_line(error)})") from error
     return modules_of(networks, states)
 
 
@@ -255,8 +256,9 @@ def _normalising(path: Path, width: int) -> _Function:
         with np.load(io.BytesIO(read_bounded(path, _LARGEST_STATISTICS)), allow_pickle=False) as found:
             mean, var = (np.asarray(found[name], dtype=np.float64).reshape(-1) for name in ("mean", "var"))
     except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise ControllerError(f"{path}: an .npz with the arrays 'mean' and 'var' is needed ({reason})") from error
+        raise ControllerError(
+            f"{path}: an .npz with the arrays 'mean' and 'var' is needed ({one_line(error)})"
+        ) from error
     if mean.shape != (width,) or var.shape != (width,) or not np.isfinite([mean, var]).all() or (var < 0).any():
         raise ControllerError(f"{path}: statistics of {mean.shape} and {var.shape}; the networks read {width} numbers")
     shift = torch.as_tensor(mean, dtype=torch.float32)

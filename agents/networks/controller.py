@@ -23,6 +23,7 @@ from prunectl.agents.networks.form import space_to_json, write_file
 from prunectl.agents.networks.layers import described
 from prunectl.agents.networks.path import path_of
 from prunectl.agents.surroundings import PLAIN, Surroundings
+from prunectl.registry import one_line
 
 #: A component's name: words, with dots between them.
 NAME = r"[A-Za-z]\w{0,39}(\.\w{1,40}){0,3}"
@@ -235,7 +236,7 @@ def tried(compute: Callable[[], Any], where: str) -> Any:
     except ControllerError:
         raise
     except Exception as error:  # whatever layers and operations say of numbers that do not fit
-        raise ControllerError(f"{where}: it fails ({' '.join(str(error).split())[:200]})") from error
+        raise ControllerError(f"{where}: it fails ({one_line(error)})") from error
 
 
 def _copied(components: Mapping[str, nn.Module]) -> nn.Module:

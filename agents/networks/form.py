@@ -21,6 +21,7 @@ from prunectl.agents.networks.layers import check_setting, described, loose
 from prunectl.agents.networks.vocabulary import FUNCTIONS, METHODS
 from prunectl.agents.supported import LARGEST_SPACE
 from prunectl.agents.tensors import LARGEST_STRUCTURE, LARGEST_WEIGHTS
+from prunectl.registry import one_line
 
 FORMAT = "prunectl networks 1"
 #: What the JSON is found by in the header, and the first part of the names of constants' tensors.
@@ -76,8 +77,9 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except ControllerError:
         raise
     except (struct.error, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise ControllerError(f"{path}: no controller that prunectl has saved as safetensors ({reason})") from error
+        raise ControllerError(
+            f"{path}: no controller that prunectl has saved as safetensors ({one_line(error)})"
+        ) from error
     return tensors, said
 
 

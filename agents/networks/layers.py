@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.networks.vocabulary import LAYERS, WORDS, layer_name
+from prunectl.registry import one_line
 
 #: Layers that networks may have, and how deep they may lie.
 MOST_LAYERS, DEEPEST = 2_000, 12
@@ -121,8 +122,7 @@ def _layer(said: Any, path: str) -> nn.Module:
         with torch.device("meta"):  # numbers come later, and take no room before
             layer: nn.Module = make(**settings)
     except Exception as error:  # whatever the layer's constructor says of such settings
-        reason = " ".join(str(error).split())[:120]
-        raise ControllerError(f"'{path[:80]}' ({kind}) cannot be built ({reason})") from error
+        raise ControllerError(f"'{path[:80]}' ({kind}) cannot be built ({one_line(error)})") from error
     return layer
 
 

@@ -91,7 +91,9 @@ def _ours(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, Mapp
             action_space=_box_from_json(config["action_space"]),
         )
         return controller, config
-    except (KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
+    except ControllerError:
+        raise
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ControllerError(f"{path}: damaged configuration ({one_line(error)})") from error
 
 
@@ -108,6 +110,8 @@ def _authors(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, M
         ) from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ControllerError(f"{beside}: not the settings of a TD-MPC agent ({one_line(error)})") from error
+    if not 0 < scale <= np.finfo(np.float32).max:
+        raise ControllerError(f"{beside}: action_scale {scale}: a finite number above 0 is needed")
     named = {name: (f"{theirs}.", layers) for name, (theirs, layers) in _AUTHORS.items()}
     online = {name: _network(content["model"], *named[name], path) for name in COMPONENTS.values()}
     slow = content.get("model_target", content["model"])
@@ -170,7 +174,7 @@ def _check(controller: TDMPCController, path: Path) -> None:
                 if [tuple(output.shape) for output in found] != sizes:
                     raise ControllerError(f"{path}: its networks give outputs of other widths than they should")
     except RuntimeError as error:
-        raise ControllerError(f"{path}: its networks do not fit each other ({str(error)[:120]})") from error
+        raise ControllerError(f"{path}: its networks do not fit each other ({one_line(error)})") from error
 
 
 def _network(state: Mapping[str, Tensor], prefix: str, layers: list[str], path: Path) -> nn.Sequential:

@@ -176,6 +176,13 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "absent.pt")
 
 
+@pytest.mark.parametrize("scale", [0.0, -2.0, 1e-60, float("inf"), float("nan")])
+def test_actions_without_a_range_are_refused(tmp_path: Path, scale: float) -> None:
+    # A planner divides by the range; 1e-60 is 0 in the float32 of its space.
+    with pytest.raises(ControllerError, match=f"(action_scale {scale}: a finite number above 0|no range)"):
+        load_checkpoint(authors_file(tmp_path, action_scale=scale))
+
+
 def test_damaged_weights_say_which_network(tmp_path: Path) -> None:
     path = tmp_path / "agent.pt"
     untrained_planner().save(path, {})
