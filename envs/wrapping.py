@@ -13,6 +13,7 @@ from gymnasium import spaces, wrappers
 from numpy.typing import NDArray
 from sb3_contrib.common.wrappers import TimeFeatureWrapper
 
+from prunectl.envs.rl_zoo_wrappers import RL_ZOO
 from prunectl.envs.tasks import TaskError
 from prunectl.registry import one_line
 
@@ -97,6 +98,8 @@ def _known(name: str) -> Callable[..., Env] | None:
         return _time_feature
     if kind == "MaskVelocityWrapper":
         return _without_velocities
+    if package in ("rl_zoo3", "utils") and kind in RL_ZOO:  # rl-zoo's wrappers were `utils.wrappers` once
+        return RL_ZOO[kind]
     if kind == "Monitor" and package == "stable_baselines3":
         return lambda env, **_: env
     if kind == "FrameStackObservation":

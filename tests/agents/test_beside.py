@@ -315,8 +315,8 @@ def test_stacked_observations_are_those_of_stable_baselines(tmp_path: Path) -> N
     ("config", "named"),
     [
         (
-            "- - - env_wrapper\n    - - rl_zoo3.wrappers.HistoryWrapper\n      - lab.Mine:\n          a: 1\n",
-            "HistoryWrapper, lab.Mine",
+            "- - - env_wrapper\n    - - rl_zoo3.wrappers.ActionNoiseWrapper\n      - lab.Mine:\n          a: 1\n",
+            "ActionNoiseWrapper, lab.Mine",
         ),
         ("- - - env_wrapper\n    - gymnasium.wrappers.NormalizeObservation\n", "NormalizeObservation"),
         ("- - - vec_env_wrapper\n    - lab.VecMine\n", "lab.VecMine"),
