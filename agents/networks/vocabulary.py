@@ -30,6 +30,11 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     },
     "LayerNorm": ("normalized_shape", "eps", "elementwise_affine", "bias"),
     "GroupNorm": ("num_groups", "num_channels", "eps", "affine"),
+    "RNN": (
+        "input_size", "hidden_size", "num_layers", "nonlinearity", "bias", "batch_first", "dropout", "bidirectional",
+    ),
+    "RNNCell": ("input_size", "hidden_size", "bias", "nonlinearity"),
+    "GLU": ("dim",),
     **dict.fromkeys(
         ("LSTM", "GRU"),
         ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional"),
@@ -89,7 +94,7 @@ METHODS = frozenset([
 ])  # fmt: skip
 
 #: Words that an argument may be.
-WORDS = frozenset(["none", "tanh", "zeros", "reflect", "replicate", "circular", "same", "valid"])
+WORDS = frozenset(["none", "tanh", "relu", "zeros", "reflect", "replicate", "circular", "same", "valid"])
 
 
 def layer_name(layer: nn.Module) -> str | None:

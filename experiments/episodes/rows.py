@@ -51,7 +51,7 @@ class Rows:
         seen = Calibration(fitted, controller.act(fitted), judged, controller.act(judged))
         return cls(controller, seen, chosen)
 
-    def visit(self, controller: Controller, number: int) -> Visit:
+    def visit(self, controller: Controller, number: int, beside: Controller | None = None) -> Visit:
         """The rows to fit on: there is nowhere else to go. The mean return is the agreement there."""
         seen = self.calibration
         return Visit(seen.observations, seen.actions, agreement(controller.act(seen.observations), seen.actions))
@@ -74,6 +74,8 @@ def agreement(actions: NDArray[Any], wanted: NDArray[Any]) -> float:
 
 
 def _checked(controller: Controller, inputs: ArrayLike) -> Batch:
+    if controller.memory:
+        raise ControllerError("inputs: a controller with a memory is asked along episodes: name a task instead")
     shape = controller.observation_space.shape
     rows = np.asarray(inputs)
     if rows.dtype.kind not in "fiub" or rows.ndim < 2 or len(rows) < FEWEST or rows[0].size != np.prod(shape):

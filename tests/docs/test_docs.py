@@ -30,7 +30,17 @@ ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if path.name != "README.md")]
 #: Pages whose blocks take longer than a few seconds together.
-SLOW = {"README", "choosing", "figures", "firmware", "own-environment", "own-importance", "sweeps", "tutorial"}
+SLOW = {
+    "README",
+    "choosing",
+    "figures",
+    "firmware",
+    "own-environment",
+    "own-importance",
+    "own-networks",
+    "sweeps",
+    "tutorial",
+}
 #: What a block may be in.
 LANGUAGES = ("python", "bash", "yaml", "toml", "c", "text", "bibtex")
 #: The fewest words that a reason has.
