@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := results/demo
 
-.PHONY: install demo docs test test-all lint clean
+.PHONY: install demo docs test test-all mutants lint clean
 
 install: $(VENV)/.installed
 
@@ -31,5 +31,11 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+# Hours for all of them; MUTANTS="prunectl.pruning.stock*" for some.
+mutants: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[mutants]"
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/mutmut results
+
 clean:
-	rm -rf $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf mutants $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache build *.egg-info
