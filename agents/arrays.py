@@ -36,11 +36,11 @@ class _Type(Held):
 class _Array(Held):
     """An array that waits for its state: version, shape, type, whether columns come first, bytes."""
 
-    def numbers(self) -> NDArray[np.float64]:
-        _, shape, kind, _, content = self.state
-        if len(shape) > 1:
+    def numbers(self, axes: int) -> NDArray[np.float64]:
+        _, shape, kind, columns_first, content = self.state
+        if len(shape) > axes:
             raise PickleError(f"an array of {len(shape)} axes")
-        return np.asarray(kind.decode(content).reshape(shape))
+        return np.asarray(kind.decode(content).reshape(shape, order="F" if columns_first else "C"))
 
 
 def _frombuffer(content: Any, kind: Any, shape: Any, order: Any) -> _Array:
@@ -69,10 +69,14 @@ def admit_arrays(module: str, name: str) -> Callable[..., Any]:
     return _ADMITTED.get((module.replace("numpy._core.", "numpy.core."), name), hold)
 
 
-def numbers(value: Any) -> NDArray[np.float64]:
-    """The numbers of a vector that `read_pickle` found; raises PickleError where it is something else."""
+def numbers(value: Any, axes: int = 1) -> NDArray[np.float64]:
+    """The numbers of a vector that `read_pickle` found, or of an array of up to so many axes.
+
+    Raises:
+        PickleError: it is something else.
+    """
     if isinstance(value, _Array):
-        return value.numbers()
+        return value.numbers(axes)
     raise PickleError(f"a {type(value).__name__} where an array belongs")
 
 

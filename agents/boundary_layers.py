@@ -5,6 +5,8 @@ None of them has parameters, and what they hold is no part of any state dict.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -13,15 +15,58 @@ from torch import Tensor, nn
 
 
 class Normalise(nn.Module):
-    """``(x - mean) / deviation``, clipped to +-clip, in float64; what comes out is float32."""
+    """``(x - mean) / deviation``, clipped to +-clip, in float64; what comes out is float32.
 
-    def __init__(self, mean: NDArray[np.float64], deviation: NDArray[np.float64], clip: float) -> None:
+    ``columns`` are those that it happens to, None for all.
+    """
+
+    def __init__(
+        self,
+        mean: NDArray[np.float64],
+        deviation: NDArray[np.float64],
+        clip: float,
+        columns: NDArray[np.bool_] | None = None,
+    ) -> None:
         super().__init__()
         self.mean, self.deviation, self.clip = torch.as_tensor(mean), torch.as_tensor(deviation), clip
+        self.columns = None if columns is None else torch.as_tensor(columns)
 
     def forward(self, observations: Tensor) -> Tensor:
         scaled = (observations - self.mean) / self.deviation
-        return scaled.clamp(-self.clip, self.clip).float()
+        scaled = scaled.clamp(-self.clip, self.clip)
+        return (scaled if self.columns is None else torch.where(self.columns, scaled, observations)).float()
+
+
+class OneHot(nn.Module):
+    """Choices by index ``(n, choices)`` -> for each a 1 among 0s, side by side ``(n, sum of sizes)``."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = tuple(int(size) for size in sizes)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        chosen = torch.split(rows.long(), 1, dim=1)
+        shown = [nn.functional.one_hot(one.squeeze(1), size) for one, size in zip(chosen, self.sizes, strict=True)]
+        return torch.cat(shown, dim=1).float()
+
+
+class Pixels(nn.Module):
+    """Bytes of an image -> numbers from 0 to 1."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.float() / 255.0
+
+
+class ByPart(nn.Module):
+    """Rows of several parts side by side, each through a module of its own."""
+
+    def __init__(self, widths: Sequence[int], modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.widths, self.parts = list(widths), nn.ModuleList(modules)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        parts = zip(self.parts, torch.split(rows, self.widths, dim=1), strict=True)
+        return torch.cat([module(part) for module, part in parts], dim=1)
 
 
 class Clip(nn.Module):
@@ -69,4 +114,4 @@ def flat(*modules: nn.Module) -> nn.Sequential:
     layers: list[nn.Module] = []
     for module in modules:
         layers += flat(*module) if isinstance(module, nn.Sequential) else [module]
-    return nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity | nn.Flatten)))
+    return nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))

@@ -17,8 +17,8 @@ from torch import nn
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.errors import Error
 
-#: Batch of floats, first axis the batch.
-Batch = NDArray[np.floating[Any]]
+#: Rows of numbers, first axis the batch: whatever the space of observations, each is a flat row (`agents.rows`).
+Batch = NDArray[Any]
 
 #: What drives a batch of episodes: ``(observations, episodes) -> actions``. ``episodes`` holds, for each row of
 #: ``observations``, the index of the episode it belongs to (finished episodes drop out of the batch).
@@ -132,6 +132,11 @@ class Controller(ABC):
     @abstractmethod
     def mirrors(self) -> Mapping[str, str]:
         """Parameter-name prefix in ``networks`` -> prefix of the target network that has the same shape."""
+
+    @property
+    def observed(self) -> spaces.Space[Any]:
+        """The space of what the task gives, which rows of observations are made of (`agents.rows`)."""
+        return self.observation_space
 
     @property
     def latent_inputs(self) -> frozenset[int]:

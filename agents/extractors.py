@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from torch import nn
 
@@ -72,3 +74,37 @@ class CnnExtractor(BaseFeaturesExtractor):
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self.net(observations)
         return features
+
+
+class PartsExtractor(BaseFeaturesExtractor):
+    """Stable-Baselines3's CombinedExtractor with widths of its own: from observations by name to their features side by
+    side, those of an image from a `CnnExtractor`, all others as they are.
+
+    Args:
+        observation_space: a Dict; images with channels first.
+        cnns: the arguments of the `CnnExtractor` of each image, by its name.
+
+    Raises:
+        ValueError: there is no such image.
+    """
+
+    def __init__(self, observation_space: spaces.Dict, cnns: Mapping[str, Mapping[str, Any]]) -> None:
+        if not cnns.keys() <= observation_space.spaces.keys():
+            raise ValueError(
+                f"PartsExtractor: no observations {', '.join(cnns.keys() - observation_space.spaces.keys())}"
+            )
+        super().__init__(observation_space, features_dim=1)
+        parts: dict[str, nn.Module] = {}
+        features = 0
+        for key, part in observation_space.spaces.items():
+            if key in cnns:
+                assert isinstance(part, spaces.Box)
+                cnn = CnnExtractor(part, **cnns[key])
+                parts[key], features = cnn, features + cnn.features_dim
+            else:
+                parts[key], features = nn.Flatten(), features + get_flattened_obs_dim(part)
+        self.extractors = nn.ModuleDict(parts)
+        self._features_dim = features
+
+    def forward(self, observations: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat([extractor(observations[key]) for key, extractor in self.extractors.items()], dim=1)

@@ -12,7 +12,7 @@ import yaml
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.files import read_bounded
-from prunectl.agents.surroundings import TIME_FEATURE, Surroundings, plain_settings
+from prunectl.agents.surroundings import STACK, TIME_FEATURE, Surroundings, plain_settings
 from prunectl.registry import one_line
 
 #: A YAML that says which environment and wrappers a run had is a page long.
@@ -23,8 +23,6 @@ BEST = "best_model"
 STEPS = re.compile(r"(?P<prefix>.*)_(?P<steps>\d+)_steps")
 #: The training curves, which the hub has as a zip as well.
 CURVES = "train_eval_metrics.zip"
-#: Observations shown at once, as Stable-Baselines3's `VecFrameStack` does: the oldest first, zeros before the first.
-_STACK = "gymnasium.wrappers.FrameStackObservation"
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Run:
         if not isinstance(stacked, int) or (self.normalised and stacked != 1):
             lost.append("frame_stack of normalised observations")
         elif stacked != 1:
-            wrappers.append((_STACK, {"stack_size": stacked, "padding_type": "zero"}))
+            wrappers.append((STACK, {"n_stack": stacked}))
         if lost:
             raise ControllerError(
                 f"{self.settings}: its environment was made with {'; '.join(lost)}, which prunectl cannot make again: "

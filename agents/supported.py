@@ -4,37 +4,66 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from gymnasium import spaces
 
 from prunectl.agents.controller import ControllerError
+from prunectl.agents.rows import parts_of, width
 
-#: Numbers that an observation or an action may hold, and choices that there may be.
+#: Numbers that an action may hold, and choices that there may be.
 LARGEST_SPACE = 100_000
+#: Numbers that an observation may hold: four stacked colour pictures of 256 x 256 are more than enough.
+LARGEST_OBSERVATION = 2**20
 
 
 def check_spaces(observed: spaces.Space[Any], done: spaces.Space[Any], where: str) -> None:
-    """Raise ControllerError unless observations are vectors of numbers, and actions vectors of real numbers or one of
-    several choices counted from 0."""
-    if not (isinstance(observed, spaces.Box) and len(observed.shape) == 1):
-        raise ControllerError(f"{where}: observations are {_words(observed)}; vectors of numbers are supported")
+    """Raise ControllerError unless observations are such as `check_observations` admits, and actions vectors of real
+    numbers or one of several choices counted from 0."""
+    check_observations(observed, where)
     if not isinstance(done, spaces.Discrete) and not (isinstance(done, spaces.Box) and len(done.shape) == 1):
         raise ControllerError(
-            f"{where}: actions are {_words(done)}; vectors of numbers and one choice of several are supported"
+            f"{where}: actions are {in_words(done)}; vectors of numbers and one choice of several are supported"
         )
     if isinstance(done, spaces.Discrete) and done.start != 0:
         raise ControllerError(
             f"{where}: actions are choices that count from {done.start}; Stable-Baselines3 gives them from 0 on"
         )
-    sizes = [*(space.shape[0] for space in (observed, done) if isinstance(space, spaces.Box))]
-    if isinstance(done, spaces.Discrete):
-        sizes.append(int(done.n))
-    if not all(0 < size <= LARGEST_SPACE for size in sizes):
+    size = int(done.n) if isinstance(done, spaces.Discrete) else done.shape[0]
+    if not 0 < size <= LARGEST_SPACE:
+        raise ControllerError(f"{where}: actions of {size} numbers: 1 to {LARGEST_SPACE} are read")
+
+
+def check_observations(observed: spaces.Space[Any], where: str) -> None:
+    """Raise ControllerError unless Stable-Baselines3's own preprocessing knows these observations."""
+    for key, part in parts_of(observed).items():
+        at = f"{where}: observations" + (f" '{key}'" if key else "")
+        match part:
+            case spaces.Box():
+                known = len(part.shape) > 0
+            case spaces.Discrete():
+                known = part.start == 0
+            case spaces.MultiDiscrete():
+                known = len(part.shape) == 1 and not np.any(part.start)
+            case _:
+                known = isinstance(part, spaces.MultiBinary)
+        if not known:
+            raise ControllerError(
+                f"{at} are {in_words(part)}; numbers, images, switches and choices that count from 0 are supported, "
+                "alone or by name"
+            )
+        if isinstance(part, spaces.Discrete | spaces.MultiDiscrete) and _choices(part) > LARGEST_SPACE:
+            raise ControllerError(f"{at} are {_choices(part)} choices: at most {LARGEST_SPACE} are read")
+    if not 0 < width(observed) <= LARGEST_OBSERVATION:
         raise ControllerError(
-            f"{where}: observations or actions of {max(sizes)} numbers: 1 to {LARGEST_SPACE} are read"
+            f"{where}: observations of {width(observed)} numbers: 1 to {LARGEST_OBSERVATION} are read"
         )
 
 
-def _words(space: spaces.Space[Any]) -> str:
+def _choices(space: spaces.Discrete | spaces.MultiDiscrete) -> int:
+    return int(space.n if isinstance(space, spaces.Discrete) else space.nvec.sum())
+
+
+def in_words(space: spaces.Space[Any]) -> str:
     """What a space is, in a user's words."""
     if isinstance(space, spaces.Box):
         sides = " x ".join(map(str, space.shape))

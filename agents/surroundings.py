@@ -9,6 +9,10 @@ from typing import Any, Self
 
 #: Appends the share of the episode that is left to the observation.
 TIME_FEATURE = "sb3_contrib.common.wrappers.TimeFeatureWrapper"
+#: Shows a goal's observation and what is desired as one vector, as Stable-Baselines3's HER did before it took Dicts.
+GOAL_WRAPPER = "stable_baselines3.common.vec_env.ObsDictWrapper"
+#: Shows the last observations at once, the newest last.
+STACK = "stable_baselines3.common.vec_env.VecFrameStack"
 #: The longest text, list or table of settings that is taken from a file.
 LONGEST = 200
 

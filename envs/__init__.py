@@ -5,7 +5,7 @@ import gymnasium as gym
 from prunectl.envs import earlier
 from prunectl.envs.hidden import Seen
 from prunectl.envs.linear import SYSTEMS
-from prunectl.envs.make import make
+from prunectl.envs.make import flattened, make
 from prunectl.envs.options import options_that_give
 from prunectl.envs.pictures import picture
 from prunectl.envs.tasks import TASKS, Task, TaskError, lookup, remark_on, resolve, stand_ins
@@ -16,6 +16,7 @@ __all__ = [
     "Env",
     "Task",
     "TaskError",
+    "flattened",
     "lookup",
     "make",
     "options_that_give",

@@ -21,14 +21,16 @@ def make(
     settings: Mapping[str, Any] | None = None,
     wrappings: Sequence[Wrapping] = (),
     drawn: bool = False,
+    flat: bool = True,
 ) -> Env:
-    """One environment with flat vector observations, whose episodes end.
+    """One environment whose episodes end, with flat vector observations unless it is asked for as it is.
 
     Args:
         task_id: a Gymnasium id, ``module:Id`` included; an old version stands for today's.
         settings: keyword arguments of the environment, where it is not made as it is registered.
         wrappings: what stands around it, the first innermost.
         drawn: it can be looked at with `envs.picture`, which changes nothing about what it does.
+        flat: observations are made vectors, as Gymnasium's `FlattenObservation` does.
 
     Raises:
         TaskError: unknown, not installable here, without a flat view of its observations, or not to be drawn.
@@ -52,8 +54,19 @@ def make(
     env = wrapped(env, [*([] if behind is None else [(behind, {})]), *wrappings])
     if env.spec is None or env.spec.max_episode_steps is None:
         env = TimeLimit(env, lookup(today).horizon)
-    if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
-        if not env.observation_space.is_np_flattenable:
-            raise TaskError(f"task '{today}' has observations {env.observation_space}, which have no flat form")
-        env = FlattenObservation(env)
-    return env
+    return flattened(env) if flat else env
+
+
+def flattened(env: Env) -> Env:
+    """The environment with observations that are vectors, as Gymnasium's `FlattenObservation` makes them.
+
+    Raises:
+        TaskError: they have no flat form.
+    """
+    if isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1:
+        return env
+    if not env.observation_space.is_np_flattenable:
+        name = "the task" if env.spec is None else f"task '{env.spec.id}'"
+        raise TaskError(f"{name} has observations {env.observation_space}, which have no flat form")
+    found: Env = FlattenObservation(env)
+    return found

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces, wrappers
 from numpy.typing import NDArray
 from sb3_contrib.common.wrappers import TimeFeatureWrapper
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from prunectl.envs.rl_zoo_wrappers import RL_ZOO
 from prunectl.envs.tasks import TaskError
@@ -104,6 +105,10 @@ def _known(name: str) -> Callable[..., Env] | None:
         return lambda env, **_: env
     if kind == "FrameStackObservation":
         return _stacked
+    if kind == "VecFrameStack":
+        return FramesStacked
+    if kind == "ObsDictWrapper":
+        return _goal_beside
     if package in ("gym", "gymnasium") and ".wrappers" in name and kind in _GYMNASIUM:
         return getattr(wrappers, kind)  # type: ignore[no-any-return]
     if package in ("minigrid", "gym_minigrid") and kind in _MINIGRID:
@@ -120,6 +125,65 @@ def _stacked(env: Env, stack_size: int, padding_type: str = "reset") -> Env:
     if not 1 <= stack_size <= MOST_STACKED:
         raise ValueError(f"at most {MOST_STACKED} observations are stacked")
     found: Env = wrappers.FrameStackObservation(env, stack_size, padding_type=padding_type)
+    return found
+
+
+class FramesStacked(gym.ObservationWrapper[Any, Any, Any]):
+    """The last observations at once, the newest last and zeros before the first, as Stable-Baselines3's `VecFrameStack`
+    has them: along the channels of images, along the last axis of what else there is.
+
+    Args:
+        env: gives arrays of numbers, or several of these by name.
+        n_stack: how many.
+        channels_order: ``first`` or ``last``, where the channels of all observations are; by default found out, by name
+            perhaps.
+    """
+
+    def __init__(self, env: Env, n_stack: int, channels_order: str | Mapping[str, str | None] | None = None) -> None:
+        if not 1 <= n_stack <= MOST_STACKED:
+            raise ValueError(f"at most {MOST_STACKED} observations are stacked")
+        super().__init__(env)
+        self.stack: Any = StackedObservations(1, n_stack, env.observation_space, channels_order)  # type: ignore[arg-type]
+        self.observation_space = self.stack.stacked_observation_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return _only(self.stack.reset(_batch(observation))), info
+
+    def observation(self, observation: Any) -> Any:
+        return _only(self.stack.update(_batch(observation), np.zeros(1, dtype=bool), [{}])[0])
+
+
+def _batch(observation: Any) -> Any:
+    """An observation, of several parts perhaps, as a batch of one."""
+    if isinstance(observation, Mapping):
+        return {key: np.asarray(part)[None] for key, part in observation.items()}
+    return np.asarray(observation)[None]
+
+
+def _only(batch: Any) -> Any:
+    """The one of a batch, as it is now."""
+    if isinstance(batch, Mapping):
+        return {key: part[0].copy() for key, part in batch.items()}
+    return batch[0].copy()
+
+
+def _goal_beside(env: Env) -> Env:
+    """What Stable-Baselines3's `ObsDictWrapper` did: a goal's observation, and behind it what is desired, as one."""
+    parts = env.observation_space
+    if not isinstance(parts, spaces.Dict):
+        raise ValueError("its observations are not those of a goal")
+    seen, desired = parts["observation"], parts["desired_goal"]
+    assert isinstance(seen, spaces.Box)
+    assert isinstance(desired, spaces.Box)
+    both = spaces.Box(
+        np.concatenate([seen.low, desired.low]), np.concatenate([seen.high, desired.high]), dtype=seen.low.dtype.type
+    )
+
+    def beside(observation: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate([observation["observation"], observation["desired_goal"]])
+
+    found: Env = wrappers.TransformObservation(env, beside, both)
     return found
 
 

@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.deployment.metadata import KEY
-from prunectl.agents.deployment.program import MOST, Affine, Argmax, Bound, Diagonal, Map, Program, QuantisedAffine
+from prunectl.agents.deployment.program import (
+    MOST,
+    Affine,
+    Argmax,
+    Bound,
+    Convolution,
+    Diagonal,
+    Map,
+    Program,
+    QuantisedAffine,
+)
 
 #: Activations as C expressions of ``v``; NaN stays NaN.
 _EXPRESSIONS = {
@@ -27,6 +37,7 @@ _EXPRESSIONS = {
     "silu": "v / (1.0f + expf(-v))",
     "elu": "v < 0.0f ? {alpha} * expm1f(v) : v",
     "leaky_relu": "v < 0.0f ? {alpha} * v : v",
+    "abs": "fabsf(v)",
 }
 
 
@@ -105,6 +116,8 @@ class _Writer:
             match step:
                 case Affine():
                     self.affine(index, step)
+                case Convolution():
+                    self.convolution(index, step)
                 case QuantisedAffine():
                     self.quantised(index, step)
                 case Diagonal():
@@ -125,8 +138,8 @@ class _Writer:
             buffers += [f"int{bits}_t {name}[{size}];"] if size else []
         buffers += [f"int32_t s[{self.sums}];"] if self.sums else []
         self.ram = 4 * sum(self.sizes.values()) + 2 * self.codes["p"] + self.codes["q"] + 4 * self.sums
-        indices = "int i, o;" if any("for (o" in line for line in self.body) else "int i;"
-        self.body[:0] = [*buffers, indices, ""]
+        names = ", ".join(name for name in "iocrtkl" if any(f"for ({name} =" in line for line in self.body))
+        self.body[:0] = [*buffers, f"int {names};" if names else "", ""]
 
     def affine(self, index: int, step: Affine) -> None:
         outputs, source = self.declare(index, step.weight), self.current
@@ -135,6 +148,31 @@ class _Writer:
         self.body.append(f"for (o = 0; o < {outputs}; o++) {target}[o] = {bias}[o];")
         self.products(index, source, target, "float", outputs)
         self.width = len(step.bias)
+
+    def convolution(self, index: int, step: Convolution) -> None:
+        """Plain loops: output channel o at row r and column t, over input channel c and the kernel's k and l."""
+        weight, bias = self.constant(f"w{index}", step.weight), self.constant(f"b{index}", step.bias)
+        (channels, height, width), (outputs, rows, columns) = step.image, step.result
+        tall, wide = step.weight.shape[2:]
+        (down, right), (above, left) = step.stride, step.padding
+        source, target = self.current, self.target(outputs * rows * columns)
+        inside = []
+        if above:
+            inside.append(f"if (r * {down} + k < {above} || r * {down} + k >= {height + above}) continue;")
+        if left:
+            inside.append(f"if (t * {right} + l < {left} || t * {right} + l >= {width + left}) continue;")
+        at = f"(c * {height} + r * {down} + k - {above}) * {width} + t * {right} + l - {left}"
+        self.body += [
+            f"for (o = 0; o < {outputs}; o++) for (r = 0; r < {rows}; r++) for (t = 0; t < {columns}; t++) {{",
+            f"    float v = {bias}[o];",
+            f"    for (c = 0; c < {channels}; c++) for (k = 0; k < {tall}; k++) for (l = 0; l < {wide}; l++) {{",
+            *(f"        {line}" for line in inside),
+            f"        v += {weight}[o][c][k][l] * {source}[{at}];",
+            "    }",
+            f"    {target}[(o * {rows} + r) * {columns} + t] = v;",
+            "}",
+        ]
+        self.width = outputs * rows * columns
 
     def quantised(self, index: int, step: QuantisedAffine) -> None:
         outputs, inputs = self.declare(index, step.weight), self.width

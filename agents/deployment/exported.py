@@ -41,6 +41,10 @@ class Exported(Controller):
         return decide if self.held_steps == 1 else HeldPolicy(decide, self.held_steps, len(seeds))
 
     @property
+    def observed(self) -> spaces.Space[Any]:
+        return self.interface.observed or self.observation_space
+
+    @property
     def held_steps(self) -> int:
         return self.interface.held_steps
 

@@ -11,26 +11,28 @@ import numpy as np
 from gymnasium import spaces
 
 from prunectl.agents.controller import Controller, ControllerError
+from prunectl.agents.rows import form_as_json, form_from_json, width
+from prunectl.agents.supported import LARGEST_OBSERVATION, LARGEST_SPACE
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.registry import one_line
 
 FORMAT = "prunectl export 1"
 #: The property of an ONNX model, and the word before the JSON in a C file, that it is found by.
 KEY = "prunectl"
-#: No task has so many observations or actions.
-LARGEST_SPACE = 100_000
 
 
 @dataclass(frozen=True)
 class Interface:
     """How an exported controller meets a task: its spaces, for how many environment steps a decision is held, and what
-    stands between the two (`Controller.surroundings`)."""
+    stands between the two (`Controller.surroundings`). ``observed`` is what its rows are made of, None where
+    observations are vectors."""
 
     algorithm: str
     observations: int
     action_space: spaces.Box | spaces.Discrete
     held_steps: int
     surroundings: Surroundings | None = PLAIN
+    observed: spaces.Space[Any] | None = None
 
     @classmethod
     def of(cls, controller: Controller) -> Interface:
@@ -38,7 +40,10 @@ class Interface:
         shape = controller.observation_space.shape
         assert shape is not None
         observations, surroundings = int(np.prod(shape)), controller.surroundings
-        return cls(controller.algorithm, observations, controller.action_space, controller.held_steps, surroundings)
+        vector = isinstance(controller.observed, spaces.Box) and len(controller.observed.shape) == 1
+        observed = None if vector else controller.observed
+        action, held = controller.action_space, controller.held_steps
+        return cls(controller.algorithm, observations, action, held, surroundings, observed)
 
     def as_json(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         """Plain data that `read` understands, and the provenance beside it."""
@@ -54,6 +59,7 @@ class Interface:
             "actions": actions,
             "held_steps": self.held_steps,
             **({} if self.surroundings is None else {"surroundings": self.surroundings.as_json()}),
+            **({} if self.observed is None else {"observed": form_as_json(self.observed)}),
             **provenance,
         }
 
@@ -69,11 +75,14 @@ def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
         if data["format"] != FORMAT:
             raise ControllerError(f"{where}: its format is '{str(data['format'])[:40]}', this version reads '{FORMAT}'")
         observations, held = data["observations"], data["held_steps"]
-        if not all(type(n) is int and n > 0 for n in (observations, held)) or observations > LARGEST_SPACE:
+        if not all(type(n) is int and n > 0 for n in (observations, held)) or observations > LARGEST_OBSERVATION:
             raise ValueError(f"observations {observations!s:.20}, held_steps {held!s:.20}")
         space = _space(data["actions"])
         surroundings = Surroundings.from_json(data["surroundings"]) if "surroundings" in data else None
-        return Interface(str(data["algorithm"])[:40], observations, space, held, surroundings), data
+        observed = form_from_json(data["observed"]) if "observed" in data else None
+        if observed is not None and width(observed) != observations:
+            raise ValueError(f"observations of {width(observed)} numbers, and it says {observations}")
+        return Interface(str(data["algorithm"])[:40], observations, space, held, surroundings, observed), data
     except ControllerError:
         raise
     except (KeyError, TypeError, ValueError, AssertionError, RecursionError, OverflowError) as error:

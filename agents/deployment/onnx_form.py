@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from prunectl.agents.deployment.metadata import KEY
-from prunectl.agents.deployment.program import Affine, Argmax, Bound, Diagonal, LayerNorm, Map, Program, Step
+from prunectl.agents.deployment.program import (
+    Affine,
+    Argmax,
+    Bound,
+    Convolution,
+    Diagonal,
+    LayerNorm,
+    Map,
+    Program,
+    Step,
+)
 
 #: The first operator set with layer normalisation, and the format's version of its time: old runtimes read them too.
 OPSET, IR_VERSION = 17, 8
@@ -25,11 +35,12 @@ _OPERATORS = {
     "silu": ("Sigmoid", "Mul"),
     "elu": ("Elu",),
     "leaky_relu": ("LeakyRelu",),
+    "abs": ("Abs",),
 }
 
 #: Every operator that is written. Others may loop, call functions, or ask for memory without end.
 OPERATORS = frozenset(
-    ["Gemm", "Sub", "Mul", "Add", "LayerNormalization", "Max", "Min", "ArgMax"]
+    ["Gemm", "Sub", "Mul", "Add", "LayerNormalization", "Max", "Min", "ArgMax", "Reshape", "Conv", "Flatten"]
     + [operator for operators in _OPERATORS.values() for operator in operators]
 )
 
@@ -73,6 +84,11 @@ class _Writer:
         match step:
             case Affine():
                 self.node("Gemm", self.constant(step.weight), self.constant(step.bias), transB=1)
+            case Convolution():
+                self.node("Reshape", self.constant(np.asarray([-1, *step.image], dtype=np.int64)))
+                weight, bias = self.constant(step.weight), self.constant(step.bias)
+                self.node("Conv", weight, bias, strides=step.stride, pads=[*step.padding, *step.padding])
+                self.node("Flatten", axis=1)
             case Diagonal():
                 if step.shift.any():
                     self.node("Sub", self.constant(step.shift))
@@ -99,7 +115,7 @@ class _Writer:
         self.nodes.append(helper.make_node(operator, [self.current, *others], [output], **attributes))
         self.current = output
 
-    def constant(self, values: NDArray[np.float32]) -> str:
+    def constant(self, values: NDArray[Any]) -> str:
         name = f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name

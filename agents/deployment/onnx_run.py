@@ -93,8 +93,21 @@ def _check_ours(model: onnx.ModelProto, where: str) -> None:
             raise ControllerError(f"{where}: it has an operator '{name[:40]}', which no exported controller needs")
     # Constants of many dimensions make results of many more numbers than they have themselves.
     matrices = {node.input[1] for node in graph.node if node.op_type == "Gemm" and len(node.input) > 1}
+    filters = {node.input[1] for node in graph.node if node.op_type == "Conv" and len(node.input) > 1}
+    padded = [node for node in graph.node if node.op_type == "Conv" and not _pads_less_than_it_reads(node, graph)]
+    if padded:
+        raise ControllerError(f"{where}: a convolution in it is padded by more than it reads, which ours is not")
     for tensor in graph.initializer:
-        if len(tensor.dims) > (2 if tensor.name in matrices else 1):
+        if len(tensor.dims) > (4 if tensor.name in filters else 2 if tensor.name in matrices else 1):
             raise ControllerError(f"{where}: its '{tensor.name[:40]}' has {len(tensor.dims)} dimensions, ours have not")
     if model.functions or graph.sparse_initializer or len(graph.input) != 1 or len(graph.output) != 1:
         raise ControllerError(f"{where}: a controller's model has one input, one output and no functions of its own")
+
+
+def _pads_less_than_it_reads(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+    """Whether zeros around an image are fewer than a kernel's side: more would take memory without end."""
+    kernels = [tensor.dims[2:] for tensor in graph.initializer if len(node.input) > 1 and tensor.name == node.input[1]]
+    said = {attribute.name: attribute for attribute in node.attribute}
+    if not kernels or set(said) - {"strides", "pads"}:
+        return False
+    return all(0 <= pad < max(kernels[0], default=0) for pad in said["pads"].ints) if "pads" in said else True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,31 @@ class Affine:
 
     weight: Floats
     bias: Floats
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Images ``(channels, height, width)`` as rows to images as rows: ``weight`` ``(out, channels, kernel, kernel)``,
+    ``bias`` ``(out,)``; ``stride`` and ``padding`` (zeros) of rows and of columns, ``image`` the form of what it
+    reads."""
+
+    weight: Floats
+    bias: Floats
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    image: tuple[int, int, int]
+
+    @property
+    def result(self) -> tuple[int, int, int]:
+        """The form of what it gives."""
+        sides = zip(self.image[1:], self.weight.shape[2:], self.stride, self.padding, strict=True)
+        height, width = ((side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in sides)
+        return len(self.weight), height, width
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.weight.size * math.prod(self.result[1:])
 
 
 #: Whole numbers of eight bits run from -MOST to MOST.
@@ -90,7 +116,7 @@ class Argmax:
     """The index of the highest entry, the first of equals; only ever the last step."""
 
 
-Step = Affine | QuantisedAffine | Diagonal | LayerNorm | Bound | Map | Argmax
+Step = Affine | Convolution | QuantisedAffine | Diagonal | LayerNorm | Bound | Map | Argmax
 
 
 @dataclass(frozen=True)
@@ -115,14 +141,15 @@ class Program:
         """Numbers after each step, `Argmax` counted as one that changes nothing."""
         width, widths = self.inputs, []
         for step in self.steps:
-            width = len(step.weight) if isinstance(step, Affine | QuantisedAffine) else width
+            width = _width_after(step, width)
             widths.append(width)
         return tuple(widths)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one decision."""
-        return sum(step.weight.size for step in self.steps if isinstance(step, Affine | QuantisedAffine | Diagonal))
+        products = [step.weight.size for step in self.steps if isinstance(step, Affine | QuantisedAffine | Diagonal)]
+        return sum(products) + sum(step.macs for step in self.steps if isinstance(step, Convolution))
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
         """Run it with NumPy, ``(n, inputs) -> (n, outputs)``, or ``(n,)`` indices."""
@@ -138,6 +165,7 @@ FUNCTIONS: dict[str, Callable[[Floats, float], NDArray[Any]]] = {
     "sigmoid": lambda x, _: 1 / (1 + np.exp(-x)),
     "silu": lambda x, _: x / (1 + np.exp(-x)),
     "elu": lambda x, alpha: np.where(x > 0, x, np.float32(alpha) * np.expm1(np.minimum(x, 0))),
+    "abs": lambda x, _: np.abs(x),
     "leaky_relu": lambda x, alpha: np.where(x > 0, x, np.float32(alpha) * x),
 }
 
@@ -156,6 +184,13 @@ def _run(step: Step, values: Floats) -> Any:
             codes = np.trunc(codes + np.where(codes < 0, np.float32(-0.5), np.float32(0.5)))
             sums = codes.astype(np.int32) @ step.weight.T.astype(np.int32)
             return sums.astype(np.float32) * step.scale + step.bias
+        case Convolution():
+            above, left = step.padding
+            images = np.pad(values.reshape(-1, *step.image), ((0, 0), (0, 0), (above, above), (left, left)))
+            patches = np.lib.stride_tricks.sliding_window_view(images, step.weight.shape[2:], axis=(2, 3))
+            patches = patches[:, :, :: step.stride[0], :: step.stride[1]]
+            made = np.einsum("nchwij,ocij->nohw", patches, step.weight, optimize=True)
+            return (made + step.bias[:, None, None]).reshape(len(values), -1)
         case Diagonal():
             return (values - step.shift) * step.weight + step.bias
         case LayerNorm():
@@ -176,12 +211,36 @@ def program(layers: nn.Sequential, inputs: int) -> Program:
     Raises:
         ControllerError: a layer that there is no step for.
     """
-    width, steps = inputs, []
+    image: tuple[int, ...] = ()
+    width, steps = inputs, list[Step]()
     for layer in layers:
-        found = _steps(layer, width)
+        if isinstance(layer, nn.Unflatten | nn.Flatten):  # rows stay rows; what they are read as changes
+            image = tuple(layer.unflattened_size) if isinstance(layer, nn.Unflatten) else ()
+            continue
+        found = _convolution(layer, image) if isinstance(layer, nn.Conv2d) else _steps(layer, width)
         steps += found
-        width = next((len(step.weight) for step in reversed(found) if isinstance(step, Affine)), width)
+        for step in found:
+            width = _width_after(step, width)
+            image = step.result if isinstance(step, Convolution) else image
     return Program(inputs, tuple(_folded(steps)))
+
+
+def _width_after(step: Step, width: int) -> int:
+    """How many numbers a row has after a step, of so many before it."""
+    if isinstance(step, Convolution):
+        return math.prod(step.result)
+    return len(step.weight) if isinstance(step, Affine | QuantisedAffine) else width
+
+
+def _convolution(layer: nn.Conv2d, image: tuple[int, ...]) -> list[Step]:
+    if layer.groups != 1 or layer.dilation != (1, 1) or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        raise ControllerError("a convolution in groups, dilated or padded with other than zeros cannot be exported")
+    if len(image) != 3:
+        raise ControllerError("a convolution whose image is not known cannot be exported")
+    bias = np.zeros(layer.out_channels) if layer.bias is None else _array(layer.bias)
+    (down, right), (above, left), (channels, height, width) = layer.stride, layer.padding, image
+    sides = (channels, height, width)
+    return [Convolution(_array(layer.weight), _float(bias), (down, right), (int(above), int(left)), sides)]
 
 
 def _steps(layer: nn.Module, width: int) -> list[Step]:
@@ -196,9 +255,24 @@ def _steps(layer: nn.Module, width: int) -> list[Step]:
             weight = _array(layer.scale) / deviation
             return [Diagonal(_array(layer.ra_mean), _float(weight), _array(layer.bias))]
         case path.Normalise():
-            mean, deviation = layer.mean.numpy(), layer.deviation.numpy()
+            mean, deviation = layer.mean.numpy(), layer.deviation.numpy().copy()
             clip = np.full(width, layer.clip)
+            if layer.columns is not None:
+                left_alone = ~layer.columns.numpy()
+                clip[left_alone], deviation[left_alone] = np.inf, 1.0
             return [Diagonal(_float(mean), _float(1 / deviation), _float(np.zeros(width))), _bound(-clip, clip)]
+        case path.Pixels():
+            return [Diagonal(_float(np.zeros(width)), _float(np.full(width, 1 / 255)), _float(np.zeros(width)))]
+        case path.OneHot():  # of a whole number c, 1 - |c - i| is 1 where c is i, and at most 0 elsewhere
+            index = np.concatenate([np.arange(size) for size in layer.sizes])
+            chosen = np.repeat(np.eye(len(layer.sizes)), layer.sizes, axis=0)
+            ones = np.ones(len(index))
+            return [
+                Affine(_float(chosen), _float(-index)),
+                Map("abs"),
+                Diagonal(_float(np.zeros(len(index))), _float(-ones), _float(ones)),
+                Map("relu"),
+            ]
         case path.Rescale():
             low, half = layer.low.numpy(), 0.5 * layer.range.numpy()
             return [Diagonal(_float(np.full(width, -1)), _float(half), _float(low))]
@@ -217,7 +291,7 @@ def _steps(layer: nn.Module, width: int) -> list[Step]:
             return [Map("elu", layer.alpha)]
         case nn.LeakyReLU():
             return [Map("leaky_relu", layer.negative_slope)]
-    known = "Linear, LayerNorm, BatchRenorm, ReLU, LeakyReLU, ELU, SiLU, Sigmoid, Tanh, Hardtanh"
+    known = "Linear, Conv2d, LayerNorm, BatchRenorm, ReLU, LeakyReLU, ELU, SiLU, Sigmoid, Tanh, Hardtanh"
     raise ControllerError(f"a layer of type {type(layer).__name__} cannot be exported; these can: {known}")
 
 

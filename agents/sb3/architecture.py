@@ -29,7 +29,7 @@ def policy_arguments(state: State, algorithm: str) -> dict[str, Any]:
     if any(key.startswith(("mlp_extractor.", "action_net.")) for key in state):
         hidden = {"pi": _widths(state, "mlp_extractor.policy_net."), "vf": _widths(state, "mlp_extractor.value_net.")}
         arguments: dict[str, Any] = {"net_arch": hidden}
-        encoders = [_widths(state, f"{prefix}features_extractor.net.") for prefix in ("", "vf_")]
+        encoders = [_extractor(state, f"{prefix}features_extractor.") for prefix in ("", "vf_")]
         if (recurrent := state.get("lstm_actor.weight_hh_l0")) is not None:
             layers = sum(key.startswith("lstm_actor.weight_hh_l") for key in state)
             arguments |= {"lstm_hidden_size": recurrent.shape[-1], "n_lstm_layers": layers}
@@ -41,14 +41,14 @@ def policy_arguments(state: State, algorithm: str) -> dict[str, Any]:
         arguments = {"net_arch": {"pi": actor, "qf": critic[:-1]}, "n_critics": len(_twins(state, "critic."))}
         if algorithm == "tqc":
             arguments["n_quantiles"] = critic[-1]
-        encoders = [_widths(state, f"{reader}.features_extractor.net.") for reader in ("actor", "critic")]
+        encoders = [_extractor(state, f"{reader}.features_extractor.") for reader in ("actor", "critic")]
     else:
         raise ControllerError(f"its weights ({', '.join(list(state)[:3])}, ...) are not those of a known policy")
-    encoders = [widths for widths in encoders if widths]
-    if len({tuple(widths) for widths in encoders}) > 1:
+    encoders = [encoder for encoder in encoders if encoder]
+    if any(encoder != encoders[0] for encoder in encoders):
         raise ControllerError(f"the encoders differ in width ({encoders}); Stable-Baselines3 builds both from one list")
     if encoders:
-        arguments["features_extractor_kwargs"] = {"widths": encoders[0]}
+        arguments["features_extractor_kwargs"] = encoders[0]
     return arguments
 
 
@@ -73,6 +73,26 @@ def pad_twins(state: State) -> tuple[dict[str, Tensor], int]:
                 if prefix == "critic." and tensor.dim() == 2:
                     dead += missing[0]
     return padded, dead
+
+
+def _extractor(state: State, prefix: str) -> dict[str, Any]:
+    """The arguments of ours that say widths: of an `MlpExtractor`, a `CnnExtractor`, or several of these by part."""
+    parts = sorted(
+        {
+            match[1]
+            for key in state
+            if (match := re.match(re.escape(prefix) + r"extractors\.([^.]+)\.net\.0\.weight", key))
+        }
+    )
+    if parts:
+        return {"cnns": {part: _extractor(state, f"{prefix}extractors.{part}.") for part in parts}}
+    widths = _widths(state, f"{prefix}net.")
+    filters = [state[key] for key in state if re.fullmatch(re.escape(prefix) + r"net\.\d+\.weight", key)]
+    filters = [tensor for tensor in filters if tensor.dim() == 4]
+    if not filters:
+        return {"widths": widths} if widths else {}
+    sides = {"channels": [len(tensor) for tensor in filters], "kernels": [tensor.shape[-1] for tensor in filters]}
+    return {**sides, "features_dim": widths[-1]}
 
 
 def _widths(state: State, prefix: str) -> list[int]:

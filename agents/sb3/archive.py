@@ -1,15 +1,12 @@
 """Reading a Stable-Baselines3 zip without running anything that is in it.
 
 The zip's JSON repeats every pickled object's attributes as text beside the pickle; the text and the shapes of the
-weights are enough. Of pickles only the bounds of spaces are read, as plain data; weights come through `read_tensors`.
+weights are enough. Of pickles only spaces are read, as plain data; weights come through `read_tensors`.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -17,23 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from torch import Tensor, nn
 
-from prunectl.agents.arrays import admit_arrays, numbers
 from prunectl.agents.controller import ControllerError
-from prunectl.agents.extractors import MlpExtractor
+from prunectl.agents.extractors import CnnExtractor, MlpExtractor, PartsExtractor
 from prunectl.agents.files import check_regular, open_zip, read_entry
-from prunectl.agents.pickles import PickleError, read_pickle
-from prunectl.agents.sb3.blueprint import WIDTHS, Blueprint, constructor_settings
+from prunectl.agents.rows import width
+from prunectl.agents.sb3.blueprint import EXTRACTOR_WIDTHS, WIDTHS, Blueprint, constructor_settings
+from prunectl.agents.sb3.extractor import DEFAULTS, known_class
 from prunectl.agents.sb3.families import recognise
 from prunectl.agents.sb3.save import SIDECAR
-from prunectl.agents.supported import LARGEST_SPACE, check_spaces
+from prunectl.agents.sb3.saved_spaces import read_space
+from prunectl.agents.supported import check_spaces
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 from prunectl.registry import one_line
 
@@ -89,28 +84,37 @@ def is_archive(path: Path) -> bool:
         return False
 
 
-def blueprint(archive: Archive, where: str) -> Blueprint:
-    """Everything but the weights, from the readable entries alone.
+def sees_goals(archive: Archive) -> bool:
+    """Whether it is an agent of HER as it was before it took observations by name: their vector is made of them."""
+    return "model_class" in archive.data and "n_sampled_goal" in archive.data
+
+
+def blueprint(archive: Archive, where: str) -> tuple[Blueprint, Mapping[str, Tensor]]:
+    """Everything but the weights, from the readable entries alone; and the weights as `build` takes them.
 
     Raises:
         ControllerError: something needed is readable nowhere; never a guess.
     """
     algorithm = recognise(archive.data, where)
-    action_space = _space(archive.data, "action_space", where)
-    observation_space = _space(archive.data, "observation_space", where)
+    action_space = read_space(archive.data, "action_space", where)
+    observation_space = read_space(archive.data, "observation_space", where)
     check_spaces(observation_space, action_space, where)
     settings = constructor_settings(algorithm, archive.data)
     rollout = settings.get("n_steps", 1)
-    if not (isinstance(rollout, int) and 1 <= rollout <= LARGEST_ROLLOUT // observation_space.shape[0]):
+    if not (isinstance(rollout, int) and 1 <= rollout <= LARGEST_ROLLOUT // width(observation_space)):
         raise ControllerError(f"{where}: its rollouts are said to have {str(rollout)[:20]} steps")
+    policy = _policy(archive.data)
+    fixed = _policy_kwargs(archive.data, where)
+    known = known_class(fixed.get("features_extractor_class", DEFAULTS[policy]), archive.state)
     return Blueprint(
         algorithm,
         observation_space,
         action_space,
         settings,
-        _policy_kwargs(archive.data, where),
+        {**fixed, **known.arguments},
         archive.variables,
-    )
+        policy,
+    ), known.renamed(archive.state)
 
 
 def _json(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Any]:
@@ -137,76 +141,16 @@ def _tensors(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Tenso
     return {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
 
 
-# Spaces. The pickle of one has its bounds in full, the text beside it as they were printed: rounded as the user liked,
-# and with dots in the place of most of a thousand numbers. The pickle is read as plain data.
-
-
-def _space(data: Mapping[str, Any], key: str, where: str) -> Any:
-    entry = data.get(key)
-    if not isinstance(entry, Mapping):
-        raise ControllerError(f"{where}: it does not say its {key}")
-    kind = str(entry.get(":type:", ""))
-    if "discrete.Discrete" in kind and "n" in entry:
-        if not 0 < (count := int(entry["n"])) <= LARGEST_SPACE:
-            raise ControllerError(f"{where}: its {key} is Discrete({count}); at most {LARGEST_SPACE} choices are read")
-        return spaces.Discrete(count, start=int(entry.get("start", 0)))
-    if "box.Box" not in kind:
-        named = re.search(r"(\w+)'>$", kind)
-        found = f"a {named[1]}" if named else kind[:60] or "unreadable"
-        raise ControllerError(f"{where}: its {key} is {found}; vectors of numbers and Discrete are supported")
-    said = str(entry.get("_shape", entry.get("shape", "")))
-    shape = tuple(int(number) for number in re.findall(r"\d+", said[:1000]))
-    if len(shape) > 8 or math.prod(shape) > LARGEST_SPACE:
-        raise ControllerError(f"{where}: its {key} has the shape {said[:60]}; at most {LARGEST_SPACE} numbers are read")
-    dtype = np.dtype(str(entry.get("dtype", "float32"))[:20])
-    if dtype.kind not in "fiub":
-        raise ControllerError(f"{where}: its {key} is of type {dtype}; numbers are supported")
-    if len(shape) != 1:  # which `check_spaces` refuses, whatever its bounds
-        return spaces.Box(0, 1, shape, dtype.type)
-    low, high = _pickled_bounds(entry, shape, dtype) or _printed_bounds(entry, shape, dtype)
-    if low is None or high is None:
-        if key == "action_space":
-            raise ControllerError(f"{where}: the bounds of its actions cannot be read")
-        low, high = _widest(dtype)  # nothing depends on them
-    return spaces.Box(low, high, shape, dtype.type)
-
-
-def _pickled_bounds(entry: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Any, Any] | None:
-    """Lower and upper bounds out of the pickle; None where that is more than plain data."""
-    try:
-        raw = base64.b64decode(entry[":serialized:"], validate=True)
-        state = read_pickle(io.BytesIO(raw), admit_arrays).state
-        low, high = (numbers(state[side]) for side in ("low", "high"))
-    except (PickleError, KeyError, TypeError, ValueError, AttributeError):
-        return None
-    if not low.shape == high.shape == shape or np.isnan([low, high]).any():
-        return None
-    return low.astype(dtype), high.astype(dtype)
-
-
-def _printed_bounds(
-    entry: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
-    """The same out of the text; None for a bound that is not there in full."""
-    size = math.prod(shape)
-    found = []
-    for side in ("low", "high"):
-        text = str(entry.get(side, ""))
-        words = re.findall(r"[-+]?(?:inf|\d+\.?\d*(?:[eE][-+]?\d+)?)", text)
-        words = words * size if len(words) == 1 else words
-        whole = len(words) == size and "..." not in text
-        found.append(np.asarray([float(word) for word in words], dtype=dtype).reshape(shape) if whole else None)
-    return found[0], found[1]
-
-
-def _widest(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """The bounds of numbers of this type that are not bounded."""
-    if dtype.kind == "f":
-        return -np.inf, np.inf
-    return (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-
-
 # Policy arguments
+
+
+def _policy(data: Mapping[str, Any]) -> str:
+    """What kind of policy it is, which says what extractor it has by default: Mlp, Cnn or MultiInput."""
+    entry = data.get("policy_class")
+    # The class itself is in the pickle alone; its constructor is printed, and so is its name where that is plain text.
+    said = " ".join(str(entry.get(key, "")) for key in ("__init__", "__name__")) if isinstance(entry, Mapping) else ""
+    named = re.search(r"(MultiInput|Cnn)\w*Policy", said[:1000])
+    return named[1] if named else "Mlp"
 
 
 def _policy_kwargs(data: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -272,7 +216,9 @@ def _optimizer(value: Any) -> Any:
 #: Features extractors by the name of their class; None for what is there without being named.
 _EXTRACTORS: dict[str, type[BaseFeaturesExtractor] | None] = {
     "stable_baselines3.common.torch_layers.FlattenExtractor": None,
-    "prunectl.agents.extractors.MlpExtractor": MlpExtractor,
+    "stable_baselines3.common.torch_layers.NatureCNN": NatureCNN,
+    "stable_baselines3.common.torch_layers.CombinedExtractor": CombinedExtractor,
+    **{f"prunectl.agents.extractors.{kind.__name__}": kind for kind in (MlpExtractor, CnnExtractor, PartsExtractor)},
     "agents.extractors.MlpExtractor": MlpExtractor,  # its name in zips from before everything was `prunectl.`
 }
 
@@ -289,7 +235,25 @@ def _extractor_arguments(value: Any) -> dict[str, Any] | None:
         if not set(re.findall(r"'(\w+)':", value)) <= {"activation_fn", "widths"}:
             raise ValueError(value)
         value = {"activation_fn": value} if "activation_fn" in value else {}
-    entries = {key: item for key, item in dict(value).items() if key not in (":type:", ":serialized:", "widths")}
-    if "activation_fn" in entries:
-        entries["activation_fn"] = _activation(entries["activation_fn"])
-    return entries or None
+    found: dict[str, Any] = {}
+    for key, item in dict(value).items():
+        if key == "activation_fn":
+            found[key] = _activation(item)
+        elif key == "strides":
+            found[key] = _small_numbers(item)
+        elif key == "normalized_image":
+            found[key] = bool(_plain(item))
+        elif key == "cnns":
+            found[key] = {str(part): {"strides": _small_numbers(given["strides"])} for part, given in item.items()}
+        elif key not in (":type:", ":serialized:", *EXTRACTOR_WIDTHS):
+            raise ValueError(value)
+    return found or None
+
+
+def _small_numbers(value: Any) -> list[int]:
+    """Steps of convolutions."""
+    if not (
+        isinstance(value, list) and len(value) <= 100 and all(type(one) is int and 0 < one < 1000 for one in value)
+    ):
+        raise ValueError(value)
+    return list(value)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from gymnasium import spaces
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.rl_zoo import STEPS, Run, run_folders_beside
@@ -18,7 +20,7 @@ _CALLED = re.compile(r"(?P<before>.*?)[_.-]?vec_?norm(?:aliz(?:e|ed|er|ation))?[
 _ENDINGS = (".pkl", ".pickle")
 
 
-def statistics_beside(run: Run, shape: Sequence[int], own: bool) -> Path | None:
+def statistics_beside(run: Run, space: spaces.Space[Any], own: bool) -> Path | None:
     """The file whose statistics the networks saw their observations by, if there is one.
 
     It lies in the folder with the run's ``args.yml``; or beside the checkpoint, named after it or after none; or in the
@@ -26,7 +28,7 @@ def statistics_beside(run: Run, shape: Sequence[int], own: bool) -> Path | None:
 
     Args:
         run: the checkpoint and its configuration.
-        shape: of the observations; statistics of another shape are another agent's.
+        space: of the observations; statistics of another shape are another agent's.
         own: the checkpoint is of prunectl's own making and would hold them: only the folder of its run is looked at.
 
     Raises:
@@ -40,7 +42,7 @@ def statistics_beside(run: Run, shape: Sequence[int], own: bool) -> Path | None:
     places = [] if own and run.settings != checkpoint.parent else [_named_after(checkpoint), _beside(checkpoint)]
     places += [] if own else [_in_run_folders(checkpoint)]
     for found in places:
-        fitting = [path for path in found if _fits(path, shape)]
+        fitting = [path for path in found if _fits(path, space)]
         if len(fitting) == 1 and (_named(fitting[0]) == checkpoint.stem or not STEPS.fullmatch(_named(fitting[0]))):
             return fitting[0]
         if fitting:
@@ -88,10 +90,13 @@ def _named(path: Path) -> str:
     return "_".join(part for part in (parts["before"], parts["behind"]) if part)
 
 
-def _fits(path: Path, shape: Sequence[int]) -> bool:
-    """Whether statistics may be of observations of this shape; what cannot be read is not passed over."""
+def _fits(path: Path, space: spaces.Space[Any]) -> bool:
+    """Whether statistics may be of observations of this space; what cannot be read is not passed over."""
     try:
         statistics, _ = read_statistics(path)
     except ControllerError:
         return True
-    return statistics is None or statistics.mean.shape == tuple(shape)
+    try:
+        return statistics is None or statistics.of(space) is not None
+    except ControllerError:
+        return False

@@ -27,6 +27,9 @@ from prunectl.registry import one_line
 #: Policy arguments that `policy_arguments` reads off the weights.
 WIDTHS = ("net_arch", "n_critics", "n_quantiles", "lstm_hidden_size", "n_lstm_layers")
 
+#: Arguments of features extractors that it reads off the weights too.
+EXTRACTOR_WIDTHS = ("widths", "channels", "kernels", "features_dim", "cnn_output_dim")
+
 
 @dataclass(frozen=True)
 class Blueprint:
@@ -34,15 +37,22 @@ class Blueprint:
 
     ``settings`` are constructor arguments of the algorithm (gamma, batch size, ...); ``policy_kwargs`` those of its
     policy that say nothing of widths (activation, gSDE, extractor class, ...); ``variables`` tensors that the algorithm
-    keeps outside the policy (``log_ent_coef``).
+    keeps outside the policy (``log_ent_coef``). ``policy`` is the kind that it has, by the word before its alias's
+    ``Policy``: Mlp, Cnn or MultiInput.
     """
 
     algorithm: str
-    observation_space: spaces.Box
+    observation_space: spaces.Space[Any]
     action_space: spaces.Box | spaces.Discrete
     settings: Mapping[str, Any] = field(default_factory=dict)
     policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, Tensor] = field(default_factory=dict)
+    policy: str = "Mlp"
+
+    @property
+    def scales_images(self) -> bool:
+        """Whether the policy divides the bytes of images by 255."""
+        return bool(self.policy_kwargs.get("normalize_images", True))
 
 
 def constructor_settings(algorithm: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,19 +73,27 @@ def of_model(algorithm: str, model: BaseAlgorithm, where: str) -> tuple[Blueprin
     check_spaces(model.observation_space, model.action_space, where)
     known = known_extractor(model.policy, where)
     fixed = {key: value for key, value in {**model.policy_kwargs, **known.arguments}.items() if key not in WIDTHS}
-    extractor = dict(fixed.get("features_extractor_kwargs") or {})
-    extractor.pop("widths", None)
-    if extractor:
+    given = dict(fixed.get("features_extractor_kwargs") or {})
+    if extractor := {key: value for key, value in given.items() if key not in EXTRACTOR_WIDTHS}:
         fixed["features_extractor_kwargs"] = extractor
     else:
         fixed.pop("features_extractor_kwargs", None)
     log_ent_coef = getattr(model, "log_ent_coef", None)
     variables = {} if log_ent_coef is None else {"log_ent_coef": log_ent_coef.detach().clone()}
-    assert isinstance(model.observation_space, spaces.Box)
     assert isinstance(model.action_space, spaces.Box | spaces.Discrete)
     settings = constructor_settings(algorithm, vars(model))
-    blueprint = Blueprint(algorithm, model.observation_space, model.action_space, settings, fixed, variables)
+    policy = policy_kind(model)
+    blueprint = Blueprint(algorithm, model.observation_space, model.action_space, settings, fixed, variables, policy)
     return blueprint, known.renamed(model.policy.state_dict())
+
+
+def policy_kind(model: BaseAlgorithm) -> str:
+    """The kind of policy that a live object has (`Blueprint.policy`)."""
+    for kind in ("MultiInput", "Cnn"):
+        aliased = [alias for name, alias in model.policy_aliases.items() if name.startswith(kind)]
+        if any(issubclass(type(model.policy), alias) for alias in aliased):
+            return kind
+    return "Mlp"
 
 
 def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int = 1) -> BaseAlgorithm:
@@ -87,7 +105,7 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
         ControllerError: the blueprint and the weights do not fit.
     """
     kwargs = policy_settings(blueprint.algorithm, blueprint.policy_kwargs, state)
-    policy_class = _policy_class(blueprint.algorithm)
+    policy_class = _policy_class(blueprint.algorithm, blueprint.policy)
     model: Any = ALGORITHMS[blueprint.algorithm](policy_class, env=None, _init_setup_model=False, device="cpu")  # type: ignore[call-arg]
     vars(model).update(blueprint.settings)
     model.observation_space, model.action_space = blueprint.observation_space, blueprint.action_space
@@ -154,12 +172,18 @@ def _forget_noise(policy: BasePolicy) -> None:
                 setattr(distribution, name, None)
 
 
-def _policy_class(algorithm: str) -> type[BasePolicy]:
+def _policy_class(algorithm: str, kind: str) -> type[BasePolicy]:
     aliases = ALGORITHMS[algorithm].policy_aliases
-    return aliases.get("MlpPolicy") or aliases["MlpLstmPolicy"]
+    found = aliases.get(f"{kind}Policy") or aliases.get(f"{kind}LstmPolicy")
+    if found is None:
+        raise ControllerError(f"{algorithm} has no {kind}Policy in Stable-Baselines3")
+    return found
 
 
 def _merged(fixed: Mapping[str, Any], widths: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that the weights tell, with what else the extractor was given."""
-    extractor = {**(fixed.get("features_extractor_kwargs") or {}), **widths.get("features_extractor_kwargs", {})}
+    given, told = fixed.get("features_extractor_kwargs") or {}, widths.get("features_extractor_kwargs", {})
+    extractor = {**given, **told}
+    if "cnns" in told:
+        extractor["cnns"] = {key: {**given.get("cnns", {}).get(key, {}), **cnn} for key, cnn in told["cnns"].items()}
     return {**widths, "features_extractor_kwargs": extractor} if extractor else dict(widths)

@@ -18,12 +18,14 @@ from torch import nn
 
 from prunectl.agents.boundary_layers import Argmax, Rescale, flat
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Policy
-from prunectl.agents.extractors import MlpExtractor
+from prunectl.agents.extractors import CnnExtractor, MlpExtractor
+from prunectl.agents.rows import row_space
 from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
 from prunectl.agents.sb3.faithful import check_faithful
 from prunectl.agents.sb3.memory import Memory, RememberingPolicy, memories, memory_ties, split_states
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
+from prunectl.agents.sb3.preprocessing import preprocessing
 from prunectl.agents.sb3.save import save_zip
 from prunectl.agents.surroundings import PLAIN, Surroundings
 
@@ -66,8 +68,12 @@ class SB3Controller(Controller):
     def networks(self) -> nn.Module:  # type: ignore[override]
         return self.policy_networks
 
-    @property
+    @cached_property
     def observation_space(self) -> spaces.Box:  # type: ignore[override]
+        return row_space(self.observed)
+
+    @property
+    def observed(self) -> spaces.Space[Any]:
         return self.blueprint.observation_space
 
     @property
@@ -151,9 +157,8 @@ class SB3Controller(Controller):
             raise ControllerError("a controller with a memory has no path from an observation alone to export")
         modules = {name: component.module for name, component in self.components.items()}
         encoder = modules.get("encoder", modules.get("encoder_actor", nn.Identity()))
-        encoder = encoder.net if isinstance(encoder, MlpExtractor) else encoder
-        before = nn.Identity() if self.normalisation is None else self.normalisation.module()
-        return flat(before, encoder, *self._from_latent())
+        encoder = encoder.net if isinstance(encoder, MlpExtractor | CnnExtractor) else encoder
+        return flat(*self._before, encoder, *self._from_latent())
 
     def with_networks(self, networks: nn.Module) -> Self:
         assert isinstance(networks, BasePolicy)
@@ -192,9 +197,19 @@ class SB3Controller(Controller):
             return rows, np.zeros((len(rows), self.memory), dtype=np.float32)
         return rows[:, :width], np.ascontiguousarray(rows[:, width:], dtype=np.float32)
 
+    @cached_property
+    def _before(self) -> tuple[nn.Module, ...]:
+        """From rows to what the networks are shown."""
+        normalise = () if self.normalisation is None else (self.normalisation.module(),)
+        encoded, _ = views.encoders(self.policy_networks)
+        shown = preprocessing(self.observed, self.blueprint.scales_images, shaped=bool(encoded))
+        return (*normalise, *shown)
+
     def _seen(self, observations: Batch) -> torch.Tensor:
         values = self._tensor(observations)
-        return values if self.normalisation is None else self.normalisation.module()(values)
+        for module in self._before:
+            values = module(values)
+        return values
 
     def _tensor(self, observations: Batch) -> torch.Tensor:
         """Statistics are applied in the observations' own precision, networks see float32."""

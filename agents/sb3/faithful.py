@@ -13,6 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
 from prunectl.agents.controller import Batch, ControllerError
+from prunectl.agents.rows import observations_of, row_space
 
 #: Observations that both are shown, and how far actions may be apart, as a share of half the action range.
 ROWS, TOLERANCE = 8, 1e-3
@@ -31,12 +32,10 @@ def check_faithful(
         model: the live algorithm object.
         where: what the message begins with.
     """
-    space = model.observation_space
-    assert isinstance(space, spaces.Box)
-    seen = np.random.default_rng(0).normal(size=(ROWS, *space.shape))
-    seen = np.clip(seen, space.low, space.high).astype(space.dtype)
+    seen = _rows(row_space(model.observation_space))
     ours = act(seen)
-    given = seen if normalise is None else normalise(torch.as_tensor(seen)).numpy()
+    shown = seen if normalise is None else normalise(torch.as_tensor(seen)).numpy()
+    given = observations_of(model.observation_space, shown)
     training = model.policy.training
     theirs, _ = model.predict(given, deterministic=True)
     model.policy.set_training_mode(training)
@@ -51,3 +50,13 @@ def check_faithful(
             f"{where}: its networks alone do not act as Stable-Baselines3's predict does: something in its "
             f"{type(model.policy).__name__} or its features extractor is not known here and would be lost"
         )
+
+
+def _rows(space: spaces.Box) -> NDArray[Any]:
+    """Rows about 0; of whole numbers between bounds, all over them."""
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(ROWS, *space.shape))
+    low, high = (np.asarray(side, np.float64) for side in (space.low, space.high))
+    whole = (high - low < 1e6) & (np.floor(low) == low) & (np.floor(high) == high) & (high - low > 2)
+    anywhere = np.floor(low + generator.random(values.shape) * np.where(whole, high - low + 1, 0))
+    return np.clip(np.where(whole, anywhere, values), low, high).astype(space.dtype)

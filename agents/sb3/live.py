@@ -37,18 +37,18 @@ def algorithm_name(model: BaseAlgorithm) -> str:
 
 
 def statistics_of(vector: VecNormalize) -> tuple[Normalisation | None, RewardScale | None]:
-    """What a `VecNormalize` does to observations and to rewards; None for what it leaves alone.
-
-    Raises:
-        ControllerError: it normalises observations that are no vectors.
-    """
+    """What a `VecNormalize` does to observations and to rewards; None for what it leaves alone."""
     normalisation = rewards = None
     if vector.norm_obs:
         running: Any = vector.obs_rms  # typed as one alone, and a dict of them where observations are dicts
-        if isinstance(running, dict):
-            raise ControllerError("env: its VecNormalize normalises dict observations; only vectors are supported")
-        mean, var = (np.array(values, dtype=np.float64) for values in (running.mean, running.var))
-        normalisation = Normalisation(mean, var, float(vector.clip_obs), float(vector.epsilon))
+        by_name = running if isinstance(running, dict) else {"": running}
+        parts = {
+            name: (np.array(one.mean, dtype=np.float64), np.array(one.var, dtype=np.float64))
+            for name, one in by_name.items()
+        }
+        normalisation = Normalisation.by_part(
+            vector.observation_space, parts, float(vector.clip_obs), float(vector.epsilon)
+        )
     if vector.norm_reward:
         rewards = RewardScale(float(vector.ret_rms.var), float(vector.clip_reward), float(vector.epsilon))
     return normalisation, rewards

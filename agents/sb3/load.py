@@ -7,10 +7,12 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from prunectl.agents import extractors, rl_zoo
@@ -25,7 +27,7 @@ from prunectl.agents.sb3.faithful import check_faithful
 from prunectl.agents.sb3.families import ALGORITHMS, recognise
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.statistics import read_statistics
-from prunectl.agents.surroundings import PLAIN, TIME_FEATURE, Surroundings
+from prunectl.agents.surroundings import GOAL_WRAPPER, PLAIN, TIME_FEATURE, Surroundings
 from prunectl.registry import one_line
 
 
@@ -48,18 +50,18 @@ def load_run(path: Path, name: str, trust: bool, normalisation: Path | None, tim
     where = str(run.checkpoint)
     stock = _unpickled(run.checkpoint, archive) if trust else None
     if stock is None:
-        blueprint, state = zips.blueprint(archive, where), archive.state
+        blueprint, state = zips.blueprint(archive, where)
     else:
         blueprint, state = of_model(recognise(archive.data, where), stock, where)
     held = _held_statistics(archive.sidecar, where)
-    shape, ours = blueprint.observation_space.shape, bool(archive.sidecar)
-    beside = normalisation or (None if held[0] else statistics_beside(run, shape, ours))
-    statistics, rewards = held if beside is None else read_statistics(beside)
+    observed, ours = blueprint.observation_space, bool(archive.sidecar)
+    beside = normalisation or (None if held[0] else statistics_beside(run, observed, ours))
+    statistics, rewards = held if beside is None else _read(beside, observed, where)
     try:
         model = build(blueprint, state)
     except ControllerError as error:
         raise ControllerError(f"{where}: {error}") from error
-    surroundings, said_beside = _surroundings(archive.sidecar, run, where), not archive.sidecar
+    surroundings, said_beside = _surroundings(archive, run, where), not archive.sidecar
     if time_feature:
         surroundings = (surroundings or PLAIN).with_time_feature()
     controller = SB3Controller(blueprint, model.policy, statistics, rewards, surroundings)
@@ -77,6 +79,15 @@ def load_run(path: Path, name: str, trust: bool, normalisation: Path | None, tim
     )
 
 
+def _read(path: Path, observed: spaces.Space[Any], where: str) -> tuple[Normalisation | None, RewardScale | None]:
+    """What a file of statistics did to observations of this space, and to rewards."""
+    found, rewards = read_statistics(path)
+    try:
+        return None if found is None else found.of(observed), rewards
+    except ControllerError as error:
+        raise ControllerError(f"{where}: {path}: {error}") from error
+
+
 def _held_statistics(sidecar: Mapping[str, Any], where: str) -> tuple[Normalisation | None, RewardScale | None]:
     """What observations and rewards were normalised by, as our own sidecar says."""
     said = sidecar.get("normalisation")
@@ -89,14 +100,20 @@ def _held_statistics(sidecar: Mapping[str, Any], where: str) -> tuple[Normalisat
     return normalisation, rewards
 
 
-def _surroundings(sidecar: Mapping[str, Any], run: rl_zoo.Run, where: str) -> Surroundings | None:
+def _surroundings(archive: zips.Archive, run: rl_zoo.Run, where: str) -> Surroundings | None:
     """What our own sidecar says, else the run's configuration; None where neither does (`Controller.surroundings`)."""
+    sidecar = archive.sidecar
     if "surroundings" in sidecar:
         try:
             return Surroundings.from_json(sidecar["surroundings"])
         except ValueError as error:
             raise ControllerError(f"{where}: what it says of its environment cannot be read ({error})") from error
-    return None if "plan" in sidecar else run.surroundings()
+    if "plan" in sidecar:
+        return None
+    surroundings = run.surroundings()
+    if zips.sees_goals(archive):
+        return replace(surroundings, wrappers=(*surroundings.wrappers, (GOAL_WRAPPER, {})))
+    return surroundings
 
 
 def _digest(files: list[Path], surroundings: Surroundings | None) -> str:
@@ -162,8 +179,7 @@ def _check_statistics(controller: SB3Controller, where: str) -> None:
     shape = controller.observation_space.shape
     if statistics is not None and not statistics.mean.shape == statistics.var.shape == shape:
         raise ControllerError(
-            f"{where}: its observation statistics have shape {statistics.mean.shape}, "
-            f"its observations {controller.observation_space.shape}"
+            f"{where}: its observation statistics have shape {statistics.mean.shape}, its observations {shape}"
         )
     if statistics is not None:
         numbers = [*statistics.mean, *statistics.var, statistics.epsilon]

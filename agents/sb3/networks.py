@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from prunectl.agents.boundary_layers import Clip
 from prunectl.agents.controller import Component, attribute_name
 from prunectl.agents.sb3.memory import memories
+from prunectl.agents.sb3.preprocessing import OfParts, only_flattens
 
 
 class Actor(nn.Module):
@@ -145,8 +145,10 @@ def encoders(policy: Any) -> tuple[dict[str, nn.Module], dict[str, str]]:
         readers = {"actor": policy.pi_features_extractor, "value": policy.vf_features_extractor}
     else:
         readers = {"actor": policy.actor.features_extractor, "critic": policy.critic.features_extractor}
-    readers = {name: module for name, module in readers.items() if type(module) is not FlattenExtractor}
+    readers = {name: module for name, module in readers.items() if not only_flattens(module)}
     shared = len({id(module) for module in readers.values()}) == 1 and len(readers) == 2
+    if isinstance(policy.observation_space, spaces.Dict):
+        readers = {name: OfParts(module, policy.observation_space) for name, module in readers.items()}
     if shared:
         return {"encoder": readers["actor"]}, dict.fromkeys(readers, "encoder")
     # Module attributes may not hold a dot, and neither may an encoder's name then.

@@ -89,9 +89,17 @@ def vectorised(controller: SB3Controller, made: Sequence[Environment]) -> VecEnv
     seen, scale = controller.normalisation, controller.rewards
     if seen is None and scale is None:
         return vector
-    normalised = VecNormalize(vector, training=False, norm_obs=seen is not None, norm_reward=scale is not None)
+    parts = {} if seen is None else seen.parts(controller.observed)
+    normalised = VecNormalize(
+        vector,
+        training=False,
+        norm_obs=seen is not None,
+        norm_reward=scale is not None,
+        norm_obs_keys=None if seen is None or "" in parts else list(parts),
+    )
     if seen is not None:
-        normalised.obs_rms = _running(seen.mean, seen.var)  # type: ignore[assignment]
+        running = {name: _running(*moments) for name, moments in parts.items()}
+        normalised.obs_rms = running.get("", running)  # type: ignore[assignment]
         normalised.clip_obs, normalised.epsilon = seen.clip, seen.epsilon
     if scale is not None:
         normalised.ret_rms = _running(np.zeros(()), np.asarray(scale.var))
@@ -115,7 +123,6 @@ def algorithm_of(controller: SB3Controller, env: VecEnv, settings: Mapping[str, 
         ControllerError: the blueprint and the weights do not fit.
     """
     state, _ = pad_twins(controller.networks.state_dict())
-    assert isinstance(env.observation_space, spaces.Box)
     assert isinstance(env.action_space, spaces.Box | spaces.Discrete)
     blueprint = replace(
         controller.blueprint,

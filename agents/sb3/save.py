@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from prunectl.agents.extractors import MlpExtractor
+from prunectl.agents.extractors import CnnExtractor, MlpExtractor, PartsExtractor
 from prunectl.agents.files import replacing
-from prunectl.agents.sb3.architecture import pad_twins
+from prunectl.agents.sb3.architecture import pad_twins, policy_arguments
 from prunectl.agents.sb3.blueprint import Blueprint, build
+from prunectl.agents.sb3.extractor import stock_form
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.surroundings import Surroundings
 
@@ -39,8 +40,10 @@ def save_zip(
     Returns:
         Remarks for the user, one a line: padding, statistics, and extractor classes that need prunectl to load.
     """
-    state, dead = pad_twins(networks.state_dict())
-    model = build(blueprint, state)
+    padded, dead = pad_twins(networks.state_dict())
+    widths = policy_arguments(padded, blueprint.algorithm).get("features_extractor_kwargs", {})
+    fixed, state = stock_form(blueprint.policy_kwargs, widths, padded)
+    model = build(replace(blueprint, policy_kwargs=fixed), state)
     sidecar = {
         "algorithm": blueprint.algorithm,
         "normalisation": None if normalisation is None else normalisation.as_json(),
@@ -58,6 +61,7 @@ def save_zip(
         remarks.append(f"the twin critics differ in width: {dead} dead units make the zip load in plain SB3")
     if normalisation is not None:
         remarks.append(f"observation statistics are in the zip's {SIDECAR}; plain SB3 wants normalised observations")
-    if any(isinstance(module, MlpExtractor) for module in networks.modules()):
-        remarks.append("it uses prunectl's MlpExtractor: loading it in plain SB3 needs prunectl installed")
+    kind = fixed.get("features_extractor_class")
+    if kind in (MlpExtractor, CnnExtractor, PartsExtractor):
+        remarks.append(f"it uses prunectl's {kind.__name__}: loading it in plain SB3 needs prunectl installed")
     return tuple(remarks)

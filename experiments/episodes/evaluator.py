@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
 from numpy.typing import NDArray
 
 from prunectl import envs
 from prunectl.agents.controller import Batch, Controller, ControllerError, Policy
-from prunectl.agents.supported import check_spaces
+from prunectl.agents.rows import row_space
+from prunectl.agents.supported import check_spaces, in_words
 from prunectl.agents.surroundings import PLAIN, Surroundings
+from prunectl.experiments.episodes.observed import Observed, is_vector, same_form
 
 #: From the indices of episodes to what is remembered of each, ``(n, memory)``.
 Remember = Callable[[NDArray[np.intp]], Batch]
@@ -52,10 +55,10 @@ class Episodes:
 
 @contextmanager
 def environments(
-    task: str, count: int, controller: Controller | None = None, drawn: bool = False
+    task: str, count: int, controller: Controller | None = None, drawn: bool = False, rows: bool = True
 ) -> Iterator[list[envs.Env]]:
     """``count`` environments of a task that fit the controller, closed at the end; fewer where no more can be had at a
-    time (of a simulator with a port, or of hardware).
+    time (of a simulator with a port, or of hardware). They give rows, or observations of the controller's own space.
 
     Raises:
         ControllerError: the controller's spaces are not the task's.
@@ -64,15 +67,15 @@ def environments(
     surroundings = PLAIN if controller is None else _surroundings(controller, task)
     made: list[envs.Env] = []
     try:
-        made.append(envs.make(task, surroundings.settings, surroundings.wrappers, drawn))
+        made.append(_made(task, surroundings, controller, drawn, rows))
         if controller is not None:
             try:
-                _check_fit(controller, made[0], task)
+                _check_fit(controller, made[0], task, rows)
             except _Misfit as error:
                 raise ControllerError(f"{error}{_options(task, error.missing)}") from error
         with suppress(envs.TaskError):
             while len(made) < count:
-                made.append(envs.make(task, surroundings.settings, surroundings.wrappers, drawn))
+                made.append(_made(task, surroundings, controller, drawn, rows))
         yield made
     finally:
         for env in made:
@@ -90,8 +93,7 @@ def task_for(controller: Controller, named: str) -> tuple[str, str | None]:
     possible = envs.stand_ins(named)
     for task in possible if len(possible) > 1 else ():
         with suppress(ControllerError, envs.TaskError):
-            surroundings = _surroundings(controller, task)
-            with closing(envs.make(task, surroundings.settings, surroundings.wrappers)) as env:
+            with closing(_made(task, _surroundings(controller, task), controller)) as env:
                 _check_fit(controller, env, task)
             return task, envs.remark_on(named, task)
     return possible[0], envs.remark_on(named, possible[0])
@@ -262,12 +264,22 @@ def _surroundings(controller: Controller, task: str) -> Surroundings:
     return PLAIN.with_time_feature() if seen == (given[0] + 1,) else PLAIN
 
 
-def _check_fit(controller: Controller, env: envs.Env, task: str) -> None:
+def _made(
+    task: str, surroundings: Surroundings, controller: Controller | None, drawn: bool = False, rows: bool = True
+) -> envs.Env:
+    """The task with observations as the controller takes them; flat ones where its space is another one."""
+    given = task, surroundings.settings, surroundings.wrappers, drawn
+    if controller is None:
+        return envs.make(*given)
+    env = envs.make(*given, flat=False)
+    if same_form(controller.observed, env.observation_space):
+        return env if is_vector(controller.observed) else Observed(env, controller.observed, rows)
+    return envs.flattened(env)
+
+
+def _check_fit(controller: Controller, env: envs.Env, task: str, rows: bool = True) -> None:
     """Raise ControllerError unless the controller's spaces are the environment's, and such as can be run."""
-    check_spaces(controller.observation_space, controller.action_space, "the controller")
-    ours, theirs = controller.observation_space.shape, env.observation_space.shape
-    assert ours is not None
-    assert theirs is not None
+    check_spaces(controller.observed, controller.action_space, "the controller")
     if _kind(controller.action_space) != _kind(env.action_space):
         raise ControllerError(
             f"the controller's actions are {_kind(controller.action_space)}, those of {task} are "
@@ -279,8 +291,18 @@ def _check_fit(controller: Controller, env: envs.Env, task: str) -> None:
             f"the controller's actions lie in [{action.low.min():g}, {action.high.max():g}], those of {task} in "
             f"[{asked.low.min():g}, {asked.high.max():g}]: name the task that it was trained on with --task"
         )
-    if ours == theirs:
+    wanted = row_space(controller.observed) if rows else controller.observed
+    ours, theirs = wanted.shape, env.observation_space.shape
+    if env.observation_space == wanted or (is_vector(controller.observed) and ours == theirs):
         return
+    if not is_vector(controller.observed):
+        given = env.env.observation_space if isinstance(env, FlattenObservation) else env.observation_space
+        raise ControllerError(
+            f"the controller observes {in_words(controller.observed)}, {task} gives {in_words(given)}: "
+            "name the task that it was trained on with --task"
+        )
+    assert ours is not None
+    assert theirs is not None
     perhaps = ""
     if ours == (theirs[0] + 1,):
         perhaps = ", or say with --time-feature that its last number is the share of the episode that is left"

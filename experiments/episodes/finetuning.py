@@ -70,7 +70,7 @@ def finetune(
         with ExitStack() as stack:
 
             def make(count: int) -> list[envs.Env]:
-                return stack.enter_context(environments(task, count, controller))
+                return stack.enter_context(environments(task, count, controller, rows=False))
 
             every = max(steps // VALIDATIONS, 1)
             continue_learning(controller, make, steps, finetuning_seed(seed), every, consider)

@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from stable_baselines3 import PPO
 from torch import nn
 
 from prunectl import agents
@@ -34,12 +35,14 @@ from prunectl.agents.deployment.program import (
     QuantisedAffine,
     program,
 )
+from prunectl.agents.rows import row_space
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.normalisation import Normalisation
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
 from tests.agents.test_sb3 import FAMILIES, name_of
+from tests.agents.test_spaces import KINDS, Still, box, rows_of
 from tests.conftest import SaveTiny, untrained
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc to compile the C with")
@@ -129,6 +132,45 @@ def test_int8_in_c_is_what_numpy_says_it_is(family: tuple[str, str, dict[str, An
     assert self_test(code).returncode == 0
     seen = 2 * seen_by(controller)  # beyond what it was calibrated on, too
     np.testing.assert_allclose(agents.load(code, trust=True).controller.act(seen), made(seen), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["matrix", "choice", "choices", "switches", "image, flattened", "image"])
+def test_observations_of_every_kind_are_exported(kind: str, tmp_path: Path) -> None:
+    observed, policy = KINDS[kind]
+    model = PPO(policy, Still(observed, box(2)), n_steps=8, batch_size=8, seed=0, device="cpu")
+    controller = SB3Controller.of("ppo", model)
+    rows = rows_of(controller.observed)
+    made = program_of(controller)
+    np.testing.assert_allclose(made(rows), controller.act(rows), atol=1e-5)
+    (tmp_path / "c.onnx").write_bytes(onnx_bytes(made, said_by(controller)))
+    loaded = agents.load(tmp_path / "c.onnx").controller
+    assert row_space(loaded.observed).dtype == row_space(controller.observed).dtype
+    assert loaded.observed.shape == controller.observed.shape
+    np.testing.assert_allclose(loaded.act(rows), controller.act(rows), atol=1e-5)
+
+
+@needs_gcc
+@pytest.mark.parametrize(("stride", "padding"), [((1, 1), (0, 0)), ((2, 1), (1, 2))], ids=["plain", "padded"])
+def test_a_convolution_in_c_and_in_onnx_is_pytorchs(
+    stride: tuple[int, int], padding: tuple[int, int], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Unflatten(1, (2, 7, 5)), nn.Conv2d(2, 3, (3, 2), stride, padding), nn.ReLU(), nn.Conv2d(3, 4, 2),
+        nn.Flatten(), nn.LazyLinear(2),
+    )  # fmt: skip
+    rows = torch.randn(9, 70)
+    expected = layers(rows).detach().numpy()
+    made = program(layers, 70)
+    np.testing.assert_allclose(made(rows.numpy()), expected, atol=1e-5)
+    assert self_test(write_c(tmp_path, made, {})).returncode == 0
+    model = onnx_run.session(onnx_bytes(made, {}))
+    np.testing.assert_allclose(model.run(None, {"observation": rows.numpy()})[0], expected, atol=1e-5)
+    # By hand: the first layer's products are its 36 weights at every place of what it gives.
+    assert (
+        made.macs
+        == 36 * np.prod(made.steps[0].result[1:]) + 48 * np.prod(made.steps[2].result[1:]) + made.steps[3].weight.size
+    )
 
 
 # Programs by hand

@@ -13,10 +13,14 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import CombinedExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prunectl import agents
 from prunectl.agents import ControllerError
+from prunectl.agents.rows import observations_of, row_of
 from prunectl.agents.sb3.controller import SB3Controller
+from prunectl.pruning import Calibration, Method, prune
 from tests.agents.test_loading import data_of, rewrite
 
 
@@ -91,13 +95,15 @@ def test_where_the_pickle_cannot_be_read_the_text_can(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("observed", "done", "policy", "said"),
     [
-        (spaces.Dict(a=box(3), b=box(2)), box(2), "MultiInputPolicy", "a Dict"),
-        (box(3), spaces.MultiDiscrete([3, 2]), "MlpPolicy", "a MultiDiscrete"),
-        (box(3), spaces.MultiBinary(3), "MlpPolicy", "a MultiBinary"),
-        (box(5, 4), spaces.Discrete(3), "MlpPolicy", "arrays of 5 x 4 numbers"),
+        (box(3), spaces.MultiDiscrete([3, 2]), "MlpPolicy", "several choices at once"),
+        (box(3), spaces.MultiBinary(3), "MlpPolicy", "several switches"),
         (spaces.Box(-1, 1, ()), spaces.Discrete(3), "MlpPolicy", "single numbers without an axis"),
-        (spaces.Discrete(16), spaces.Discrete(4), "MlpPolicy", "one choice of several"),
-        (spaces.Box(0, 255, (36, 36, 3), np.uint8), spaces.Discrete(3), "CnnPolicy", r"images \(3 x 36 x 36\)"),
+        (
+            spaces.Dict(a=box(3), b=spaces.Box(-1, 1, ())),
+            box(2),
+            "MultiInputPolicy",
+            "observations 'b' are single numbers",
+        ),
         (box(3), box(2, 2), "MlpPolicy", "actions are arrays of 2 x 2 numbers"),
         (box(3), box(2, 1), "MlpPolicy", "actions are arrays of 2 x 1 numbers"),
         (box(3), spaces.Box(-1, 1, ()), "MlpPolicy", "actions are single numbers"),
@@ -117,6 +123,62 @@ def test_a_controller_with_such_actions_in_memory_is_refused_too(tmp_path: Path)
         SB3Controller.of("ppo", model)
 
 
-def test_statistics_of_several_parts_are_named(zoo: Path) -> None:
-    with pytest.raises(ControllerError, match=r"several parts \(achieved_goal, desired_goal, observation\)"):
-        agents.load(zoo / "her" / "FetchReach-v1_1")
+IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+KINDS = {
+    "matrix": (box(5, 4), "MlpPolicy"),
+    "choice": (spaces.Discrete(7), "MlpPolicy"),
+    "choices": (spaces.MultiDiscrete([3, 2, 5]), "MlpPolicy"),
+    "switches": (spaces.MultiBinary(4), "MlpPolicy"),
+    "image, flattened": (IMAGE, "MlpPolicy"),
+    "image": (IMAGE, "CnnPolicy"),
+    "by name": (spaces.Dict(b=box(2, dtype=np.float64), a=spaces.Discrete(3), c=box(2, 3)), "MultiInputPolicy"),
+    "image by name": (spaces.Dict(a=box(3), eye=IMAGE, z=spaces.MultiDiscrete([2, 3])), "MultiInputPolicy"),
+}
+
+
+def rows_of(space: spaces.Space[Any], count: int = 6) -> Any:
+    space.seed(3)
+    return np.stack([row_of(space, space.sample()) for _ in range(count)])
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC], ids=["ppo", "sac"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_observations_of_every_kind_are_seen_as_the_library_sees_them(
+    tmp_path: Path, kind: str, algorithm: type[BaseAlgorithm]
+) -> None:
+    observed, policy = KINDS[kind]
+    sizes: dict[str, Any] = {"n_steps": 8, "batch_size": 8} if algorithm is PPO else {"buffer_size": 10}
+    model = algorithm(policy, Still(observed, box(2)), seed=0, device="cpu", **sizes)  # type: ignore[call-arg]
+    model.save(tmp_path / "model.zip")
+    loaded = agents.load(tmp_path / "model.zip").controller
+    rows = rows_of(loaded.observed)
+    expected, _ = model.predict(observations_of(loaded.observed, rows), deterministic=True)
+    for controller in (loaded, SB3Controller.of(model.__class__.__name__.lower(), model)):
+        np.testing.assert_array_equal(controller.act(rows), expected)
+    # The dataflow sees what acting sees, whatever form that has.
+    actor = loaded.dataflow()(*loaded.inputs(rows, expected))["actor"].detach().numpy()
+    np.testing.assert_allclose(actor, expected, atol=1e-5)
+    loaded.save(tmp_path / "again.zip", {})
+    again, _ = algorithm.load(tmp_path / "again.zip").predict(
+        observations_of(loaded.observed, rows), deterministic=True
+    )
+    np.testing.assert_array_equal(again, expected)
+
+
+def test_a_cnn_is_saved_as_the_librarys_own_until_its_widths_are_others(tmp_path: Path) -> None:
+    observed, policy = KINDS["image by name"]
+    model = PPO(policy, Still(observed, box(2)), n_steps=8, batch_size=8, seed=0, device="cpu")
+    controller = SB3Controller.of("ppo", model)
+    assert not controller.save(tmp_path / "dense.zip", {})
+    assert type(PPO.load(tmp_path / "dense.zip").policy.features_extractor) is CombinedExtractor
+    rows = rows_of(controller.observed, 60)
+    seen = Calibration(rows, controller.act(rows), rows[:9], controller.act(rows[:9]))
+    small = prune(controller, Method(recovery="reconstruct"), 0.5, seen).controller
+    assert any("PartsExtractor" in remark for remark in small.save(tmp_path / "small.zip", {}))
+    stock = PPO.load(tmp_path / "small.zip")
+    expected, _ = stock.predict(observations_of(controller.observed, rows), deterministic=True)
+    np.testing.assert_array_equal(small.act(rows), expected)
+    np.testing.assert_array_equal(agents.load(tmp_path / "small.zip").controller.act(rows), expected)
+    assert small.parameters() < 0.51 * controller.parameters()
+    stock.set_env(DummyVecEnv([lambda: Still(observed, box(2))]))
+    stock.learn(8)
