@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, attribute_name
-from prunectl.agents.networks.calls import Calls, Flow, follow, live, sources
+from prunectl.agents.networks.calls import Call, Calls, Flow, Value, follow, live, sources
 from prunectl.agents.networks.form import space_to_json, write_file
 from prunectl.agents.networks.layers import described
 from prunectl.agents.networks.path import path_of
@@ -116,9 +116,17 @@ class Networks(Controller):
         return (shown,) if self.flow.inputs == 1 else (shown, self._taken(actions))
 
     def act(self, observations: Batch) -> NDArray[Any]:
+        shown = self._shown(observations)
         with torch.inference_mode():
-            actions: NDArray[Any] = self.acting.run(self.networks, self._shown(observations)).numpy()
-        return actions
+            if self._choosing is None:
+                given: Tensor = self.acting.run(self.networks, shown)
+                return given.numpy()
+            before, choice = self._choosing
+            logits = before.run(self.networks, shown)
+            if not torch.isfinite(logits).all():  # argmax would make an action of NaN like any other
+                raise ControllerError("the controller's logits are not numbers")
+            given = logits.argmax(*choice.arguments[1:], **choice.named)
+            return given.numpy()
 
     def deployed_path(self) -> nn.Sequential:
         return path_of([*([] if self.seeing is None else [self.seeing]), self.acting], self.networks)
@@ -192,6 +200,15 @@ class Networks(Controller):
         if not isinstance(given, Tensor) or given.dim() < 1 or len(given) != 2:
             raise ControllerError(f"{where}: it gives no tensor with a row for each observation")
         return given
+
+    @cached_property
+    def _choosing(self) -> tuple[Calls, Call] | None:
+        """Where `act` ends with the choice of the highest of some numbers: what gives these, and the choice."""
+        *steps, last = self.acting.steps
+        argmax = last.kind != "layer" and last.name == "argmax" and last.arguments[:1] == (Value(len(steps)),)
+        if not argmax or self.acting.result != Value(len(steps) + 1):
+            return None
+        return replace(self.acting, steps=tuple(steps), result=last.arguments[0]), last
 
     def _shown(self, observations: Batch) -> Tensor:
         rows = np.asarray(observations).reshape(len(observations), *self.observation_space.shape)

@@ -139,6 +139,16 @@ def test_choices_are_indices_and_their_actions_one_hot() -> None:
     np.testing.assert_array_equal(controller.inputs(ROWS[:2], np.array([3, 0]))[1], [[0, 0, 0, 1], [1, 0, 0, 0]])
 
 
+def test_a_choice_of_what_is_no_number_is_none() -> None:
+    network = mlp(3, 4, 2)
+    controller = Controller.of(
+        {"q": network}, lambda c, x: {"q": c["q"](x)}, lambda c, x: c["q"](x).argmax(dim=1), 3, spaces.Discrete(2)
+    )
+    with pytest.raises(ControllerError, match="logits are not numbers"):
+        controller.act(np.full((1, 3), np.nan))
+    assert controller.act(ROWS).shape == (9,)
+
+
 def test_a_pruned_one_is_the_same_controller_after_saving_and_loading(tmp_path: Path) -> None:
     offset = torch.tensor([0.5, -1.0, 2.0])
     small = cut(own(observe=lambda x: x + offset))
