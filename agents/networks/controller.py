@@ -21,7 +21,7 @@ from prunectl.agents.controller import Batch, Component, Controller, ControllerE
 from prunectl.agents.networks.calls import Call, Calls, Flow, Value, follow, live, sources
 from prunectl.agents.networks.form import space_to_json, write_file
 from prunectl.agents.networks.layers import described
-from prunectl.agents.networks.path import path_of
+from prunectl.agents.networks.path import NoSequence, Whole, path_of
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.registry import one_line
 
@@ -129,7 +129,15 @@ class Networks(Controller):
             return given.numpy()
 
     def deployed_path(self) -> nn.Sequential:
-        return path_of([*([] if self.seeing is None else [self.seeing]), self.acting], self.networks)
+        """Layer by layer where `act` is a sequence of layers on a vector; otherwise all of it as one module, which is
+        given rows ``(n, numbers)``."""
+        lists = [*([] if self.seeing is None else [self.seeing]), self.acting]
+        if len(self.observation_space.shape) == 1:
+            try:
+                return path_of(lists, self.networks)
+            except NoSequence:
+                pass
+        return nn.Sequential(Whole(self.observation_space.shape, lists, self.networks))
 
     def with_networks(self, networks: nn.Module) -> Self:
         return replace(self, networks=networks)

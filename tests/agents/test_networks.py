@@ -180,13 +180,17 @@ def test_the_deployed_path_is_what_acts() -> None:
     np.testing.assert_allclose(steps(ROWS), controller.act(ROWS), rtol=1e-5, atol=1e-6)
 
 
-def test_what_acts_but_is_no_sequence_cannot_be_exported() -> None:
+def test_what_is_no_sequence_is_one_module() -> None:
     def twice(c: Parts, x: Tensor) -> Tensor:
         latent = c["encoder"](x)
         return c["actor"](latent) + latent.mean(1, keepdim=True)
 
-    with pytest.raises(ControllerError, match="no sequence of layers"):
-        own(act=twice).deployed_path()
+    controller = own(act=twice, observe=lambda x: x - 1.0)
+    path = controller.deployed_path()
+    with torch.no_grad():
+        np.testing.assert_array_equal(path(torch.as_tensor(ROWS)).numpy(), controller.act(ROWS))
+    with pytest.raises(ControllerError, match="type Whole cannot be exported"):
+        program(path, 3)
 
 
 class Odd(nn.Module):
