@@ -206,11 +206,25 @@ class Controller(ABC):
     def __str__(self) -> str:
         lines = [f"{self.algorithm} controller, {self.parameters():,} parameters"]
         for component in self.components.values():
-            widths = [m.out_features for m in component.module.modules() if isinstance(m, nn.Linear)]
+            widths = [width for module in component.module.modules() for width in _widths(module)]
             role = "deployed" if component.deployed else "training only"
             arrows = "-".join(map(str, widths))
             lines.append(f"  {component.name:<12} {component.parameters:>10,}  {arrows:<20} {role}")
         return "\n".join(lines)
+
+
+def _widths(module: nn.Module) -> list[int]:
+    """How many units a layer writes: outputs, channels or hidden units."""
+    match module:
+        case nn.Linear():
+            return [module.out_features]
+        case nn.Conv1d() | nn.Conv2d():
+            return [module.out_channels]
+        case nn.RNNBase():
+            return [module.hidden_size] * module.num_layers
+        case nn.RNNCellBase():
+            return [module.hidden_size]
+    return []
 
 
 class HeldPolicy:
