@@ -218,7 +218,7 @@ KNOWN = (
         _heads, 8, **{name: nn.Linear(3, 16) for name in ("q", "k", "v")}, out=nn.Linear(16, 8)), (5, 3), (4, 8, 6)),
     Known("Softmax, sum or mean over units", "none: they stay", lambda: Net(
         lambda m, x: torch.softmax(m["a"](x), dim=1), 8, a=nn.Linear(3, 8)), (3,), (6,)),
-    Known("A parameter multiplied as a matrix (stacked ensembles)", "none of what it reads or writes alone: they stay", lambda: Net(
+    Known("A parameter multiplied as a matrix", "none of what it reads or writes alone: they stay", lambda: Net(
         lambda m, x: (torch.relu(m["a"](x)) @ m["e"].weights).mean(dim=0), 4, a=nn.Linear(3, 8), e=Stacked(8, 4)), (3,),
         (6,)),
     Known("A size written as a number", "none: they stay", lambda: Net(

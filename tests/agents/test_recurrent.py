@@ -14,6 +14,7 @@ from sb3_contrib import RecurrentPPO
 from prunectl import agents, envs
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.experiments.episodes.evaluator import environments, evaluate
+from prunectl.experiments.episodes.task_loop import TaskLoop
 from prunectl.pruning import Calibration, Method, PruningError, apply, prune, trace
 from prunectl.pruning.dataflow_run import read
 from prunectl.pruning.plan import describe
@@ -101,13 +102,20 @@ def test_what_is_recorded_is_what_was_remembered() -> None:
 
 def test_a_teacher_beside_a_student_remembers_what_it_would_have() -> None:
     teacher, student = recurrent("apart"), halved(recurrent("apart"))
-    ran = evaluate(student, "Pendulum-v1", (3,), record=True, beside=teacher)
-    assert ran.observations is not None
-    policy = teacher.policy((3,))
-    for row in ran.observations[:20]:
-        np.testing.assert_allclose(policy.remembered(np.zeros(1, dtype=np.intp))[0], row[3:])  # type: ignore[attr-defined]
+    visit = TaskLoop("Pendulum-v1").visit(student, 0, teacher)
+    assert visit.observations.shape[1] == 3 + teacher.memory
+    assert visit.remembered is not None
+    assert visit.remembered.shape == (len(visit.observations), student.memory)
+    np.testing.assert_allclose(
+        student.act(np.concatenate([visit.observations[:, :3], visit.remembered], axis=1))[::50],  # undisturbed ones
+        visit.actions[::50],
+        atol=1e-6,
+    )
+    first = visit.observations[::50]  # the first episode: 50 run side by side
+    policy = teacher.policy((0,))
+    for row in first[:20]:
+        np.testing.assert_allclose(policy.remembered(np.zeros(1, dtype=np.intp))[0], row[3:], atol=1e-6)  # type: ignore[attr-defined]
         policy(row[None, :3], np.zeros(1, dtype=np.intp))
-    np.testing.assert_array_equal(evaluate(student, "Pendulum-v1", (3,)).returns, ran.returns)
 
 
 @kinds
