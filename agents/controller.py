@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
+from prunectl.agents.choices import Choice, options
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.errors import Error
 
@@ -120,7 +121,7 @@ class Controller(ABC):
     @property
     @abstractmethod
     def components(self) -> Mapping[str, Component]:
-        """The components by name, in a fixed order: encoders, actor, critics, value."""
+        """The components by name, in a fixed order: encoders, actor, critics, value, or q."""
 
     @property
     @abstractmethod
@@ -142,8 +143,13 @@ class Controller(ABC):
     @property
     def fixed_outputs(self) -> frozenset[str]:
         """Components whose output keeps its width even where another component reads it: actions, values, rewards."""
-        names = ("actor", "policy", "critic", "value", "reward")
+        names = ("actor", "policy", "critic", "value", "reward", "q")
         return frozenset(name for name in self.components if name.split(".")[0] in names)
+
+    @property
+    def choices(self) -> Mapping[str, Choice]:
+        """Components whose outputs decide among options, and how they do."""
+        return {"actor": Choice(self.action_space)} if options(self.action_space) else {}
 
     @abstractmethod
     def dataflow(self) -> nn.Module:

@@ -29,7 +29,7 @@ from prunectl.agents.arrays import admit_arrays, numbers
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.files import check_regular, open_zip, read_entry
-from prunectl.agents.pickles import PickleError, read_pickle
+from prunectl.agents.pickles import PickleError, hold, read_pickle
 from prunectl.agents.sb3.blueprint import WIDTHS, Blueprint, constructor_settings
 from prunectl.agents.sb3.families import recognise
 from prunectl.agents.sb3.save import SIDECAR
@@ -76,6 +76,10 @@ def read_archive(path: Path) -> Archive:
     except (zipfile.BadZipFile, EOFError, zipfile.zlib.error, NotImplementedError, RuntimeError) as error:  # type: ignore[attr-defined]
         raise ControllerError(f"{path}: not a readable zip ({one_line(error)}); was it cut short?") from error
     check_finite(state, str(path))
+    if recognise(data, str(path)) == "ars":  # sb3-contrib before 1.7 numbered no layer of the linear policy
+        state = {
+            re.sub(r"^action_net\.(weight|bias)$", r"action_net.0.\1", key): tensor for key, tensor in state.items()
+        }
     return Archive(data, state, variables, sidecar)
 
 
@@ -99,18 +103,16 @@ def blueprint(archive: Archive, where: str) -> Blueprint:
     action_space = _space(archive.data, "action_space", where)
     observation_space = _space(archive.data, "observation_space", where)
     check_spaces(observation_space, action_space, where)
-    settings = constructor_settings(algorithm, archive.data)
+    settings = constructor_settings(algorithm, {**archive.data, "train_freq": _frequency(archive.data)})
     rollout = settings.get("n_steps", 1)
     if not (isinstance(rollout, int) and 1 <= rollout <= LARGEST_ROLLOUT // observation_space.shape[0]):
         raise ControllerError(f"{where}: its rollouts are said to have {str(rollout)[:20]} steps")
-    return Blueprint(
-        algorithm,
-        observation_space,
-        action_space,
-        settings,
-        _policy_kwargs(archive.data, where),
-        archive.variables,
-    )
+    arguments = _policy_kwargs(archive.data, where)
+    if algorithm == "ars":
+        # Its two policies differ in what they do unasked; the linear one takes no widths.
+        linear = "net_arch" not in (archive.data.get("policy_kwargs") or {}) and len(archive.state) <= 2
+        arguments = {"squash_output": not linear, **arguments}
+    return Blueprint(algorithm, observation_space, action_space, settings, arguments, archive.variables)
 
 
 def _json(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Any]:
@@ -204,6 +206,21 @@ def _widest(dtype: np.dtype[Any]) -> tuple[Any, Any]:
     if dtype.kind == "f":
         return -np.inf, np.inf
     return (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+
+
+def _frequency(data: Mapping[str, Any]) -> tuple[int, str] | None:
+    """How often it learns, in steps or episodes: of that there is a pickle alone. None where it is no plain data."""
+
+    def admit(module: str, name: str) -> Callable[..., Any]:
+        return {"TrainFreq": lambda *parts: parts, "TrainFrequencyUnit": lambda unit: unit}.get(name, hold)
+
+    try:
+        raw = base64.b64decode(data["train_freq"][":serialized:"], validate=True)
+        every, unit = read_pickle(io.BytesIO(raw), admit)
+    except (PickleError, KeyError, TypeError, ValueError):
+        return None
+    known = isinstance(every, int) and 0 < every <= LARGEST_ROLLOUT and unit in ("step", "episode")
+    return (every, unit) if known else None
 
 
 # Policy arguments

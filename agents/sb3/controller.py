@@ -16,7 +16,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from prunectl.agents.boundary_layers import Argmax, Rescale, flat
+from prunectl.agents.boundary_layers import Argmax, QuantileMean, Rescale, flat
+from prunectl.agents.choices import Choice
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Policy
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.sb3 import networks as views
@@ -96,8 +97,12 @@ class SB3Controller(Controller):
 
     @property
     def mirrors(self) -> Mapping[str, str]:
-        names = ("actor", "critic")
+        names = ("actor", "critic", "q_net", "quantile_net")
         return {f"{name}.": f"{name}_target." for name in names if hasattr(self.policy_networks, f"{name}_target")}
+
+    @property
+    def choices(self) -> Mapping[str, Choice]:
+        return {"q": Choice(self.action_space, valued=True)} if "q" in self.components else super().choices
 
     def dataflow(self) -> nn.Module:
         return views.flow(self.policy_networks)
@@ -105,7 +110,7 @@ class SB3Controller(Controller):
     def inputs(self, observations: Batch, actions: NDArray[Any]) -> tuple[torch.Tensor, ...]:
         given, states = self._apart(observations)
         seen = self._seen(given)
-        if views.is_on_policy(self.policy_networks):
+        if not views.judges_actions(self.policy_networks):
             return (seen, *split_states(torch.as_tensor(states), self._memories)) if self._memories else (seen,)
         scaled = self.policy_networks.scale_action(np.asarray(actions, dtype=np.float32))
         return seen, torch.as_tensor(scaled, dtype=torch.float32)
@@ -171,7 +176,12 @@ class SB3Controller(Controller):
         return tuple(_decided if isinstance(layer, Argmax) else layer.forward for layer in path)
 
     def _from_latent(self) -> tuple[nn.Module, ...]:
-        """From what the actor reads to actions in the environment's units."""
+        """From what the actor reads, or q, to actions in the environment's units."""
+        if "q" in self.components:
+            assert isinstance(self.action_space, spaces.Discrete)
+            quantiles = getattr(self.policy_networks, "n_quantiles", None)
+            means = nn.Identity() if quantiles is None else QuantileMean(quantiles, int(self.action_space.n))
+            return self.components["q"].module, means, Argmax()
         actor = self.components["actor"].module
         assert isinstance(actor, views.Actor)
         after: nn.Module = nn.Identity()

@@ -95,7 +95,6 @@ def distill(
     """
     student = small.with_networks(copy.deepcopy(small.networks))
     trainable = {name: parameter.requires_grad for name, parameter in student.networks.named_parameters()}
-    choices = ("actor",) if isinstance(teacher.action_space, spaces.Discrete) else ()
 
     def labelled(
         observations: Batch, actions: NDArray[Any], names: Collection[str], remembered: Batch | None = None
@@ -108,7 +107,7 @@ def distill(
         return Lesson(student.inputs(own, actions), answered.answers)
 
     acting = [name for name in graph.components if name in graph.deployed]
-    pupil = Pupil(student, acting, seed, choices)
+    pupil = Pupil(student, acting, seed)
     given, driven, seen = pupil.state(), list[tuple[float, list[Tensor]]](), [(observations, actions)]
     known = labelled(observations, actions, acting)
     clock = _Clock(budget or Budget(steps=_batches(small.parameters(deployed=True), len(acting))))
@@ -142,7 +141,7 @@ def distill(
     if off_stage := [name for name in graph.components if name not in graph.deployed]:
         asked = _asked(done, teacher.action_space, np.random.default_rng([seed, 0xA5CED]))
         lessons = labelled(everywhere, asked, off_stage)
-        Pupil(student, off_stage, seed, choices).learn(lessons, OFF_STAGE_BATCHES, off_stage)
+        Pupil(student, off_stage, seed).learn(lessons, OFF_STAGE_BATCHES, off_stage)
     if silent:
         rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))
         student = reconstruct(student, teacher, graph, plan, teacher.inputs(everywhere[rows], done[rows]), silent)
