@@ -44,4 +44,4 @@ class Choice:
         if isinstance(self.space, spaces.MultiBinary):
             on = outputs.reshape(-1)
             return [torch.stack([torch.zeros_like(on), on], dim=1)]
-        return list(torch.split(outputs, options(self.space), dim=1))
+        return list(torch.split(outputs, list(options(self.space)), dim=1))

@@ -14,7 +14,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
-from prunectl.agents.choices import Choice, options
+from prunectl.agents.choices import Choice as Choice  # a word of this vocabulary
+from prunectl.agents.choices import options
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.errors import Error
 

@@ -170,21 +170,22 @@ def component_modules(policy: Any) -> dict[str, nn.Module]:
     """The policy's components in their fixed order, each holding exactly its own parameters."""
     modules, _ = encoders(policy)
     modules |= memories(policy)
+    space: Any = policy.action_space
     if (network := q_network(policy)) is not None:
         modules["q"] = network.q_net if hasattr(network, "q_net") else network.quantile_net
         return modules
     if isinstance(policy, ARSPolicy):
-        clipped = isinstance(policy.action_space, spaces.Box) and not policy.squash_output
-        after = Clip(policy.action_space) if clipped else nn.Identity()  # type: ignore[arg-type]
+        clipped = isinstance(space, spaces.Box) and not policy.squash_output
+        after = Clip(space) if clipped else nn.Identity()
         modules["actor"] = Actor(policy.action_net, nn.Identity(), after, None)
         return modules
     if isinstance(policy, ActorCriticPolicy):
         trunk, head = policy.mlp_extractor.policy_net, policy.action_net
-        if isinstance(policy.action_space, spaces.Discrete):
+        if not isinstance(space, spaces.Box):
             modules["actor"] = Actor(trunk, head, nn.Identity(), None)
         else:
             squashed = policy.use_sde and policy.squash_output
-            modules["actor"] = Actor(trunk, head, nn.Tanh() if squashed else Clip(policy.action_space), policy.log_std)
+            modules["actor"] = Actor(trunk, head, nn.Tanh() if squashed else Clip(space), policy.log_std)
         before = [critic] if isinstance(critic := getattr(policy, "critic", None), nn.Linear) else []
         modules["value"] = nn.Sequential(*before, policy.mlp_extractor.value_net, policy.value_net)
         return modules

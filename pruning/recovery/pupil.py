@@ -11,8 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, fx, nn
 
-from prunectl.agents.choices import Choice
-from prunectl.agents.controller import Controller
+from prunectl.agents.controller import Choice, Controller
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.layers import writes
 from prunectl.pruning.plan import PruningPlan
