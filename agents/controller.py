@@ -178,6 +178,15 @@ class Controller(ABC):
         """
         raise ControllerError(f"controllers of the kind '{self.algorithm}' have no path to export")
 
+    def deployed_step(self) -> nn.Module:
+        """What is exported of a controller with a memory: from raw observations ``(n, obs)`` and what is remembered by
+        what acts ``(n, memory)``, which lies first in recorded memories, to actions and what is remembered after them.
+
+        Raises:
+            ControllerError: it has no memory.
+        """
+        raise ControllerError(f"controllers of the kind '{self.algorithm}' have no memory")
+
     @property
     def held_steps(self) -> int:
         """Environment steps that a decision holds."""

@@ -23,7 +23,7 @@ from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
 from prunectl.agents.sb3.faithful import check_faithful
-from prunectl.agents.sb3.memory import Memory, RememberingPolicy, memories, memory_ties, split_states
+from prunectl.agents.sb3.memory import DeployedStep, Memory, RememberingPolicy, memories, memory_ties, split_states
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.save import save_zip
 from prunectl.agents.surroundings import PLAIN, Surroundings
@@ -159,6 +159,15 @@ class SB3Controller(Controller):
         encoder = encoder.net if isinstance(encoder, MlpExtractor) else encoder
         before = nn.Identity() if self.normalisation is None else self.normalisation.module()
         return flat(before, encoder, *self._from_latent())
+
+    def deployed_step(self) -> nn.Module:
+        if not self._memories:
+            return super().deployed_step()
+        modules = {name: component.module for name, component in self.components.items()}
+        encoder = modules.get("encoder", modules.get("encoder_actor", nn.Identity()))
+        before = nn.Identity() if self.normalisation is None else self.normalisation.module()
+        memory = next(iter(self._memories.values()))
+        return DeployedStep(nn.Sequential(before, encoder), memory, flat(*self._from_latent())).eval()
 
     def with_networks(self, networks: nn.Module) -> Self:
         assert isinstance(networks, BasePolicy)

@@ -91,8 +91,12 @@ def export(
     """
     controller = loaded.controller
     interface = Interface.of(controller)
-    layers = controller.deployed_path()
-    path = _program(layers, interface.observations, form)
+    if controller.memory and form == "c":
+        raise ControllerError(
+            f"{out}: a controller with a memory is exported as ONNX alone, which passes it in and out"
+        )
+    layers = controller.deployed_step() if controller.memory else controller.deployed_path()
+    path = None if controller.memory else _program(layers, interface.observations, form)
     if int8:
         assert path is not None
         path = quantised(path, calibration.observations)
@@ -100,7 +104,7 @@ def export(
     rows = checked_rows(calibration)
     costs, compiled = None, False
     if form == "onnx":
-        content, actions = _onnx(path or layers, said, rows)
+        content, actions = _onnx(path or layers, said, rows, interface.observations)
         files = {out.name: content}
     else:
         assert path is not None
@@ -220,8 +224,10 @@ def difference(actions: NDArray[Any], expected: NDArray[Any], space: spaces.Box 
     return Difference(float(apart.max()), float(apart.mean()), len(expected))
 
 
-def _onnx(path: Program | nn.Module, said: Mapping[str, Any], rows: Batch) -> tuple[bytes, NDArray[Any]]:
-    """The model, and its actions for the rows."""
+def _onnx(
+    path: Program | nn.Module, said: Mapping[str, Any], rows: Batch, observations: int
+) -> tuple[bytes, NDArray[Any]]:
+    """The model, and its actions for the rows, which end with what is remembered if anything is."""
     from prunectl.agents.deployment.onnx_form import onnx_bytes
     from prunectl.agents.deployment.onnx_run import session
 
@@ -231,10 +237,13 @@ def _onnx(path: Program | nn.Module, said: Mapping[str, Any], rows: Batch) -> tu
     else:
         from prunectl.agents.deployment.onnx_whole import whole_onnx_bytes
 
-        content = whole_onnx_bytes(path, said, given.shape[1])
+        content = whole_onnx_bytes(path, said, observations, getattr(path, "remembered", 0))
     try:
         running = session(content)
-        return content, running.run(None, {running.get_inputs()[0].name: given})[0]
+        widths = [(entry.name, int(entry.shape[1])) for entry in running.get_inputs()]
+        begins = [sum(width for _, width in widths[:number]) for number in range(len(widths))]
+        sides = {name: given[:, begin : begin + width] for (name, width), begin in zip(widths, begins, strict=True)}
+        return content, running.run(None, sides)[0]
     except Exception as error:  # the runtime has errors of its own for each thing that may be wrong
         raise ControllerError(f"ONNX Runtime cannot run the export ({one_line(error)})") from error
 

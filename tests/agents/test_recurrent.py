@@ -13,7 +13,8 @@ from sb3_contrib import RecurrentPPO
 
 from prunectl import agents, envs
 from prunectl.agents.sb3.controller import SB3Controller
-from prunectl.experiments.episodes.evaluator import environments, evaluate
+from prunectl.experiments.deploying.export import export
+from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.task_loop import TaskLoop
 from prunectl.pruning import Calibration, Method, PruningError, apply, prune, trace
 from prunectl.pruning.dataflow_run import read
@@ -137,8 +138,24 @@ def test_it_is_pruned_by_any_importance_and_refitted(kind: str) -> None:
         prune(controller, Method("stock-global", "magnitude", "uniform", "none"), 0.5, data)
 
 
-def test_a_controller_with_a_memory_says_what_it_is_not_exported_to() -> None:
-    with pytest.raises(agents.ControllerError, match="memory"):
-        recurrent("shared").deployed_path()
-    with environments("Pendulum-v1", 1, recurrent("shared")) as made:
-        assert len(made) == 1
+@kinds
+def test_as_onnx_it_passes_what_it_remembers_in_and_out(kind: str, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    controller = recurrent(kind)
+    with pytest.raises(agents.ControllerError, match="memory has no path"):
+        controller.deployed_path()
+    rows = evaluate(controller, "Pendulum-v1", (0,), record=True)
+    assert rows.observations is not None
+    assert rows.actions is not None
+    data = Calibration(rows.observations, rows.actions, rows.observations[:50], rows.actions[:50])
+    loaded = agents.Loaded(controller, "c", "Pendulum-v1", None, "", None)
+    made = export(loaded, "Pendulum-v1", data, tmp_path / "c.onnx", "onnx")
+    assert made.difference.largest < 1e-5
+    running = runtime.InferenceSession(made.files["c.onnx"])
+    layers, units = (2, 8) if kind == "layers" else (1, 8)
+    memory = np.zeros((1, 2 * layers * units), dtype=np.float32)
+    for seen, done in zip(rows.observations[:30, :3], rows.actions, strict=False):
+        action, memory = running.run(None, {"observation": seen[None], "memory": memory})
+        np.testing.assert_allclose(action[0], done, atol=1e-5)
+    with pytest.raises(agents.ControllerError, match="as ONNX alone"):
+        export(loaded, "Pendulum-v1", data, tmp_path / "c.c", "c")
