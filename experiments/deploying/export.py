@@ -95,8 +95,8 @@ def export(
         raise ControllerError(
             f"{out}: a controller with a memory is exported as ONNX alone, which passes it in and out"
         )
-    layers = controller.deployed_step() if controller.memory else controller.deployed_path()
-    path = None if controller.memory else _program(layers, interface.observations, form)
+    layers: nn.Module = controller.deployed_step() if controller.memory else controller.deployed_path()
+    path = _program(layers, interface.observations, form) if isinstance(layers, nn.Sequential) else None
     if int8:
         assert path is not None
         path = quantised(path, calibration.observations)
