@@ -13,6 +13,7 @@ import torch
 from conftest import SaveTiny
 
 from prunectl.agents import ControllerError
+from prunectl.agents.files import read_bounded
 from prunectl.agents.pickles import PickleError, read_pickle
 from prunectl.agents.sb3 import blueprint as blueprints
 from prunectl.agents.sb3.archive import blueprint, read_archive
@@ -125,3 +126,14 @@ def test_what_is_no_table_of_trusted_tasks_trusts_nothing(tmp_path: Path, monkey
     for said, trusted in (({folder: ["a:B-v0"]}, True), ({folder: "a:B-v0"}, False), ([folder, "a:B-v0"], False)):
         path.write_text(json.dumps(said))
         assert is_trusted(tmp_path, "a:B-v0") is trusted
+
+
+@pytest.mark.parametrize(("limit", "size"), [(2 * 2**20, "2 MiB"), (2**20, "1 MiB"), (2**20 - 1, "1023 KiB")])
+def test_a_file_of_as_many_bytes_as_may_be_is_read(tmp_path: Path, limit: int, size: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * limit)
+    assert len(read_bounded(path, limit)) == limit
+    with path.open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(OSError, match=f"over {size}, no such file is so large"):
+        read_bounded(path, limit)
