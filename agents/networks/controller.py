@@ -81,6 +81,8 @@ class Networks(Controller):
         flow = follow(dataflow, modules, _inputs_of(dataflow), "dataflow")
         acting = live(follow(act, modules, 1, "act"))
         seeing = None if observe is None else live(follow(observe, {}, 1, "observe", bare=True))
+        if not isinstance(acting.result, Value):
+            raise ControllerError("act: it gives several things, or none of its components' making; actions are needed")
         observed = observation_space if isinstance(observation_space, spaces.Box) else unbounded(observation_space)
         controller = cls(networks, tuple(components), flow, acting, seeing, observed, spaces.Discrete(1))
         if action_space is None:
@@ -236,8 +238,15 @@ def modules_of(networks: nn.Module, names: Iterable[str]) -> dict[str, nn.Module
 
 
 def unbounded(shape: Sequence[int] | int) -> spaces.Box:
-    """Numbers of that shape that may be anything."""
-    return spaces.Box(-np.inf, np.inf, (shape,) if isinstance(shape, int) else tuple(shape), np.float32)
+    """Numbers of that shape that may be anything.
+
+    Raises:
+        ControllerError: that is no shape.
+    """
+    sides = (shape,) if isinstance(shape, int) else tuple(shape) if isinstance(shape, Sequence) else (0,)
+    if not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ControllerError(f"observation_space: {shape!s:.60}: a Box or the shape of one observation is needed")
+    return spaces.Box(-np.inf, np.inf, sides, np.float32)
 
 
 def check_names(names: Sequence[str], where: str) -> None:
