@@ -102,6 +102,17 @@ class Elementwise(nn.Module):
         return ((values - self.shift) * self.weight + self.bias).float()
 
 
+class QuantileMean(nn.Module):
+    """Quantiles ``(n, quantiles * actions)`` to the mean of each action's, ``(n, actions)``."""
+
+    def __init__(self, quantiles: int, actions: int) -> None:
+        super().__init__()
+        self.quantiles, self.actions = quantiles, actions
+
+    def forward(self, quantiles: Tensor) -> Tensor:
+        return quantiles.view(-1, self.quantiles, self.actions).mean(dim=1)
+
+
 class Argmax(nn.Module):
     """The index of the highest logit of each row, the first of equals."""
 

@@ -14,6 +14,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
+from prunectl.agents.choices import Choice as Choice  # a word of this vocabulary
+from prunectl.agents.choices import options
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.errors import Error
 
@@ -120,7 +122,7 @@ class Controller(ABC):
     @property
     @abstractmethod
     def components(self) -> Mapping[str, Component]:
-        """The components by name, in a fixed order: encoders, actor, critics, value."""
+        """The components by name, in a fixed order: encoders, actor, critics, value, or q."""
 
     @property
     @abstractmethod
@@ -147,8 +149,13 @@ class Controller(ABC):
     @property
     def fixed_outputs(self) -> frozenset[str]:
         """Components whose output keeps its width even where another component reads it: actions, values, rewards."""
-        names = ("actor", "policy", "critic", "value", "reward")
+        names = ("actor", "policy", "critic", "value", "reward", "q")
         return frozenset(name for name in self.components if name.split(".")[0] in names)
+
+    @property
+    def choices(self) -> Mapping[str, Choice]:
+        """Components whose outputs decide among options, and how they do."""
+        return {"actor": Choice(self.action_space)} if options(self.action_space) else {}
 
     @abstractmethod
     def dataflow(self) -> nn.Module:
@@ -175,6 +182,15 @@ class Controller(ABC):
             ControllerError: there is no such path.
         """
         raise ControllerError(f"controllers of the kind '{self.algorithm}' have no path to export")
+
+    def deployed_step(self) -> nn.Module:
+        """What is exported of a controller with a memory: from raw observations ``(n, obs)`` and what is remembered by
+        what acts ``(n, memory)``, which lies first in recorded memories, to actions and what is remembered after them.
+
+        Raises:
+            ControllerError: it has no memory.
+        """
+        raise ControllerError(f"controllers of the kind '{self.algorithm}' have no memory")
 
     @property
     def held_steps(self) -> int:
@@ -211,11 +227,25 @@ class Controller(ABC):
     def __str__(self) -> str:
         lines = [f"{self.algorithm} controller, {self.parameters():,} parameters"]
         for component in self.components.values():
-            widths = [m.out_features for m in component.module.modules() if isinstance(m, nn.Linear)]
+            widths = [width for module in component.module.modules() for width in _widths(module)]
             role = "deployed" if component.deployed else "training only"
             arrows = "-".join(map(str, widths))
             lines.append(f"  {component.name:<12} {component.parameters:>10,}  {arrows:<20} {role}")
         return "\n".join(lines)
+
+
+def _widths(module: nn.Module) -> list[int]:
+    """How many units a layer writes: outputs, channels or hidden units."""
+    match module:
+        case nn.Linear():
+            return [module.out_features]
+        case nn.Conv1d() | nn.Conv2d():
+            return [module.out_channels]
+        case nn.RNNBase():
+            return [module.hidden_size] * module.num_layers
+        case nn.RNNCellBase():
+            return [module.hidden_size]
+    return []
 
 
 class HeldPolicy:

@@ -9,8 +9,17 @@ from prunectl.agents.rl_zoo import CURVES
 from prunectl.registry import one_line
 
 PREFIX = "hf://"
-#: What an rl-zoo upload holds and we read; everything else stays on the hub.
-_WANTED = ("*.zip", "args.yml", "config.yml", "env_kwargs.yml", "*vec_norm*.pkl", "*vecnorm*.pkl")
+#: What a checkpoint ends in, rl-zoo's or CleanRL's.
+_CHECKPOINTS = (".zip", ".cleanrl_model")
+#: What an upload of theirs holds and we read; everything else stays on the hub.
+_WANTED = (
+    *(f"*{suffix}" for suffix in _CHECKPOINTS),
+    "args.yml",
+    "config.yml",
+    "env_kwargs.yml",
+    "*vec_norm*.pkl",
+    "*vecnorm*.pkl",
+)
 
 
 def download(reference: str) -> Path:
@@ -32,7 +41,7 @@ def download(reference: str) -> Path:
         paths = [Path(huggingface_hub.hf_hub_download(repository, name)) for name in wanted]
     except Exception as error:  # no such repository, no network, and each HTTP library its own errors for it
         raise ControllerError(f"'{reference}' cannot be fetched: {one_line(error)}") from error
-    checkpoints = [path for path in paths if path.suffix == ".zip"]
+    checkpoints = [path for path in paths if path.suffix in _CHECKPOINTS]
     if not checkpoints:
-        raise ControllerError(f"'{reference}': the repository holds no checkpoint (.zip)")
+        raise ControllerError(f"'{reference}': the repository holds no checkpoint ({', '.join(_CHECKPOINTS)})")
     return checkpoints[0].parent

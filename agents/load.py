@@ -81,7 +81,10 @@ class _Word:
 
 def _load(text: str, word: _Word) -> Loaded:
     if text.startswith(hub.PREFIX):
-        return load_run(hub.download(text), text.removeprefix(hub.PREFIX), **vars(word))
+        folder, repository = hub.download(text), text.removeprefix(hub.PREFIX)
+        if (theirs := cleanrl.file_in(folder)) is not None:
+            return _load_cleanrl(theirs, repository, repository.rpartition("/")[2], word)
+        return load_run(folder, repository, **vars(word))
     path = Path(text)
     if text and path.exists():
         found = _load_path(path, _short_name(path.resolve()), word)
@@ -119,7 +122,7 @@ def _load_path(path: Path, name: str, word: _Word) -> Loaded:
         _only_for_zips(path, word)
         return _load_networks(path, name)
     if (theirs := cleanrl.file_in(path)) is not None:
-        return _load_cleanrl(theirs, name, word)
+        return _load_cleanrl(theirs, name, theirs.resolve().parent.name, word)
     tensors = sorted(path.glob("*.pt")) if path.is_dir() else [path] if path.suffix == ".pt" else []
     if tensors == [path] and is_archive(path):
         tensors = []
@@ -157,9 +160,9 @@ def _load_networks(path: Path, name: str) -> Loaded:
     )
 
 
-def _load_cleanrl(path: Path, name: str, word: _Word) -> Loaded:
+def _load_cleanrl(path: Path, name: str, run: str, word: _Word) -> Loaded:
     controller, remarks = cleanrl.read_cleanrl(path, word.normalisation)
-    task, seed = cleanrl.run_of(path)
+    task, seed = cleanrl.run_of(run)
     files = [path, *([] if word.normalisation is None else [word.normalisation])]
     return Loaded(controller, name, task_named(task, path), seed_named(seed), digest_of(*files), None, remarks)
 

@@ -76,6 +76,8 @@ class Step:
             path = str(self.node.target)
             layer: Any = self.interpreter.fetch_attr(path)
             arguments, named = self.interpreter.fetch_args_kwargs_from_env(self.node)
+            if getattr(layer, "inplace", False):  # it would overwrite what the layer before was seen to write
+                arguments = tuple(value.clone() for value in arguments)
             value = kind_of(layer).run(path, layer, arguments, named, watch)
         else:
             value = self.interpreter.run_node(self.node)

@@ -28,6 +28,7 @@ from prunectl.pruning.graph import Axis, ComponentGraph, Group, Segment, Tensor
 from prunectl.pruning.layers import Value, is_layer, kind_of
 from prunectl.pruning.operations import rule_of, says_sizes
 from prunectl.pruning.spaces import Part, Parts, Spaces, width
+from prunectl.registry import one_line
 
 #: Rows of the real run.
 _ROWS = 2
@@ -50,7 +51,7 @@ def calls(dataflow: nn.Module) -> fx.Graph:
     try:
         return Tracer().trace(dataflow)
     except (fx.proxy.TraceError, TypeError) as error:
-        raise PruningError(f"the controller's dataflow cannot be traced: {' '.join(str(error).split())}") from error
+        raise PruningError(f"the controller's dataflow cannot be traced: {one_line(error)}") from error
 
 
 def trace(controller: Controller) -> ComponentGraph:
@@ -174,7 +175,7 @@ class _AbstractRun:
         try:
             return call(*args, **kwargs)
         except Exception as error:  # whatever the layer's own code raises
-            raise PruningError(f"{what} cannot be called here: {' '.join(str(error).split())!s:.150}") from error
+            raise PruningError(f"{what} cannot be called here: {one_line(error)}") from error
 
     # What layers say
 

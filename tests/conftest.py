@@ -97,8 +97,9 @@ def untrained(
         policy_kwargs |= {
             "features_extractor_class": MlpExtractor,
             "features_extractor_kwargs": {"widths": list(encoder)},
-            "share_features_extractor": True,
         }
+        if algorithm not in ("dqn", "qrdqn"):  # whose one network has none to share
+            policy_kwargs["share_features_extractor"] = True
     policy_kwargs |= settings.pop("policy_kwargs", {})
     family: Any = ALGORITHMS[algorithm]
     policy = "MlpPolicy" if "MlpPolicy" in family.policy_aliases else "MlpLstmPolicy"

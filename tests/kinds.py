@@ -141,6 +141,14 @@ class Scaled(nn.Module):
         self.gain, self.offset = nn.Parameter(torch.rand(width) + 0.5), nn.Parameter(torch.randn(1, width))
 
 
+class Stacked(nn.Module):
+    """The same layer of five networks."""
+
+    def __init__(self, reads: int, writes: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(5, reads, writes))
+
+
 def _conv(*norms: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), *norms, nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU())
 
@@ -210,6 +218,9 @@ KNOWN = (
         _heads, 8, **{name: nn.Linear(3, 16) for name in ("q", "k", "v")}, out=nn.Linear(16, 8)), (5, 3), (4, 8, 6)),
     Known("Softmax, sum or mean over units", "none: they stay", lambda: Net(
         lambda m, x: torch.softmax(m["a"](x), dim=1), 8, a=nn.Linear(3, 8)), (3,), (6,)),
+    Known("A parameter multiplied as a matrix", "none of what it reads or writes alone: they stay", lambda: Net(
+        lambda m, x: (torch.relu(m["a"](x)) @ m["e"].weights).mean(dim=0), 4, a=nn.Linear(3, 8), e=Stacked(8, 4)), (3,),
+        (6,)),
     Known("A size written as a number", "none: they stay", lambda: Net(
         lambda m, x: m["a"](x).view(-1, 4, 2).flatten(1), 8, a=nn.Linear(3, 8)), (3,), (6,)),
 )  # fmt: skip

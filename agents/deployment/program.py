@@ -206,7 +206,8 @@ def _run(step: Step, values: Floats) -> Any:
 
 
 def program(layers: nn.Sequential, inputs: int) -> Program:
-    """The steps of a sequence of layers; batch normalisations are folded into the affine layers behind them.
+    """The steps of a sequence of layers; batch normalisations are folded into the affine layers behind them, and an
+    affine layer that narrows another's outputs into that one.
 
     Raises:
         ControllerError: a layer that there is no step for.
@@ -283,6 +284,9 @@ def _steps(layer: nn.Module, width: int) -> list[Step]:
             return [_bound(layer.low.numpy(), layer.high.numpy())]
         case nn.Hardtanh():
             return [_bound(np.full(width, layer.min_val), np.full(width, layer.max_val))]
+        case path.QuantileMean():
+            mean = np.tile(np.eye(layer.actions), layer.quantiles) / layer.quantiles
+            return [Affine(_float(mean), _float(np.zeros(layer.actions)))]
         case path.Argmax():
             return [Argmax()]
         case nn.ReLU() | nn.Tanh() | nn.Sigmoid() | nn.SiLU():
@@ -296,7 +300,7 @@ def _steps(layer: nn.Module, width: int) -> list[Step]:
 
 
 def _folded(steps: list[Step]) -> list[Step]:
-    """``W ((x - s) w + b) + c = (W w) x + (W (b - s w) + c)``, summed in float64."""
+    """``W ((x - s) w + b) + c = (W w) x + (W (b - s w) + c)``, summed in float64; and ``W (V x + b) + c`` likewise."""
     folded: list[Step] = []
     for step in steps:
         before = folded[-1] if folded else None
@@ -304,6 +308,9 @@ def _folded(steps: list[Step]) -> list[Step]:
             wide, weight = step.weight.astype(np.float64), before.weight.astype(np.float64)
             offset = before.bias - before.shift * weight
             folded[-1] = Affine(_float(wide * weight), _float(wide @ offset + step.bias))
+        elif isinstance(step, Affine) and isinstance(before, Affine) and len(step.bias) <= len(before.bias):
+            wide = step.weight.astype(np.float64)
+            folded[-1] = Affine(_float(wide @ before.weight), _float(wide @ before.bias + step.bias))
         else:
             folded.append(step)
     return folded

@@ -68,10 +68,9 @@ def file_in(path: Path) -> Path | None:
     return found[0] if found else None
 
 
-def run_of(path: Path) -> tuple[str | None, int | None]:
-    """The task and the training seed that the folder of a checkpoint names."""
-    folder = path.resolve().parent.name
-    found = re.fullmatch(r"(.+?)__\w+?__(\d+)__\d+", folder) or re.fullmatch(r"(.+)-[a-z0-9_]+-seed(\d+)", folder)
+def run_of(name: str) -> tuple[str | None, int | None]:
+    """The task and the training seed in the name of a run's folder, or of a repository on the Hub."""
+    found = re.fullmatch(r"(.+?)__\w+?__(\d+)__\d+", name) or re.fullmatch(r"(.+)-[a-z0-9_]+-seed(\d+)", name)
     return (None, None) if found is None else (found[1], int(found[2]))
 
 

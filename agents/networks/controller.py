@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, attribute_name
-from prunectl.agents.networks.calls import Calls, Flow, follow, live, sources
+from prunectl.agents.networks.calls import Call, Calls, Flow, Value, follow, live, sources
 from prunectl.agents.networks.form import space_to_json, write_file
 from prunectl.agents.networks.layers import described
-from prunectl.agents.networks.path import path_of
+from prunectl.agents.networks.path import NoSequence, Whole, path_of
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.registry import one_line
 
@@ -81,6 +81,8 @@ class Networks(Controller):
         flow = follow(dataflow, modules, _inputs_of(dataflow), "dataflow")
         acting = live(follow(act, modules, 1, "act"))
         seeing = None if observe is None else live(follow(observe, {}, 1, "observe", bare=True))
+        if not isinstance(acting.result, Value):
+            raise ControllerError("act: it gives several things, or none of its components' making; actions are needed")
         observed = observation_space if isinstance(observation_space, spaces.Box) else unbounded(observation_space)
         controller = cls(networks, tuple(components), flow, acting, seeing, observed, spaces.Discrete(1))
         if action_space is None:
@@ -116,12 +118,28 @@ class Networks(Controller):
         return (shown,) if self.flow.inputs == 1 else (shown, self._taken(actions))
 
     def act(self, observations: Batch) -> NDArray[Any]:
+        shown = self._shown(observations)
         with torch.inference_mode():
-            actions: NDArray[Any] = self.acting.run(self.networks, self._shown(observations)).numpy()
-        return actions
+            if self._choosing is None:
+                given: Tensor = self.acting.run(self.networks, shown)
+                return given.numpy()
+            before, choice = self._choosing
+            logits = before.run(self.networks, shown)
+            if not torch.isfinite(logits).all():  # argmax would make an action of NaN like any other
+                raise ControllerError("the controller's logits are not numbers")
+            given = logits.argmax(*choice.arguments[1:], **choice.named)
+            return given.numpy()
 
     def deployed_path(self) -> nn.Sequential:
-        return path_of([*([] if self.seeing is None else [self.seeing]), self.acting], self.networks)
+        """Layer by layer where `act` is a sequence of layers on a vector; otherwise all of it as one module, which is
+        given rows ``(n, numbers)``."""
+        lists = [*([] if self.seeing is None else [self.seeing]), self.acting]
+        if len(self.observation_space.shape) == 1:
+            try:
+                return path_of(lists, self.networks)
+            except NoSequence:
+                pass
+        return nn.Sequential(Whole(self.observation_space.shape, lists, self.networks))
 
     def with_networks(self, networks: nn.Module) -> Self:
         return replace(self, networks=networks)
@@ -193,6 +211,15 @@ class Networks(Controller):
             raise ControllerError(f"{where}: it gives no tensor with a row for each observation")
         return given
 
+    @cached_property
+    def _choosing(self) -> tuple[Calls, Call] | None:
+        """Where `act` ends with the choice of the highest of some numbers: what gives these, and the choice."""
+        *steps, last = self.acting.steps
+        argmax = last.kind != "layer" and last.name == "argmax" and last.arguments[:1] == (Value(len(steps)),)
+        if not argmax or self.acting.result != Value(len(steps) + 1):
+            return None
+        return replace(self.acting, steps=tuple(steps), result=last.arguments[0]), last
+
     def _shown(self, observations: Batch) -> Tensor:
         rows = np.asarray(observations).reshape(len(observations), *self.observation_space.shape)
         shown = torch.as_tensor(rows.astype(np.float32))
@@ -211,8 +238,15 @@ def modules_of(networks: nn.Module, names: Iterable[str]) -> dict[str, nn.Module
 
 
 def unbounded(shape: Sequence[int] | int) -> spaces.Box:
-    """Numbers of that shape that may be anything."""
-    return spaces.Box(-np.inf, np.inf, (shape,) if isinstance(shape, int) else tuple(shape), np.float32)
+    """Numbers of that shape that may be anything.
+
+    Raises:
+        ControllerError: that is no shape.
+    """
+    sides = (shape,) if isinstance(shape, int) else tuple(shape) if isinstance(shape, Sequence) else (0,)
+    if not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ControllerError(f"observation_space: {shape!s:.60}: a Box or the shape of one observation is needed")
+    return spaces.Box(-np.inf, np.inf, sides, np.float32)
 
 
 def check_names(names: Sequence[str], where: str) -> None:

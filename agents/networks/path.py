@@ -20,11 +20,29 @@ _LAYERS: Mapping[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 
+class NoSequence(ControllerError):
+    """What acts is no sequence of layers; the message says why."""
+
+
+class Whole(nn.Module):
+    """Lists of calls, each on what the one before gave, from rows ``(n, numbers)`` of observations of a shape."""
+
+    def __init__(self, shape: Sequence[int], lists: Sequence[Calls], networks: nn.Module) -> None:
+        super().__init__()
+        self.shape, self.lists, self.networks = tuple(shape), tuple(lists), networks
+
+    def forward(self, observations: Tensor) -> Any:
+        observations = observations.reshape(-1, *self.shape)
+        for calls in self.lists:
+            observations = calls.run(self.networks, observations)
+        return observations
+
+
 def path_of(lists: Sequence[Calls], networks: nn.Module) -> nn.Sequential:
     """The layers of lists of calls, one list after another.
 
     Raises:
-        ControllerError: they are no sequence: a value that is read twice, or an operation that no layer does.
+        NoSequence: they are none: a value that is read twice, or an operation that no layer does.
     """
     return flat(*(layer for calls in lists for layer in _layers(calls, networks)))
 
@@ -39,13 +57,13 @@ def _layers(calls: Calls, networks: nn.Module) -> list[nn.Module]:
             continue
         reads = [value.number for value in values_in([step.arguments, dict(step.named)]) if value.number not in known]
         if reads != [current]:
-            raise ControllerError(
+            raise NoSequence(
                 f"what acts is no sequence of layers: '{step.name}' reads {len(reads)} values, or one of before"
             )
         found.append(_layer(step, current, known, networks))
         current = number
     if calls.result != Value(current):
-        raise ControllerError("what acts is no sequence of layers: it gives another value than the last")
+        raise NoSequence("what acts is no sequence of layers: it gives another value than the last")
     return found
 
 
@@ -80,12 +98,12 @@ def _layer(step: Call, current: int, known: Mapping[int, Tensor], networks: nn.M
                 return Elementwise(nothing, 1 / number, nothing)
     if name == "neg" and not others:
         return Elementwise(torch.zeros(()), -torch.ones(()), torch.zeros(()))
-    raise ControllerError(f"what acts calls '{step.name}', which cannot be exported as a layer")
+    raise NoSequence(f"what acts calls '{step.name}', which cannot be exported as a layer")
 
 
 def _bounds(others: Sequence[Any], named: Mapping[str, Any]) -> tuple[float, float]:
     given = dict(zip(("min", "max"), others, strict=False)) | dict(named)
     low, high = (given.get(name) for name in ("min", "max"))
     if any(isinstance(bound, Tensor) for bound in (low, high)):
-        raise ControllerError("what acts clamps between tensors, which cannot be exported as a layer")
+        raise NoSequence("what acts clamps between tensors, which cannot be exported as a layer")
     return (-math.inf if low is None else float(low), math.inf if high is None else float(high))

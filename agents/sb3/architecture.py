@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,21 +15,25 @@ from prunectl.agents.controller import ControllerError
 State = Mapping[str, Tensor]
 
 
-def policy_arguments(state: State, algorithm: str) -> dict[str, Any]:
+def policy_arguments(state: State, algorithm: str, actions: spaces.Space[Any]) -> dict[str, Any]:
     """The width-bearing keyword arguments of the algorithm's SB3 policy that this state dict belongs to.
 
     Returns:
         ``net_arch``, and where the policy has them ``n_critics``, ``n_quantiles``, ``lstm_hidden_size``,
-        ``n_lstm_layers`` and ``features_extractor_kwargs``.
+        ``n_lstm_layers``, ``with_bias`` and ``features_extractor_kwargs``.
 
     Raises:
         ControllerError: the state dict is not laid out as any policy that we rebuild.
     """
     if any(key.startswith("mlp_extractor.shared_net") for key in state):
         raise ControllerError("layers shared inside the MLP extractor are no longer built by Stable-Baselines3")
+    if algorithm == "ars":
+        arguments: dict[str, Any] = {"net_arch": _widths(state, "action_net.")[:-1]}
+        arguments["with_bias"] = any(key.endswith(".bias") for key in state)
+        return arguments
     if any(key.startswith(("mlp_extractor.", "action_net.")) for key in state):
         hidden = {"pi": _widths(state, "mlp_extractor.policy_net."), "vf": _widths(state, "mlp_extractor.value_net.")}
-        arguments: dict[str, Any] = {"net_arch": hidden}
+        arguments = {"net_arch": hidden}
         encoders = [_extractor(state, f"{prefix}features_extractor.") for prefix in ("", "vf_")]
         if (recurrent := state.get("lstm_actor.weight_hh_l0")) is not None:
             layers = sum(key.startswith("lstm_actor.weight_hh_l") for key in state)
@@ -42,6 +47,13 @@ def policy_arguments(state: State, algorithm: str) -> dict[str, Any]:
         if algorithm == "tqc":
             arguments["n_quantiles"] = critic[-1]
         encoders = [_extractor(state, f"{reader}.features_extractor.") for reader in ("actor", "critic")]
+    elif isinstance(actions, spaces.Discrete) and any(key.startswith(("q_net.", "quantile_net.")) for key in state):
+        network = "quantile_net" if algorithm == "qrdqn" else "q_net"
+        *hidden_widths, outputs = _widths(state, f"{network}.{network}.") or [0]
+        arguments = {"net_arch": hidden_widths}
+        if algorithm == "qrdqn":
+            arguments["n_quantiles"] = outputs // int(actions.n)
+        encoders = [_extractor(state, f"{network}.features_extractor.")]
     else:
         raise ControllerError(f"its weights ({', '.join(list(state)[:3])}, ...) are not those of a known policy")
     encoders = [encoder for encoder in encoders if encoder]

@@ -6,6 +6,8 @@ weights are enough. Of pickles only spaces are read, as plain data; weights come
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import zipfile
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor, PartsExtractor
 from prunectl.agents.files import check_regular, open_zip, read_entry
+from prunectl.agents.pickles import PickleError, hold, read_pickle
 from prunectl.agents.rows import width
 from prunectl.agents.sb3.blueprint import EXTRACTOR_WIDTHS, WIDTHS, Blueprint, constructor_settings
 from prunectl.agents.sb3.extractor import DEFAULTS, known_class
@@ -71,6 +74,10 @@ def read_archive(path: Path) -> Archive:
     except (zipfile.BadZipFile, EOFError, zipfile.zlib.error, NotImplementedError, RuntimeError) as error:  # type: ignore[attr-defined]
         raise ControllerError(f"{path}: not a readable zip ({one_line(error)}); was it cut short?") from error
     check_finite(state, str(path))
+    if recognise(data, str(path)) == "ars":  # sb3-contrib before 1.7 numbered no layer of the linear policy
+        state = {
+            re.sub(r"^action_net\.(weight|bias)$", r"action_net.0.\1", key): tensor for key, tensor in state.items()
+        }
     return Archive(data, state, variables, sidecar)
 
 
@@ -99,19 +106,23 @@ def blueprint(archive: Archive, where: str) -> tuple[Blueprint, Mapping[str, Ten
     action_space = read_space(archive.data, "action_space", where)
     observation_space = read_space(archive.data, "observation_space", where)
     check_spaces(observation_space, action_space, where)
-    settings = constructor_settings(algorithm, archive.data)
+    settings = constructor_settings(algorithm, {**archive.data, "train_freq": _frequency(archive.data)})
     rollout = settings.get("n_steps", 1)
     if not (isinstance(rollout, int) and 1 <= rollout <= LARGEST_ROLLOUT // width(observation_space)):
         raise ControllerError(f"{where}: its rollouts are said to have {str(rollout)[:20]} steps")
     policy = _policy(archive.data)
-    fixed = _policy_kwargs(archive.data, where)
-    known = known_class(fixed.get("features_extractor_class", DEFAULTS[policy]), archive.state)
+    arguments = _policy_kwargs(archive.data, where)
+    if algorithm == "ars":
+        # Its two policies differ in what they do unasked; the linear one takes no widths.
+        linear = "net_arch" not in (archive.data.get("policy_kwargs") or {}) and len(archive.state) <= 2
+        arguments = {"squash_output": not linear, **arguments}
+    known = known_class(arguments.get("features_extractor_class", DEFAULTS[policy]), archive.state)
     return Blueprint(
         algorithm,
         observation_space,
         action_space,
         settings,
-        {**fixed, **known.arguments},
+        {**arguments, **known.arguments},
         archive.variables,
         policy,
     ), known.renamed(archive.state)
@@ -139,6 +150,21 @@ def _tensors(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Tenso
     if not isinstance(loaded, Mapping):
         raise ControllerError(f"{path}: its '{name}' is no table of tensors")
     return {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
+
+
+def _frequency(data: Mapping[str, Any]) -> tuple[int, str] | None:
+    """How often it learns, in steps or episodes: of that there is a pickle alone. None where it is no plain data."""
+
+    def admit(module: str, name: str) -> Callable[..., Any]:
+        return {"TrainFreq": lambda *parts: parts, "TrainFrequencyUnit": lambda unit: unit}.get(name, hold)
+
+    try:
+        raw = base64.b64decode(data["train_freq"][":serialized:"], validate=True)
+        every, unit = read_pickle(io.BytesIO(raw), admit)
+    except (PickleError, KeyError, TypeError, ValueError):
+        return None
+    known = isinstance(every, int) and 0 < every <= LARGEST_ROLLOUT and unit in ("step", "episode")
+    return (every, unit) if known else None
 
 
 # Policy arguments

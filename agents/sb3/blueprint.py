@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import sb3_contrib
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from prunectl.agents.controller import ControllerError
@@ -25,7 +26,7 @@ from prunectl.agents.supported import check_spaces
 from prunectl.registry import one_line
 
 #: Policy arguments that `policy_arguments` reads off the weights.
-WIDTHS = ("net_arch", "n_critics", "n_quantiles", "lstm_hidden_size", "n_lstm_layers")
+WIDTHS = ("net_arch", "n_critics", "n_quantiles", "lstm_hidden_size", "n_lstm_layers", "with_bias")
 
 #: Arguments of features extractors that it reads off the weights too.
 EXTRACTOR_WIDTHS = ("widths", "channels", "kernels", "features_dim", "cnn_output_dim")
@@ -60,8 +61,14 @@ def constructor_settings(algorithm: str, values: Mapping[str, Any]) -> dict[str,
     known = set(inspect.signature(ALGORITHMS[algorithm].__init__).parameters)
     unsaved = {"self", "policy", "env", "policy_kwargs", "device", "verbose", "tensorboard_log", "_init_setup_model"}
     plain = (bool, int, float, str, np.floating, np.integer)
-    kept = {key: value for key, value in values.items() if key in known - unsaved and isinstance(value, plain)}
-    return {key: value.item() if isinstance(value, np.generic) else value for key, value in kept.items()}
+    plainly = {key: value for key, value in values.items() if key in known - unsaved and isinstance(value, plain)}
+    kept: dict[str, Any] = {
+        key: value.item() if isinstance(value, np.generic) else value for key, value in plainly.items()
+    }
+    frequency = values.get("train_freq")
+    if algorithm in ("dqn", "qrdqn") and isinstance(frequency, tuple):  # rl-zoo's learn 128 times every 256 steps
+        kept["train_freq"] = (frequency[0], getattr(frequency[1], "value", frequency[1]))
+    return kept
 
 
 def of_model(algorithm: str, model: BaseAlgorithm, where: str) -> tuple[Blueprint, Mapping[str, Tensor]]:
@@ -78,6 +85,8 @@ def of_model(algorithm: str, model: BaseAlgorithm, where: str) -> tuple[Blueprin
         fixed["features_extractor_kwargs"] = extractor
     else:
         fixed.pop("features_extractor_kwargs", None)
+    if algorithm == "ars":
+        fixed["squash_output"] = model.policy.squash_output
     log_ent_coef = getattr(model, "log_ent_coef", None)
     variables = {} if log_ent_coef is None else {"log_ent_coef": log_ent_coef.detach().clone()}
     assert isinstance(model.action_space, spaces.Box | spaces.Discrete)
@@ -104,7 +113,7 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
     Raises:
         ControllerError: the blueprint and the weights do not fit.
     """
-    kwargs = policy_settings(blueprint.algorithm, blueprint.policy_kwargs, state)
+    kwargs = policy_settings(blueprint.algorithm, blueprint.policy_kwargs, state, blueprint.action_space)
     policy_class = _policy_class(blueprint.algorithm, blueprint.policy)
     model: Any = ALGORITHMS[blueprint.algorithm](policy_class, env=None, _init_setup_model=False, device="cpu")  # type: ignore[call-arg]
     vars(model).update(blueprint.settings)
@@ -132,14 +141,23 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
     if "log_ent_coef" in blueprint.variables and getattr(model, "log_ent_coef", None) is not None:
         with torch.no_grad():
             model.log_ent_coef.copy_(blueprint.variables["log_ent_coef"])
+    align(model)
     model.policy.set_training_mode(False)
     _forget_noise(model.policy)
     return model  # type: ignore[no-any-return]
 
 
-def policy_settings(algorithm: str, fixed: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
+def policy_settings(
+    algorithm: str, fixed: Mapping[str, Any], state: Mapping[str, Tensor], actions: spaces.Space[Any]
+) -> dict[str, Any]:
     """Keyword arguments of the policy: the widths that the weights tell, and what is fixed besides."""
-    return {**fixed, **_merged(fixed, policy_arguments(state, algorithm))}
+    return {**fixed, **_merged(fixed, policy_arguments(state, algorithm, actions))}
+
+
+def align(model: BaseAlgorithm) -> None:
+    """ARS learns from a vector of its own beside the policy, which setting up begins at zero."""
+    if isinstance(model, sb3_contrib.ARS):
+        model.weights = nn.utils.parameters_to_vector(model.policy.parameters()).detach()
 
 
 class _Bounded(TorchFunctionMode):

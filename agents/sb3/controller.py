@@ -16,14 +16,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from prunectl.agents.boundary_layers import Argmax, Rescale, flat
+from prunectl.agents.boundary_layers import Argmax, QuantileMean, Rescale, flat
+from prunectl.agents.choices import Choice
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Policy
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor
 from prunectl.agents.rows import row_space
 from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
 from prunectl.agents.sb3.faithful import check_faithful
-from prunectl.agents.sb3.memory import Memory, RememberingPolicy, memories, memory_ties, split_states
+from prunectl.agents.sb3.memory import DeployedStep, Memory, RememberingPolicy, memories, memory_ties, split_states
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.preprocessing import preprocessing
 from prunectl.agents.sb3.save import save_zip
@@ -102,8 +103,12 @@ class SB3Controller(Controller):
 
     @property
     def mirrors(self) -> Mapping[str, str]:
-        names = ("actor", "critic")
+        names = ("actor", "critic", "q_net", "quantile_net")
         return {f"{name}.": f"{name}_target." for name in names if hasattr(self.policy_networks, f"{name}_target")}
+
+    @property
+    def choices(self) -> Mapping[str, Choice]:
+        return {"q": Choice(self.action_space, valued=True)} if "q" in self.components else super().choices
 
     def dataflow(self) -> nn.Module:
         return views.flow(self.policy_networks)
@@ -111,7 +116,7 @@ class SB3Controller(Controller):
     def inputs(self, observations: Batch, actions: NDArray[Any]) -> tuple[torch.Tensor, ...]:
         given, states = self._apart(observations)
         seen = self._seen(given)
-        if views.is_on_policy(self.policy_networks):
+        if not views.judges_actions(self.policy_networks):
             return (seen, *split_states(torch.as_tensor(states), self._memories)) if self._memories else (seen,)
         scaled = self.policy_networks.scale_action(np.asarray(actions, dtype=np.float32))
         return seen, torch.as_tensor(scaled, dtype=torch.float32)
@@ -160,6 +165,15 @@ class SB3Controller(Controller):
         encoder = encoder.net if isinstance(encoder, MlpExtractor | CnnExtractor) else encoder
         return flat(*self._before, encoder, *self._from_latent())
 
+    def deployed_step(self) -> nn.Module:
+        if not self._memories:
+            return super().deployed_step()
+        modules = {name: component.module for name, component in self.components.items()}
+        encoder = modules.get("encoder", modules.get("encoder_actor", nn.Identity()))
+        before = nn.Identity() if self.normalisation is None else self.normalisation.module()
+        memory = next(iter(self._memories.values()))
+        return DeployedStep(nn.Sequential(before, encoder), memory, flat(*self._from_latent())).eval()
+
     def with_networks(self, networks: nn.Module) -> Self:
         assert isinstance(networks, BasePolicy)
         return replace(self, policy_networks=networks)
@@ -176,7 +190,12 @@ class SB3Controller(Controller):
         return tuple(_decided if isinstance(layer, Argmax) else layer.forward for layer in path)
 
     def _from_latent(self) -> tuple[nn.Module, ...]:
-        """From what the actor reads to actions in the environment's units."""
+        """From what the actor reads, or q, to actions in the environment's units."""
+        if "q" in self.components:
+            assert isinstance(self.action_space, spaces.Discrete)
+            quantiles = getattr(self.policy_networks, "n_quantiles", None)
+            means = nn.Identity() if quantiles is None else QuantileMean(quantiles, int(self.action_space.n))
+            return self.components["q"].module, means, Argmax()
         actor = self.components["actor"].module
         assert isinstance(actor, views.Actor)
         after: nn.Module = nn.Identity()

@@ -21,6 +21,9 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "trpo": sb3_contrib.TRPO,
     "crossq": sb3_contrib.CrossQ,
     "recurrent_ppo": sb3_contrib.RecurrentPPO,
+    "dqn": stable_baselines3.DQN,
+    "qrdqn": sb3_contrib.QRDQN,
+    "ars": sb3_contrib.ARS,
 }
 
 _POLICY_MODULES = {
@@ -29,6 +32,9 @@ _POLICY_MODULES = {
     "sb3_contrib.tqc.policies": "tqc",
     "sb3_contrib.crossq.policies": "crossq",
     "sb3_contrib.common.recurrent.policies": "recurrent_ppo",
+    "stable_baselines3.dqn.policies": "dqn",
+    "sb3_contrib.qrdqn.policies": "qrdqn",
+    "sb3_contrib.ars.policies": "ars",
 }
 
 

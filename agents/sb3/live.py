@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.sb3.architecture import pad_twins
-from prunectl.agents.sb3.blueprint import policy_settings
+from prunectl.agents.sb3.blueprint import align, policy_settings
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.extractor import known_extractor
 from prunectl.agents.sb3.families import ALGORITHMS
@@ -80,7 +80,7 @@ def model_of(controller: SB3Controller, source: BaseAlgorithm, env: VecEnv | Non
     vars(model).update(copy.deepcopy(kept))
     name = algorithm_name(source)
     fixed = {**source.policy_kwargs, **known_extractor(source.policy, name).arguments}
-    model.policy_kwargs = policy_settings(name, fixed, state)
+    model.policy_kwargs = policy_settings(name, fixed, state, source.action_space)
     seed, model.seed = model.seed, None  # setting up would seed every generator of the process
     if env is not None:
         model.n_envs = env.num_envs
@@ -94,6 +94,7 @@ def model_of(controller: SB3Controller, source: BaseAlgorithm, env: VecEnv | Non
             model.policy.load_state_dict(state)
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise ControllerError(f"the smaller networks do not fit the model's policy: {one_line(error)}") from error
+    align(model)
     model.seed = seed
     if buffer is not None and isinstance(source, OffPolicyAlgorithm):
         model.buffer_size, model.optimize_memory_usage = source.buffer_size, source.optimize_memory_usage

@@ -53,6 +53,22 @@ def split_states(rows: Tensor, found: Mapping[str, Memory]) -> list[Tensor]:
     return [part.reshape(len(rows), *shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
+class DeployedStep(nn.Module):
+    """One decision: raw observations ``(n, obs)`` and the acting memory's states side by side ``(n, memory)`` ->
+    actions, and the states after them."""
+
+    def __init__(self, before: nn.Module, memory: Memory, after: nn.Module) -> None:
+        super().__init__()
+        self.before, self.memory, self.after = before, memory, after
+        self.remembered = 2 * memory.lstm.num_layers * memory.lstm.hidden_size
+
+    def forward(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        lstm = self.memory.lstm
+        states = memory.reshape(-1, 2, lstm.num_layers, lstm.hidden_size)
+        hidden, cell = self.memory(self.before(observation), states[:, 0], states[:, 1])
+        return self.after(hidden[:, -1]), torch.cat([hidden.flatten(1), cell.flatten(1)], dim=1)
+
+
 class Remembering(Protocol):
     """What a policy with a memory needs of its controller."""
 

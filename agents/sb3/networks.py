@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from sb3_contrib.ars.policies import ARSPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel, BasePolicy
 from torch import nn
 
 from prunectl.agents.boundary_layers import Clip
@@ -75,13 +76,17 @@ class OffPolicyFlow(_Flow):
         return outputs
 
 
-class OnPolicyFlow(_Flow):
-    """``(observation,) -> {actor: action or logits, value: value}``."""
+class ObservationFlow(_Flow):
+    """``(observation,) -> {actor: action or logits, value: value}``, or ``{q: values}``, or the actor's alone."""
+
+    def __init__(self, components: Mapping[str, nn.Module], encoder_of: Mapping[str, str]) -> None:
+        super().__init__(components, encoder_of)
+        self.readers = [name for name in components if name in ("actor", "value", "q")]
 
     def forward(self, observation: torch.Tensor) -> dict[str, torch.Tensor]:
-        outputs, (for_actor, for_value) = self.seen(observation, "actor", "value")
-        outputs["actor"] = self.get_submodule("actor")(for_actor)
-        outputs["value"] = self.get_submodule("value")(for_value)
+        outputs, seen = self.seen(observation, *self.readers)
+        for name, features in zip(self.readers, seen, strict=True):
+            outputs[name] = self.get_submodule(name)(features)
         return outputs
 
 
@@ -134,23 +139,33 @@ def _remembered(
     return hidden[:, -1], torch.cat([hidden, cell], dim=2)
 
 
-def is_on_policy(policy: BasePolicy) -> bool:
-    """Whether this is PPO's, A2C's and TRPO's kind of policy: an actor and a state value, no Q-functions."""
-    return isinstance(policy, ActorCriticPolicy)
+def judges_actions(policy: BasePolicy) -> bool:
+    """Whether the policy has critics that are asked about an action besides the observation."""
+    return isinstance(getattr(policy, "critic", None), BaseModel)
+
+
+def q_network(policy: Any) -> Any:
+    """The online network of DQN's or QR-DQN's policy; None of another's."""
+    return getattr(policy, "q_net", None) or getattr(policy, "quantile_net", None)
 
 
 def encoders(policy: Any) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """The features extractors that do something, by component name, and who reads which (``actor|critic|value``)."""
-    if is_on_policy(policy):
+    """The features extractors that do something, by component name, and who reads which (``actor|critic|value|q``)."""
+    readers: dict[str, nn.Module]
+    if isinstance(policy, ActorCriticPolicy):
         readers = {"actor": policy.pi_features_extractor, "value": policy.vf_features_extractor}
+    elif (network := q_network(policy)) is not None:
+        readers = {"q": network.features_extractor}
+    elif isinstance(policy, ARSPolicy):
+        readers = {"actor": policy.features_extractor}
     else:
         readers = {"actor": policy.actor.features_extractor, "critic": policy.critic.features_extractor}
     readers = {name: module for name, module in readers.items() if not only_flattens(module)}
-    shared = len({id(module) for module in readers.values()}) == 1 and len(readers) == 2
+    one = len({id(module) for module in readers.values()}) == 1  # for all that read
     if isinstance(policy.observation_space, spaces.Dict):
         readers = {name: OfParts(module, policy.observation_space) for name, module in readers.items()}
-    if shared:
-        return {"encoder": readers["actor"]}, dict.fromkeys(readers, "encoder")
+    if one:
+        return {"encoder": next(iter(readers.values()))}, dict.fromkeys(readers, "encoder")
     # Module attributes may not hold a dot, and neither may an encoder's name then.
     return {f"encoder_{name}": module for name, module in readers.items()}, {n: f"encoder_{n}" for n in readers}
 
@@ -159,13 +174,22 @@ def component_modules(policy: Any) -> dict[str, nn.Module]:
     """The policy's components in their fixed order, each holding exactly its own parameters."""
     modules, _ = encoders(policy)
     modules |= memories(policy)
-    if is_on_policy(policy):
+    space: Any = policy.action_space
+    if (network := q_network(policy)) is not None:
+        modules["q"] = network.q_net if hasattr(network, "q_net") else network.quantile_net
+        return modules
+    if isinstance(policy, ARSPolicy):
+        clipped = isinstance(space, spaces.Box) and not policy.squash_output
+        after = Clip(space) if clipped else nn.Identity()
+        modules["actor"] = Actor(policy.action_net, nn.Identity(), after, None)
+        return modules
+    if isinstance(policy, ActorCriticPolicy):
         trunk, head = policy.mlp_extractor.policy_net, policy.action_net
-        if isinstance(policy.action_space, spaces.Discrete):
+        if not isinstance(space, spaces.Box):
             modules["actor"] = Actor(trunk, head, nn.Identity(), None)
         else:
             squashed = policy.use_sde and policy.squash_output
-            modules["actor"] = Actor(trunk, head, nn.Tanh() if squashed else Clip(policy.action_space), policy.log_std)
+            modules["actor"] = Actor(trunk, head, nn.Tanh() if squashed else Clip(space), policy.log_std)
         before = [critic] if isinstance(critic := getattr(policy, "critic", None), nn.Linear) else []
         modules["value"] = nn.Sequential(*before, policy.mlp_extractor.value_net, policy.value_net)
         return modules
@@ -188,8 +212,8 @@ def critics(policy: Any) -> Sequence[nn.Module]:
 
 
 def as_components(modules: Mapping[str, nn.Module]) -> dict[str, Component]:
-    """Name them; `act` runs the actor, and the encoder and the memory that the actor reads."""
-    deployed = ("actor", "encoder", "encoder_actor", "memory", "memory_actor")
+    """Name them; `act` runs the actor, or q, and the encoder and the memory that it reads."""
+    deployed = ("actor", "q", "encoder", "encoder_actor", "memory", "memory_actor")
     return {name: Component(name, module, deployed=name in deployed) for name, module in modules.items()}
 
 
@@ -199,7 +223,7 @@ def flow(policy: BasePolicy) -> nn.Module:
     components = component_modules(policy)
     if "memory" in components:
         return RecurrentFlow(components, encoder_of, bool(policy.shared_lstm)).eval()
-    on_policy = TwoMemoriesFlow if "memory_actor" in components else OnPolicyFlow
-    kind: Any = on_policy if is_on_policy(policy) else OffPolicyFlow
+    observing = TwoMemoriesFlow if "memory_actor" in components else ObservationFlow
+    kind: Any = OffPolicyFlow if judges_actions(policy) else observing
     module: nn.Module = kind(components, encoder_of).eval()
     return module

@@ -37,6 +37,8 @@ FILLING, ADAPTING = 0.1, 0.2
 AVERAGED = 500
 #: Action noise of the algorithms that explore by nothing else, as a share of half the action range.
 NOISE = 0.1
+#: Random actions that Q-networks take where their settings name no share.
+EXPLORED = 0.01
 #: Steps that an update on policy should see at least, by algorithm: one bad update is never undone.
 ROLLOUT = {"ppo": 1024, "trpo": 1024, "a2c": 64}
 
@@ -51,8 +53,8 @@ def continue_learning(
 ) -> int:
     """Learn for ``steps`` more steps of the environment; `consider` is shown what has come of it.
 
-    Off policy the replay is first filled by the controller itself, then the critics learn alone, then all of it. On
-    policy values learn alone first. What is shown is the average of what acted lately.
+    Off policy the replay is first filled by the controller itself, then the critics learn alone (Q-networks act
+    themselves), then all of it. On policy values learn alone first. What is shown is the average of what acted lately.
 
     Args:
         controller: dense or pruned; it stays as it is.
@@ -68,6 +70,8 @@ def continue_learning(
     Raises:
         ControllerError: the blueprint and the weights do not fit, or the steps do not make a rollout.
     """
+    if controller.algorithm == "ars":
+        raise ControllerError("fine-tuning: ARS starts over from other weights whenever it learns: take distill")
     settings, count = _settings(controller, steps)
     env = vectorised(controller, make(count))
     model = algorithm_of(controller, env, settings)
@@ -169,6 +173,8 @@ def _settings(controller: SB3Controller, steps: int) -> tuple[dict[str, Any], in
         return {"n_steps": min(length, max(steps // count, 2))}, count
     # SB3's `learning_starts` would fill the replay with random actions.
     settings: dict[str, Any] = {"learning_starts": 0, "buffer_size": steps}
+    if algorithm in ("dqn", "qrdqn"):  # from scratch it would begin at random
+        settings["exploration_initial_eps"] = own.get("exploration_final_eps", EXPLORED)
     price = controller.blueprint.variables.get("log_ent_coef")
     if price is not None:
         # Adapting, it would run away: what acts is held at first, so it cannot answer.
@@ -188,7 +194,8 @@ class _Phases(BaseCallback):
     ) -> None:
         super().__init__()
         self.controller, self.every, self.consider = controller, every, consider
-        self.filling, self.adapting = round(steps * FILLING), round(steps * (FILLING + ADAPTING))
+        alone = 0.0 if all(component.deployed for component in controller.components.values()) else ADAPTING
+        self.filling, self.adapting = round(steps * FILLING), round(steps * (FILLING + alone))
         self.considered, self.seen = self.adapting, 0
 
     def _on_training_start(self) -> None:

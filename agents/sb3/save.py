@@ -41,7 +41,7 @@ def save_zip(
         Remarks for the user, one a line: padding, statistics, and extractor classes that need prunectl to load.
     """
     padded, dead = pad_twins(networks.state_dict())
-    widths = policy_arguments(padded, blueprint.algorithm).get("features_extractor_kwargs", {})
+    widths = policy_arguments(padded, blueprint.algorithm, blueprint.action_space).get("features_extractor_kwargs", {})
     fixed, state = stock_form(blueprint.policy_kwargs, widths, padded)
     model = build(replace(blueprint, policy_kwargs=fixed), state)
     sidecar = {

@@ -237,7 +237,10 @@ def evaluate(
 
 def train(
     algorithm: Annotated[
-        str, typer.Argument(metavar="ALGO", help="tdmpc, sac, td3, ddpg, ppo, a2c, tqc, trpo, crossq, recurrent_ppo.")
+        str,
+        typer.Argument(
+            metavar="ALGO", help="tdmpc, sac, td3, ddpg, ppo, a2c, dqn, tqc, trpo, crossq, recurrent_ppo, qrdqn, ars."
+        ),
     ],
     task: Annotated[str, typer.Option("--task", metavar="ID")],
     steps: Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Environment steps.")],

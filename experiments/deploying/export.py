@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import nn
 
 from prunectl.agents import Controller, ControllerError, Loaded
 from prunectl.agents.controller import Batch
@@ -24,6 +25,7 @@ from prunectl.agents.files import replacing
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.experiments.provenance import command_line, parts_of, plan_of, versions
 from prunectl.pruning import Calibration
+from prunectl.registry import one_line
 
 Form = Literal["onnx", "c"]
 #: Decisions that a planner is checked on, those of them that its folder carries, and how many may differ by more than
@@ -89,16 +91,23 @@ def export(
     """
     controller = loaded.controller
     interface = Interface.of(controller)
-    path = program(controller.deployed_path(), interface.observations)
+    if controller.memory and form == "c":
+        raise ControllerError(
+            f"{out}: a controller with a memory is exported as ONNX alone, which passes it in and out"
+        )
+    layers: nn.Module = controller.deployed_step() if controller.memory else controller.deployed_path()
+    path = _program(layers, interface.observations, form) if isinstance(layers, nn.Sequential) else None
     if int8:
+        assert path is not None
         path = quantised(path, calibration.observations)
     said = interface.as_json(provenance(loaded, task, "int8" if int8 else "float32"))
     rows = checked_rows(calibration)
     costs, compiled = None, False
     if form == "onnx":
-        content, actions = _onnx(path, said, rows)
+        content, actions = _onnx(path or layers, said, rows, interface.observations)
         files = {out.name: content}
     else:
+        assert path is not None
         examples = _spread(rows, EXAMPLES)
         source = c_source(path, out.name, said, examples, _tolerance(interface.action_space, int8))
         texts = (source.code, source.header, source.test)
@@ -106,13 +115,27 @@ def export(
         costs, compiled = source.costs, shutil.which("gcc") is not None
         actions = _run_c(files, rows) if compiled else path(rows)
     found = difference(actions, own_actions(controller, rows), interface.action_space)
-    rounding = MOST_TIES if path.discrete else MOST_FLOAT
+    rounding = MOST_TIES if isinstance(interface.action_space, spaces.Discrete) else MOST_FLOAT
     apart, bound = (found.mean, MOST_INT8) if int8 else (found.largest, rounding)
     if not apart <= bound:
         raise ControllerError(
             f"{out}: not written: its actions differ from the controller's own by {apart:.2g}, {bound:g} is allowed"
         )
-    return Export(files, found, costs, compiled, _still(path))
+    return Export(files, found, costs, compiled, () if path is None else _still(path))
+
+
+def _program(layers: nn.Sequential, observations: int, form: Form) -> Program | None:
+    """The steps of a deployed path; None where it is none of steps, which ONNX can hold nevertheless.
+
+    Raises:
+        ControllerError: C cannot hold it.
+    """
+    try:
+        return program(layers, observations)
+    except ControllerError as error:
+        if form == "onnx":
+            return None
+        raise ControllerError(f"{error}; as ONNX it can be") from error
 
 
 def _still(path: Program) -> tuple[int, ...]:
@@ -201,14 +224,28 @@ def difference(actions: NDArray[Any], expected: NDArray[Any], space: spaces.Box 
     return Difference(float(apart.max()), float(apart.mean()), len(expected))
 
 
-def _onnx(path: Program, said: Mapping[str, Any], rows: Batch) -> tuple[bytes, NDArray[Any]]:
-    """The model, and its actions for the rows."""
+def _onnx(
+    path: Program | nn.Module, said: Mapping[str, Any], rows: Batch, observations: int
+) -> tuple[bytes, NDArray[Any]]:
+    """The model, and its actions for the rows, which end with what is remembered if anything is."""
     from prunectl.agents.deployment.onnx_form import onnx_bytes
     from prunectl.agents.deployment.onnx_run import session
 
-    content = onnx_bytes(path, said)
-    running = session(content)
-    return content, running.run(None, {running.get_inputs()[0].name: rows.astype(np.float32)})[0]
+    given = rows.reshape(len(rows), -1).astype(np.float32)
+    if isinstance(path, Program):
+        content = onnx_bytes(path, said)
+    else:
+        from prunectl.agents.deployment.onnx_whole import whole_onnx_bytes
+
+        content = whole_onnx_bytes(path, said, observations, getattr(path, "remembered", 0))
+    try:
+        running = session(content)
+        widths = [(entry.name, int(entry.shape[1])) for entry in running.get_inputs()]
+        begins = [sum(width for _, width in widths[:number]) for number in range(len(widths))]
+        sides = {name: given[:, begin : begin + width] for (name, width), begin in zip(widths, begins, strict=True)}
+        return content, running.run(None, sides)[0]
+    except Exception as error:  # the runtime has errors of its own for each thing that may be wrong
+        raise ControllerError(f"ONNX Runtime cannot run the export ({one_line(error)})") from error
 
 
 def _run_c(files: Mapping[str, bytes], rows: Batch) -> NDArray[Any]:

@@ -120,7 +120,7 @@ def evaluate(
         disturb: for each episode the standard deviation of Gaussian noise on the action, as a share of half the
             action range (for discrete actions: the probability of a random one). None for none.
         most_steps: break every episode off after so many steps; None for whole episodes.
-        beside: a controller that sees what the other one does, and whose memory is recorded in its place.
+        beside: a controller that sees what the other one does; what it remembers is recorded before what that one does.
 
     Raises:
         ControllerError: the controller's spaces are not the task's, or it answers with something that is not a number.
@@ -208,16 +208,17 @@ def run(
 
 
 def _beside(policy: Policy, other: Policy) -> tuple[Policy, Remember | None]:
-    """The policy, and what another one remembers that sees the same observations."""
-    remember: Remember | None = getattr(other, "remembered", None)
-    if remember is None:
-        return policy, None
+    """The policy, and what another one remembers that sees the same observations, and then itself."""
+    first: Remember | None = getattr(other, "remembered", None)
+    second: Remember | None = getattr(policy, "remembered", None)
+    if first is None or second is None:
+        return policy, first or second
 
     def watched(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
         other(observations, episodes)
         return policy(observations, episodes)
 
-    return watched, remember
+    return watched, lambda episodes: np.concatenate([first(episodes), second(episodes)], axis=1)
 
 
 def _disturbed(

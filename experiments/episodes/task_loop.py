@@ -50,7 +50,10 @@ class TaskLoop:
         )
         assert ran.observations is not None
         assert ran.actions is not None
-        return Visit(ran.observations, ran.actions, ran.mean_return)
+        if beside is None or not controller.memory:
+            return Visit(ran.observations, ran.actions, ran.mean_return)
+        recorded, own = np.split(ran.observations, [-controller.memory], axis=1)
+        return Visit(recorded, ran.actions, ran.mean_return, own)
 
     def validate(self, controller: Controller) -> float:
         """Mean return over the validation episodes."""

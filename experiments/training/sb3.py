@@ -66,7 +66,7 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
     task, _ = envs.resolve(training.task)
     check_task(task)
     hyperparameters = {**defaults(training.algorithm, task), **training.overrides}
-    model = _model(training, task, hyperparameters)
+    model = make_model(training, task, hyperparameters)
     if out.exists():
         raise FileExistsError(errno.EEXIST, "it is there already: choose another name", str(out))
     # Without a logger of its own SB3 leaves a folder of logs behind in the system's temporary one.
@@ -99,7 +99,12 @@ def defaults(algorithm: str, task: str) -> dict[str, Any]:
     return dict(yaml.safe_load(text).get(algorithm, {}).get(task, {}))
 
 
-def _model(training: Training, task: str, hyperparameters: Mapping[str, Any]) -> BaseAlgorithm:
+def make_model(training: Training, task: str, hyperparameters: Mapping[str, Any]) -> BaseAlgorithm:
+    """The algorithm object on so many environments as the hyperparameters say, nothing learnt yet.
+
+    Raises:
+        ControllerError: hyperparameters that it does not take.
+    """
     torch.set_num_threads(1)
     try:
         return _made(training, task, {key: _schedule(value) for key, value in hyperparameters.items()})

@@ -47,11 +47,13 @@ class Visit:
     """Where a controller went, and what it got.
 
     ``observations`` ``(n, obs)`` are raw, ``actions`` ``(n, ...)`` as the environment took them; the return is a mean.
+    ``remembered`` ``(n, memory)`` is what the controller had in its memory where another one's was recorded.
     """
 
     observations: Batch
     actions: NDArray[Any]
     mean_return: float
+    remembered: Batch | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Loop(Protocol):
     """A task, seen from a recovery. Nothing in it meets an episode that results are reported on."""
 
     def visit(self, controller: Controller, number: int, beside: Controller | None = None) -> Visit:
-        """Run the ``number``-th batch of training episodes; each number has start states of its own. What is recorded
-        as remembered is what ``beside`` does, which sees the same observations."""
+        """Run the ``number``-th batch of training episodes; each number has start states of its own. Where controllers
+        have a memory, observations end with that of ``beside``, which sees the same, and the visit has its own."""
 
     def validate(self, controller: Controller) -> float:
         """Mean return over the validation episodes, the same ones at every call."""

@@ -69,6 +69,10 @@ def distill(
     never worse there than what was given. Components that do not act are trained next, on the same observations with
     visited, perturbed and random actions; layers that shape no output (exploration heads) are refitted last.
 
+    A student with a memory is taught from its own states, as it comes to them, to the states that the dense controller
+    has after the same observations: what it forgets or confuses on its way it learns to mend, and no gradient has to
+    pass through time.
+
     Args:
         small: what surgery, and perhaps reconstruction, gave.
         teacher: the dense controller.
@@ -91,13 +95,19 @@ def distill(
     """
     student = small.with_networks(copy.deepcopy(small.networks))
     trainable = {name: parameter.requires_grad for name, parameter in student.networks.named_parameters()}
-    choices = ("actor",) if isinstance(teacher.action_space, spaces.Discrete) else ()
 
-    def labelled(observations: Batch, actions: NDArray[Any], names: Collection[str]) -> Lesson:
-        return lesson(teacher, graph, plan, teacher.inputs(observations, actions), names)
+    def labelled(
+        observations: Batch, actions: NDArray[Any], names: Collection[str], remembered: Batch | None = None
+    ) -> Lesson:
+        answered = lesson(teacher, graph, plan, teacher.inputs(observations, actions), names)
+        if remembered is None:
+            return answered
+        # From its own states to the teacher's next ones: what it forgets or confuses on its way is mended there.
+        own = np.concatenate([observations[:, : -teacher.memory], remembered], axis=1)
+        return Lesson(student.inputs(own, actions), answered.answers)
 
     acting = [name for name in graph.components if name in graph.deployed]
-    pupil = Pupil(student, acting, seed, choices)
+    pupil = Pupil(student, acting, seed)
     given, driven, seen = pupil.state(), list[tuple[float, list[Tensor]]](), [(observations, actions)]
     known = labelled(observations, actions, acting)
     clock = _Clock(budget or Budget(steps=_batches(small.parameters(deployed=True), len(acting))))
@@ -107,7 +117,7 @@ def distill(
         except ControllerError:
             break  # it has learned itself to pieces; what was given and the students before are still there
         seen.append((visit.observations, visit.actions))
-        new = labelled(visit.observations, visit.actions, acting)
+        new = labelled(visit.observations, visit.actions, acting, visit.remembered)
         if clock.rounds:
             driven = sorted([*driven, (visit.mean_return, pupil.state())], key=lambda entry: -entry[0])[:FINALISTS]
         behind = [name for name, error in pupil.errors(new).items() if not error < ENOUGH]
@@ -131,7 +141,7 @@ def distill(
     if off_stage := [name for name in graph.components if name not in graph.deployed]:
         asked = _asked(done, teacher.action_space, np.random.default_rng([seed, 0xA5CED]))
         lessons = labelled(everywhere, asked, off_stage)
-        Pupil(student, off_stage, seed, choices).learn(lessons, OFF_STAGE_BATCHES, off_stage)
+        Pupil(student, off_stage, seed).learn(lessons, OFF_STAGE_BATCHES, off_stage)
     if silent:
         rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))
         student = reconstruct(student, teacher, graph, plan, teacher.inputs(everywhere[rows], done[rows]), silent)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, fx, nn
 
-from prunectl.agents.controller import Controller
+from prunectl.agents.controller import Choice, Controller
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.layers import writes
 from prunectl.pruning.plan import PruningPlan
@@ -24,6 +24,8 @@ C = TypeVar("C", bound=Controller)
 ROWS, STEP, LAST = 512, 5e-3, 2e-3
 #: How much of the matching loss is added to the squared error.
 MATCHING = 0.1
+#: The temperature at which values are compared as choices, as a share of their spread between options.
+TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,10 @@ class Pupil:
         controller: a copy that may be changed.
         names: the components to teach.
         seed: for the draw of batches.
-        chances: components whose outputs are logits of a choice.
     """
 
-    def __init__(self, controller: Controller, names: Collection[str], seed: int, chances: Collection[str]) -> None:
-        self.dataflow, self.chances = controller.dataflow(), chances
+    def __init__(self, controller: Controller, names: Collection[str], seed: int) -> None:
+        self.dataflow, self.choices = controller.dataflow(), controller.choices
         modules = (controller.components[name].module for name in names)
         self.parameters = list(dict.fromkeys(p for module in modules for p in module.parameters()))
         controller.networks.requires_grad_(False)  # what others learn has no gradient here
@@ -75,6 +76,7 @@ class Pupil:
         """Descend these components' loss over batches drawn from the lesson, the step size along half a cosine."""
         flow = outputs_of(self.dataflow, names)
         scales = {name: lesson.answers[name].var(dim=0).mean().clamp_min(1e-8) for name in names}
+        units = {name: temperature(self.choices[name], lesson.answers[name]) for name in names if name in self.choices}
         rows = len(lesson.inputs[0])
         for batch in range(batches):
             share = 0.5 * (1 + math.cos(math.pi * batch / batches))
@@ -83,25 +85,30 @@ class Pupil:
             results = flow(*(tensor[drawn] for tensor in lesson.inputs))
             total = torch.zeros(())
             for name, (before, after) in results.items():
-                wanted = lesson.answers[name][drawn]
-                total = total + (
-                    choice_loss(after, wanted) if name in self.chances else loss(before, after, wanted) / scales[name]
-                )
+                wanted, choice = lesson.answers[name][drawn], self.choices.get(name)
+                if choice is None or choice.valued:
+                    total = total + loss(before, after, wanted) / scales[name]
+                if choice is not None:
+                    for own, dense in zip(choice.logits(after), choice.logits(wanted), strict=True):
+                        total = total + choice_loss(own / units[name], dense / units[name])
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
 
     def errors(self, lesson: Lesson) -> dict[str, float]:
         """The mean squared error of each component's output, as a share of the answers' variance. Choices are compared
-        by their probabilities."""
+        by their probabilities, and values by both: the larger share counts."""
         with torch.no_grad():
             results = outputs_of(self.dataflow, lesson.answers)(*lesson.inputs)
         shares = {}
         for name, (_, after) in results.items():
-            wanted = lesson.answers[name]
-            if name in self.chances:
-                after, wanted = after.softmax(dim=1), wanted.softmax(dim=1)
-            shares[name] = float((after - wanted).square().mean() / wanted.var(dim=0).mean().clamp_min(1e-8))
+            wanted, choice = lesson.answers[name], self.choices.get(name)
+            compared = [(after, wanted)] if choice is None or choice.valued else []
+            if choice is not None:
+                scale = temperature(choice, wanted)
+                pairs = zip(choice.logits(after), choice.logits(wanted), strict=True)
+                compared += [((own / scale).softmax(dim=1), (dense / scale).softmax(dim=1)) for own, dense in pairs]
+            shares[name] = max(_share(own, dense) for own, dense in compared)
         return shares
 
     def state(self) -> list[Tensor]:
@@ -130,6 +137,23 @@ def loss(before: Tensor, after: Tensor, wanted: Tensor) -> Tensor:
 def choice_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     """Cross-entropy from the dense controller's choice probabilities; ``wanted`` are its logits."""
     return nn.functional.cross_entropy(logits, wanted.softmax(dim=1))
+
+
+def temperature(choice: Choice, answers: Tensor) -> float:
+    """What outputs are divided by to be compared as logits: a share of the usual spread of values between options.
+
+    At a low temperature a softmax of values tells the greedy option from the next best (Rusu et al. 2016, policy
+    distillation). Logits stay as they are.
+    """
+    if not choice.valued:
+        return 1.0
+    (values,) = choice.logits(answers)
+    return max(TEMPERATURE * float(values.std(dim=1, correction=0).mean()), 1e-8)
+
+
+def _share(values: Tensor, wanted: Tensor) -> float:
+    """The mean squared error as a share of the variance."""
+    return float((values - wanted).square().mean() / wanted.var(dim=0).mean().clamp_min(1e-8))
 
 
 def outputs_of(dataflow: nn.Module, names: Collection[str]) -> fx.GraphModule:

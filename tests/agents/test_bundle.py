@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from prunectl import agents
+from prunectl import agents, envs
 from prunectl.agents.load import ZOO
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import reported_seeds
@@ -21,6 +21,13 @@ RL_ZOO = {
     ("td3", "Pendulum-v1"): (-151.855, 90.227, 750),
     ("ppo", "Pendulum-v1"): (-172.225, 104.159, 750),
     ("ppo", "CartPole-v1"): (500.0, 0.0, 300),
+}
+
+#: Tasks of which less is shown, and the same with everything shown.
+SEES_LESS_THAN = {
+    "prunectl/PendulumPixels-v0": "Pendulum-v1",
+    "prunectl/PendulumNoVelocity-v0": "Pendulum-v1",
+    "prunectl/CartPoleSwingUpPixels-v0": "prunectl/CartPoleSwingUp-v0",
 }
 
 ENTRIES = pytest.mark.parametrize("entry", agents.bundled(), ids=lambda entry: entry["name"])
@@ -57,6 +64,18 @@ def test_none_is_clearly_below_what_rl_zoo_reports(entry: Mapping[str, Any]) -> 
     mean, std, episodes = RL_ZOO[entry["algorithm"], entry["task"]]
     error = math.hypot(std / math.sqrt(episodes), entry["std_return"] / math.sqrt(entry["episodes"]))
     assert entry["mean_return"] >= mean - 2 * error
+
+
+@ENTRIES
+def test_those_that_see_less_do_what_those_that_see_all_do(entry: Mapping[str, Any]) -> None:
+    """At least 0.9 of the way from random actions to the mean of what the bundled ones get with the state shown."""
+    whole = SEES_LESS_THAN.get(entry["task"])
+    if whole is None:
+        pytest.skip("it sees all of its state")
+    full = [other["mean_return"] for other in agents.bundled() if other["task"] == whole]
+    random = envs.TASKS[entry["task"]].random_return
+    assert random is not None
+    assert (entry["mean_return"] - random) / (sum(full) / len(full) - random) >= 0.9
 
 
 @pytest.mark.parametrize("name", ["sac-pendulum-1", "ppo-cartpole-1", "sac-shared-pendulum-1"])

@@ -194,3 +194,22 @@ def test_what_is_something_else_is_named(tmp_path: Path, content: Any, said: str
     with pytest.raises(ControllerError, match=said) as raised:
         agents.load(written(tmp_path, content))
     assert "fault of prunectl" not in str(raised.value)
+
+
+def test_the_hub_through_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    path = written(tmp_path, QNetwork(3, 4).state_dict(), "0123abcd")
+    names = ["README.md", path.name, "replay.mp4", "script.py"]
+    fetched: list[str] = []
+
+    def fetch(repository: str, name: str) -> str:
+        fetched.append(name)
+        return str(path.with_name(name))
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repository: names)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    loaded = agents.load("hf://cleanrl/Thing-v1-dqn-seed3")
+    assert fetched == [path.name]
+    assert (loaded.name, loaded.task, loaded.training_seed) == ("cleanrl/Thing-v1-dqn-seed3", "Thing-v1", 3)
+    assert loaded.controller.algorithm == "cleanrl-dqn"

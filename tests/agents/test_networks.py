@@ -139,6 +139,16 @@ def test_choices_are_indices_and_their_actions_one_hot() -> None:
     np.testing.assert_array_equal(controller.inputs(ROWS[:2], np.array([3, 0]))[1], [[0, 0, 0, 1], [1, 0, 0, 0]])
 
 
+def test_a_choice_of_what_is_no_number_is_none() -> None:
+    network = mlp(3, 4, 2)
+    controller = Controller.of(
+        {"q": network}, lambda c, x: {"q": c["q"](x)}, lambda c, x: c["q"](x).argmax(dim=1), 3, spaces.Discrete(2)
+    )
+    with pytest.raises(ControllerError, match="logits are not numbers"):
+        controller.act(np.full((1, 3), np.nan))
+    assert controller.act(ROWS).shape == (9,)
+
+
 def test_a_pruned_one_is_the_same_controller_after_saving_and_loading(tmp_path: Path) -> None:
     offset = torch.tensor([0.5, -1.0, 2.0])
     small = cut(own(observe=lambda x: x + offset))
@@ -170,13 +180,17 @@ def test_the_deployed_path_is_what_acts() -> None:
     np.testing.assert_allclose(steps(ROWS), controller.act(ROWS), rtol=1e-5, atol=1e-6)
 
 
-def test_what_acts_but_is_no_sequence_cannot_be_exported() -> None:
+def test_what_is_no_sequence_is_one_module() -> None:
     def twice(c: Parts, x: Tensor) -> Tensor:
         latent = c["encoder"](x)
         return c["actor"](latent) + latent.mean(1, keepdim=True)
 
-    with pytest.raises(ControllerError, match="no sequence of layers"):
-        own(act=twice).deployed_path()
+    controller = own(act=twice, observe=lambda x: x - 1.0)
+    path = controller.deployed_path()
+    with torch.no_grad():
+        np.testing.assert_array_equal(path(torch.as_tensor(ROWS)).numpy(), controller.act(ROWS))
+    with pytest.raises(ControllerError, match="type Whole cannot be exported"):
+        program(path, 3)
 
 
 class Odd(nn.Module):
@@ -205,6 +219,11 @@ def half(c: Parts, x: Tensor, action: Tensor) -> dict[str, Tensor]:
         ({"act": lambda c, x: act(c, x).squeeze(1)}, r"needs numbers of shape \(2, 1\)"),
         ({"act": lambda c, x: c["decoder"](x)}, "tracer cannot follow it .KeyError: 'decoder'"),
         ({"action_space": spaces.Discrete(3)}, r"needs an index each: end it with .argmax\(1\)"),
+        ({"act": lambda c, x: (act(c, x), x)}, "act: it gives several things"),
+        ({"act": lambda c, x: 3}, "act: it gives several things, or none"),
+        ({"act": lambda c, x: c.actor(x)}, "AttributeError: 'dict' object has no attribute 'actor'"),
+        ({"observation_space": spaces.Discrete(3)}, r"observation_space: Discrete\(3\): a Box or the shape"),
+        ({"observation_space": (3, 0)}, r"observation_space: \(3, 0\): a Box or the shape"),
         ({"observation_space": 5}, "act: it fails .*mat1 and mat2"),
         ({"dataflow": half}, "dataflow gives encoder, actor, critic.0; a table with the output of each"),
         ({"dataflow": lambda c: {}}, "dataflow: it takes 1 arguments"),

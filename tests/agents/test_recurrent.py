@@ -13,7 +13,9 @@ from sb3_contrib import RecurrentPPO
 
 from prunectl import agents, envs
 from prunectl.agents.sb3.controller import SB3Controller
-from prunectl.experiments.episodes.evaluator import environments, evaluate
+from prunectl.experiments.deploying.export import export
+from prunectl.experiments.episodes.evaluator import evaluate
+from prunectl.experiments.episodes.task_loop import TaskLoop
 from prunectl.pruning import Calibration, Method, PruningError, apply, prune, trace
 from prunectl.pruning.dataflow_run import read
 from prunectl.pruning.plan import describe
@@ -101,13 +103,20 @@ def test_what_is_recorded_is_what_was_remembered() -> None:
 
 def test_a_teacher_beside_a_student_remembers_what_it_would_have() -> None:
     teacher, student = recurrent("apart"), halved(recurrent("apart"))
-    ran = evaluate(student, "Pendulum-v1", (3,), record=True, beside=teacher)
-    assert ran.observations is not None
-    policy = teacher.policy((3,))
-    for row in ran.observations[:20]:
-        np.testing.assert_allclose(policy.remembered(np.zeros(1, dtype=np.intp))[0], row[3:])  # type: ignore[attr-defined]
+    visit = TaskLoop("Pendulum-v1").visit(student, 0, teacher)
+    assert visit.observations.shape[1] == 3 + teacher.memory
+    assert visit.remembered is not None
+    assert visit.remembered.shape == (len(visit.observations), student.memory)
+    np.testing.assert_allclose(
+        student.act(np.concatenate([visit.observations[:, :3], visit.remembered], axis=1))[::50],  # undisturbed ones
+        visit.actions[::50],
+        atol=1e-6,
+    )
+    first = visit.observations[::50]  # the first episode: 50 run side by side
+    policy = teacher.policy((0,))
+    for row in first[:20]:
+        np.testing.assert_allclose(policy.remembered(np.zeros(1, dtype=np.intp))[0], row[3:], atol=1e-6)  # type: ignore[attr-defined]
         policy(row[None, :3], np.zeros(1, dtype=np.intp))
-    np.testing.assert_array_equal(evaluate(student, "Pendulum-v1", (3,)).returns, ran.returns)
 
 
 @kinds
@@ -129,8 +138,24 @@ def test_it_is_pruned_by_any_importance_and_refitted(kind: str) -> None:
         prune(controller, Method("stock-global", "magnitude", "uniform", "none"), 0.5, data)
 
 
-def test_a_controller_with_a_memory_says_what_it_is_not_exported_to() -> None:
-    with pytest.raises(agents.ControllerError, match="memory"):
-        recurrent("shared").deployed_path()
-    with environments("Pendulum-v1", 1, recurrent("shared")) as made:
-        assert len(made) == 1
+@kinds
+def test_as_onnx_it_passes_what_it_remembers_in_and_out(kind: str, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    controller = recurrent(kind)
+    with pytest.raises(agents.ControllerError, match="memory has no path"):
+        controller.deployed_path()
+    rows = evaluate(controller, "Pendulum-v1", (0,), record=True)
+    assert rows.observations is not None
+    assert rows.actions is not None
+    data = Calibration(rows.observations, rows.actions, rows.observations[:50], rows.actions[:50])
+    loaded = agents.Loaded(controller, "c", "Pendulum-v1", None, "", None)
+    made = export(loaded, "Pendulum-v1", data, tmp_path / "c.onnx", "onnx")
+    assert made.difference.largest < 1e-5
+    running = runtime.InferenceSession(made.files["c.onnx"])
+    layers, units = (2, 8) if kind == "layers" else (1, 8)
+    memory = np.zeros((1, 2 * layers * units), dtype=np.float32)
+    for seen, done in zip(rows.observations[:30, :3], rows.actions, strict=False):
+        action, memory = running.run(None, {"observation": seen[None], "memory": memory})
+        np.testing.assert_allclose(action[0], done, atol=1e-5)
+    with pytest.raises(agents.ControllerError, match="as ONNX alone"):
+        export(loaded, "Pendulum-v1", data, tmp_path / "c.c", "c")

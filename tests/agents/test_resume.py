@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import untrained
+from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import VecNormalize
 
 from prunectl import envs
+from prunectl.agents.controller import ControllerError
 from prunectl.agents.load import load
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
@@ -33,6 +35,8 @@ FAMILIES = [
     ("ppo", "CartPole-v1", {"n_steps": 16, "batch_size": 16}),
     ("a2c", "Pendulum-v1", {}),
     ("trpo", "Pendulum-v1", {"n_steps": 16, "batch_size": 16}),
+    ("dqn", "CartPole-v1", {"batch_size": 16, "target_update_interval": 20}),
+    ("qrdqn", "CartPole-v1", {"batch_size": 16, "encoder": (12, 12)}),
 ]
 
 
@@ -86,7 +90,7 @@ def test_every_family_goes_on_learning(family: tuple[str, str, dict[str, Any]]) 
     assert shown[-1][0] == done
     last = shown[-1][1]
     assert shapes(last.networks) == shapes(small.networks)
-    for role in ("actor", "critic.0", "value"):
+    for role in ("actor", "critic.0", "value", "q"):
         if role in small.components:
             pairs = zip(
                 small.components[role].module.parameters(), last.components[role].module.parameters(), strict=True
@@ -118,6 +122,26 @@ def test_critics_learn_before_what_acts_moves(monkeypatch: pytest.MonkeyPatch) -
     continue_learning(controller, lambda count: [envs.make("Pendulum-v1")], 100, 0, 100, lambda *_: None)
     assert [steps for steps, (_, critic) in moved.items() if not critic] == list(range(11))
     assert [steps for steps, (actor, _) in moved.items() if not actor] == list(range(31))
+
+
+def test_a_zip_of_a_q_network_goes_on_at_the_pace_that_it_learned_at(tmp_path: Path) -> None:
+    paced = {"train_freq": (24, "step"), "gradient_steps": 7, "exploration_final_eps": 0.07, "learning_starts": 10}
+    small = pruned(untrained("dqn", "CartPole-v1", **paced))
+    small.save(tmp_path / "q.zip", {})
+    ours = load(tmp_path / "q.zip").controller
+    assert isinstance(ours, SB3Controller)
+    assert ours.blueprint.settings == small.blueprint.settings
+    assert ours.blueprint.settings["train_freq"] == (24, "step")
+    stock = DQN.load(tmp_path / "q.zip", env=envs.make("CartPole-v1"), device="cpu")
+    assert (stock.train_freq.frequency, stock.gradient_steps) == (24, 7)  # type: ignore[union-attr]
+    stock.learn(96)
+    assert stock._n_updates == 4 * 7
+    assert shapes(stock.policy) == shapes(small.networks)
+
+
+def test_arss_fine_tuning_is_refused() -> None:
+    with pytest.raises(ControllerError, match="ARS starts over from other weights"):
+        continue_learning(untrained("ars", "Pendulum-v1"), lambda count: [], 100, 0, 10, lambda *_: None)
 
 
 def test_twins_of_different_widths_come_back_as_they_were() -> None:

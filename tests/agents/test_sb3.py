@@ -34,6 +34,12 @@ FAMILIES: list[tuple[str, str, dict[str, Any]]] = [
     ("ppo", "CartPole-v1", {"encoder": (12, 10)}),
     ("a2c", "CartPole-v1", {}),
     ("trpo", "Pendulum-v1", {}),
+    ("dqn", "CartPole-v1", {}),
+    ("dqn", "CartPole-v1", {"encoder": (12, 10)}),
+    ("qrdqn", "CartPole-v1", {"policy_kwargs": {"n_quantiles": 7}}),
+    ("ars", "Pendulum-v1", {}),
+    ("ars", "Pendulum-v1", {"policy_kwargs": {"squash_output": False, "with_bias": False}}),
+    ("ars", "CartPole-v1", {}),
 ]
 
 

@@ -16,13 +16,23 @@ from gymnasium import spaces
 from test_plan import calibration
 from test_trace import Fake, WorldModel
 
+from prunectl.agents.choices import Choice
 from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.pruning import Method, Pruned, PruningError, apply, prune, trace
 from prunectl.pruning.fidelity import fidelities
 from prunectl.pruning.plan import describe, uncut
 from prunectl.pruning.recovery import Budget, Progress, Recovered, Visit, distill, redrawn
-from prunectl.pruning.recovery.pupil import Lesson, Pupil, choice_loss, lesson, loss, outputs_of, products_called
+from prunectl.pruning.recovery.pupil import (
+    Lesson,
+    Pupil,
+    choice_loss,
+    lesson,
+    loss,
+    outputs_of,
+    products_called,
+    temperature,
+)
 
 C = TypeVar("C", bound=Controller)
 
@@ -164,6 +174,28 @@ def test_a_choice_is_learned_from_the_dense_controllers_chances() -> None:
     wanted = controller.act(data.observations)
     agree = [(pruned.controller.act(data.observations) == wanted).mean() for pruned in (none, distilled)]
     assert agree[1] > max(agree[0], 0.9)
+
+
+def test_values_are_learned_and_so_is_which_of_them_is_greedy() -> None:
+    controller = untrained("qrdqn", "CartPole-v1", widths=(16, 16), policy_kwargs={"n_quantiles": 5})
+    data = calibration(controller, 300)
+    none = prune(controller, Method(recovery="none"), 0.6, data)
+    distilled = prune(controller, Method(recovery="distill"), 0.6, data, loop=FakeLoop(), budget=Budget(300))
+    wanted = controller.act(data.observations)
+    assert 0.1 < wanted.mean() < 0.9
+    agree = [(pruned.controller.act(data.observations) == wanted).mean() for pruned in (none, distilled)]
+    assert agree[1] > max(agree[0], 0.95)
+    assert distilled.fidelity["q"] > max(none.fidelity["q"], 0.8)
+
+
+def test_values_are_compared_at_a_tenth_of_their_usual_spread_between_options() -> None:
+    choice = Choice(spaces.Discrete(2), valued=True)
+    # Two estimates of two values: (1, 5) and (3, 5) are (2, 5), (0, 4) and (0, 0) are (0, 2): 1.5 and 1 about the mean.
+    estimates = torch.tensor([[1.0, 5.0, 3.0, 5.0], [0.0, 4.0, 0.0, 0.0]])
+    (values,) = choice.logits(estimates)
+    assert values.tolist() == [[2, 5], [0, 2]]
+    assert temperature(choice, estimates) == pytest.approx(0.1 * 1.25)
+    assert temperature(Choice(spaces.Discrete(4)), estimates) == 1
 
 
 def test_what_validates_worse_is_not_handed_back() -> None:

@@ -131,6 +131,18 @@ def test_every_importance_tells_a_unit_that_nothing_reads(known: Known, importan
             assert scores[name][1::2].max() <= scores[name][::2].min() + 1e-9
 
 
+def test_an_activation_in_place_overwrites_nothing_that_was_seen() -> None:
+    def scores(inplace: bool) -> dict[str, Any]:
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace), nn.Conv2d(8, 4, 3), nn.ReLU(inplace), nn.Flatten())
+        controller = Fake(kinds.Net(lambda m, x: m["c"](x), 4 * 4, c=body), (3, 6, 6))
+        seen = torch.randn(32, 3, 6, 6, generator=torch.Generator().manual_seed(1)), torch.zeros(32, 2)
+        return dict(score(controller, trace(controller), "fisher", seen))
+
+    for one, other in zip(scores(True).values(), scores(False).values(), strict=True):
+        np.testing.assert_allclose(one, other)
+
+
 @pytest.mark.parametrize("known", [known for known in KNOWN if known.oracle], ids=lambda known: known.kind)
 def test_torch_pruning_takes_the_same_with_a_unit(known: Known) -> None:
     controller, graph = built(known)

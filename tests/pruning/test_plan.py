@@ -142,6 +142,9 @@ def test_printing_a_plan_says_what_goes() -> None:
     assert "16-16-1-1 -> " in text
     assert "couples encoder, actor, critic.0, critic.1" in text
     assert "asked 0.5" in text
+    lines = text.split("\n")
+    assert [line.split()[0] for line in lines[1:-1]] == ["encoder", "actor", "critic.0", "critic.1"]
+    assert [line.split("  ")[-1] for line in lines[1:-1]] == ["deployed"] * 2 + ["training only"] * 2
 
 
 def test_a_plan_that_cuts_nothing_of_what_acts_says_so() -> None:

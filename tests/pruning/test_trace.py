@@ -263,3 +263,7 @@ def test_printing_says_who_is_coupled_to_whom() -> None:
     text = str(trace(untrained("sac", "Pendulum-v1", widths=(8, 6), encoder=(5, 4))))
     assert "couples encoder, actor, critic.0, critic.1" in text
     assert "as wide as critic.1/0" in text
+    lines = text.split("\n")
+    assert lines[0].startswith("4 components, 8 groups, ")
+    assert [line.split("  ")[-1] for line in lines[1:5]] == ["deployed"] * 2 + ["training only"] * 2
+    assert lines[5] == "groups (units x parameters a unit):"

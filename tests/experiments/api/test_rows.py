@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 import prunectl
@@ -130,3 +131,33 @@ def test_from_file_to_export_at_the_command_line(
     Path("rows.npy").write_text("1, 2, 3")
     assert run([*asked, "-o", "x.safetensors"]) == 2
     assert "no array of numbers" in capsys.readouterr().err
+
+
+def looking(c: Any, x: Tensor) -> dict[str, Tensor]:
+    seen = c["camera"](x)
+    states, _ = c["memory"](seen.flatten(2).transpose(1, 2))
+    return {"camera": seen, "memory": states, "pilot": c["pilot"](states[:, -1])}
+
+
+def test_what_is_no_program_of_steps_is_exported_as_onnx_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    networks = {
+        "camera": nn.Sequential(nn.Conv2d(2, 4, 3, stride=2), nn.ReLU()),
+        "memory": nn.LSTM(4, 5, batch_first=True),
+        "pilot": nn.Linear(5, 3),
+    }
+    steer: Any = lambda c, x: looking(c, x)["pilot"].argmax(1)  # noqa: E731
+    space = spaces.Discrete(3)
+    controller = Controller.of(networks, looking, steer, (2, 9, 9), space, observe=lambda x: x / 255.0)
+    images = np.random.default_rng(0).integers(0, 256, (90, 2, 9, 9))
+    small = prunectl.prune(controller, 0.3, inputs=images, recovery="none").controller
+    made = prunectl.export(small, tmp_path / "pilot.onnx", inputs=images).made
+    assert made.difference.largest == 0  # the share of choices that differ
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(tmp_path / "pilot.onnx")
+    given = images[:7].reshape(7, -1).astype(np.float32)
+    np.testing.assert_array_equal(session.run(None, {"observation": given})[0], small.act(images[:7]))
+    with pytest.raises(prunectl.Error, match="as ONNX it can be"):
+        prunectl.export(small, tmp_path / "pilot.c", inputs=images)
+    assert not (tmp_path / "pilot.c").exists()
