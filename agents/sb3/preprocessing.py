@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 from torch import nn
 
 from prunectl.agents.boundary_layers import ByPart, OneHot, Pixels
@@ -52,7 +52,7 @@ def only_flattens(extractor: nn.Module) -> bool:
 class OfParts(nn.Module):
     """A features extractor of observations by name, over preprocessed rows of them."""
 
-    def __init__(self, extractor: BaseFeaturesExtractor, space: spaces.Dict) -> None:
+    def __init__(self, extractor: nn.Module, space: spaces.Dict) -> None:
         super().__init__()
         self.extractor, self.names = extractor, tuple(space.spaces)
         self.widths = [_width(part) for part in space.spaces.values()]
