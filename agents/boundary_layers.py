@@ -6,12 +6,15 @@ None of them has parameters, and what they hold is no part of any state dict.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from prunectl.agents.choices import options
 
 
 class Normalise(nn.Module):
@@ -118,6 +121,31 @@ class Argmax(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits.argmax(1)
+
+
+class ArgmaxEach(nn.Module):
+    """The same for several choices side by side, among so many options each: ``(n, options) -> (n, choices)``."""
+
+    def __init__(self, options: Sequence[int]) -> None:
+        super().__init__()
+        self.options = list(options)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.stack([part.argmax(1) for part in torch.split(logits, self.options, dim=1)], dim=1)
+
+
+class Switches(nn.Module):
+    """1 where a switch is rather on than off, else 0."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits).round().to(torch.int8)
+
+
+def decision(space: spaces.Space[Any]) -> nn.Module:
+    """How logits become actions that are choices."""
+    if isinstance(space, spaces.MultiBinary):
+        return Switches()
+    return ArgmaxEach(options(space)) if isinstance(space, spaces.MultiDiscrete) else Argmax()
 
 
 def flat(*modules: nn.Module) -> nn.Sequential:

@@ -10,6 +10,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+#: What actions may be.
+Actions = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+
 
 def options(space: spaces.Space[Any]) -> tuple[int, ...]:
     """Among how many options each of the choices is that an action makes at once; none where it is real numbers."""

@@ -14,8 +14,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
+from prunectl.agents.choices import Actions, options
 from prunectl.agents.choices import Choice as Choice  # a word of this vocabulary
-from prunectl.agents.choices import options
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.errors import Error
 
@@ -62,7 +62,7 @@ class Controller(ABC):
 
     algorithm: str
     observation_space: spaces.Box
-    action_space: spaces.Box | spaces.Discrete
+    action_space: Actions
     networks: nn.Module
     #: What it was trained in besides the task's id. None for files of ours from before that was written down: then one
     #: observation more than the task gives was the time left.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from prunectl.agents.choices import Actions, options
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.rows import parts_of, width
 
@@ -18,17 +19,17 @@ LARGEST_OBSERVATION = 2**20
 
 def check_spaces(observed: spaces.Space[Any], done: spaces.Space[Any], where: str) -> None:
     """Raise ControllerError unless observations are such as `check_observations` admits, and actions vectors of real
-    numbers or one of several choices counted from 0."""
+    numbers, choices counted from 0, or switches."""
     check_observations(observed, where)
-    if not isinstance(done, spaces.Discrete) and not (isinstance(done, spaces.Box) and len(done.shape) == 1):
+    if not isinstance(done, spaces.Discrete) and not (isinstance(done, Actions) and len(done.shape or ()) == 1):
         raise ControllerError(
-            f"{where}: actions are {in_words(done)}; vectors of numbers and one choice of several are supported"
+            f"{where}: actions are {in_words(done)}; vectors of numbers, choices and switches are supported"
         )
-    if isinstance(done, spaces.Discrete) and done.start != 0:
+    if isinstance(done, spaces.Discrete | spaces.MultiDiscrete) and np.any(done.start != 0):
         raise ControllerError(
             f"{where}: actions are choices that count from {done.start}; Stable-Baselines3 gives them from 0 on"
         )
-    size = int(done.n) if isinstance(done, spaces.Discrete) else done.shape[0]
+    size = sum(options(done)) or (done.shape[0] if isinstance(done, spaces.Box) else 0)
     if not 0 < size <= LARGEST_SPACE:
         raise ControllerError(f"{where}: actions of {size} numbers: 1 to {LARGEST_SPACE} are read")
 

@@ -27,6 +27,7 @@ from prunectl.agents.deployment.program import (
     Map,
     Program,
     QuantisedAffine,
+    Switches,
 )
 
 #: Activations as C expressions of ``v``; NaN stays NaN.
@@ -128,7 +129,9 @@ class _Writer:
                 case Map():
                     self.each(_EXPRESSIONS[step.function].format(alpha=_number(step.alpha)))
                 case Argmax():
-                    self.argmax()
+                    self.argmax(step.options or (self.width,))
+                case Switches():
+                    self.body.append(f"for (i = 0; i < {self.width}; i++) action[i] = {self.current}[i] > 0.0f;")
                 case _:
                     raise ControllerError(f"a {type(step).__name__} layer cannot be exported as C")
         if not program.discrete:
@@ -218,13 +221,17 @@ class _Writer:
         offset = f" + {self.constant(f'b{index}', step.bias)}[i]" if step.bias.any() else ""
         self.each(f"{value} * {weight}[i]{offset}")
 
-    def argmax(self) -> None:
-        self.body += [
-            "action[0] = 0;",
-            f"for (i = 1; i < {self.width}; i++) {{",
-            f"    if ({self.current}[i] > {self.current}[action[0]]) action[0] = i;",
-            "}",
-        ]
+    def argmax(self, options: tuple[int, ...]) -> None:
+        begin = 0
+        for number, count in enumerate(options):
+            values = f"({self.current} + {begin})" if begin else self.current
+            self.body += [
+                f"action[{number}] = 0;",
+                f"for (i = 1; i < {count}; i++) {{",
+                f"    if ({values}[i] > {values}[action[{number}]]) action[{number}] = i;",
+                "}",
+            ]
+            begin += count
 
     def each(self, expression: str) -> None:
         """Unit by unit, in place behind the observation, which is not ours to write to."""
@@ -284,7 +291,9 @@ def _comment(metadata: Mapping[str, Any]) -> str:
 
 
 def _meaning(program: Program, held_steps: int) -> str:
-    what = "the index of the action" if program.discrete else "in the task's own units"
+    several = "an index each" if isinstance(program.steps[-1], Argmax) else "1 or 0 each"
+    chosen = "the index of the action" if program.single else several
+    what = chosen if program.discrete else "in the task's own units"
     return what if held_steps == 1 else f"{what}, held for {held_steps} steps of the task"
 
 

@@ -33,8 +33,7 @@ class CController(Exported):
         super().__init__(interface, where)
         self.library = library
         space = interface.action_space
-        discrete = isinstance(space, spaces.Discrete)
-        self.kind: type[Any] = np.int32 if discrete else np.float32
+        self.kind: type[Any] = np.float32 if isinstance(space, spaces.Box) else np.int32
         self.actions = 1 if isinstance(space, spaces.Discrete) else int(np.prod(space.shape))
         self.function = library[function]
         self.function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -46,7 +45,9 @@ class CController(Exported):
         for _ in range(len(observations)):
             self.function(reads, writes)
             reads, writes = reads + observations.strides[0], writes + actions.strides[0]
-        return actions[:, 0].astype(np.int64) if isinstance(self.action_space, spaces.Discrete) else actions
+        if isinstance(self.action_space, spaces.Discrete):
+            return actions[:, 0].astype(np.int64)
+        return actions.astype(self.action_space.dtype)
 
 
 def load_c(path: Path, trust: bool) -> tuple[CController, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from prunectl.agents.choices import Actions, options
 from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.rows import form_as_json, form_from_json, width
 from prunectl.agents.supported import LARGEST_OBSERVATION, LARGEST_SPACE
@@ -29,7 +30,7 @@ class Interface:
 
     algorithm: str
     observations: int
-    action_space: spaces.Box | spaces.Discrete
+    action_space: Actions
     held_steps: int
     surroundings: Surroundings | None = PLAIN
     observed: spaces.Space[Any] | None = None
@@ -50,6 +51,10 @@ class Interface:
         space = self.action_space
         if isinstance(space, spaces.Discrete):
             actions: dict[str, Any] = {"n": int(space.n)}
+        elif isinstance(space, spaces.MultiDiscrete):
+            actions = {"options": list(options(space))}
+        elif isinstance(space, spaces.MultiBinary):
+            actions = {"switches": len(options(space))}
         else:
             actions = {"low": space.low.tolist(), "high": space.high.tolist(), "dtype": str(space.dtype)}
         return {
@@ -89,11 +94,16 @@ def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
         raise ControllerError(f"{where}: what it says of its spaces cannot be read ({one_line(error)})") from error
 
 
-def _space(said: Any) -> spaces.Box | spaces.Discrete:
+def _space(said: Any) -> Actions:
     if "n" in said:
         if type(said["n"]) is not int or not 0 < said["n"] <= LARGEST_SPACE:
             raise ValueError(f"{said['n']!s:.20} choices")
         return spaces.Discrete(said["n"])
+    if "options" in said or "switches" in said:
+        counts = said["options"] if "options" in said else [said["switches"]]
+        if not counts or not all(type(n) is int and n > 0 for n in counts) or sum(counts) > LARGEST_SPACE:
+            raise ValueError(f"{counts!s:.60} choices")
+        return spaces.MultiDiscrete(counts) if "options" in said else spaces.MultiBinary(counts[0])
     dtype = np.dtype(str(said["dtype"])[:20])
     if dtype.kind != "f":
         raise ValueError(f"actions of type {dtype}")

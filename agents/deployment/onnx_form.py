@@ -22,6 +22,7 @@ from prunectl.agents.deployment.program import (
     Map,
     Program,
     Step,
+    Switches,
 )
 
 #: The first operator set with layer normalisation, and the format's version of its time: old runtimes read them too.
@@ -41,6 +42,7 @@ _OPERATORS = {
 #: Every operator that is written. Others may loop, call functions, or ask for memory without end.
 OPERATORS = frozenset(
     ["Gemm", "Sub", "Mul", "Add", "LayerNormalization", "Max", "Min", "ArgMax", "Reshape", "Conv", "Flatten"]
+    + ["Split", "Concat", "Greater", "Cast"]
     + [operator for operators in _OPERATORS.values() for operator in operators]
 )
 
@@ -56,7 +58,7 @@ def onnx_bytes(
     for step in program.steps:
         writer.add(step)
     writer.nodes[-1].output[0] = output
-    shape: list[int | str] = ["batch"] if program.discrete else ["batch", program.outputs]
+    shape: list[int | str] = ["batch"] if program.single else ["batch", program.outputs]
     kind = TensorProto.INT64 if program.discrete else TensorProto.FLOAT
     graph = helper.make_graph(
         writer.nodes,
@@ -107,8 +109,21 @@ class _Writer:
                     others = [before] if operator == "Mul" else []
                     alpha = {"alpha": step.alpha} if operator in ("Elu", "LeakyRelu") else {}
                     self.node(operator, *others, **alpha)
+            case Argmax(options) if options:
+                logits, chosen = self.current, []
+                parts = [f"part{index}" for index in range(len(options))]
+                sizes = self.constant(np.asarray(options, dtype=np.int64))
+                self.nodes.append(helper.make_node("Split", [logits, sizes], parts, axis=1))
+                for self.current in parts:
+                    self.node("ArgMax", axis=1, keepdims=1)
+                    chosen.append(self.current)
+                self.current, *others = chosen
+                self.node("Concat", *others, axis=1)
             case Argmax():
                 self.node("ArgMax", axis=1, keepdims=0)
+            case Switches():
+                self.node("Greater", self.constant(np.zeros(1, dtype=np.float32)))
+                self.node("Cast", to=TensorProto.INT64)
 
     def node(self, operator: str, *others: str, **attributes: Any) -> None:
         output = f"v{len(self.nodes)}"

@@ -113,28 +113,42 @@ class Map:
 
 @dataclass(frozen=True)
 class Argmax:
-    """The index of the highest entry, the first of equals; only ever the last step."""
+    """The index of the highest entry, the first of equals; only ever the last step. Where there are ``options``, an
+    index each among so many entries, one after another."""
+
+    options: tuple[int, ...] = ()
 
 
-Step = Affine | Convolution | QuantisedAffine | Diagonal | LayerNorm | Bound | Map | Argmax
+@dataclass(frozen=True)
+class Switches:
+    """1 where an entry is above 0, else 0; only ever the last step."""
+
+
+Step = Affine | Convolution | QuantisedAffine | Diagonal | LayerNorm | Bound | Map | Argmax | Switches
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a controller computes, from ``inputs`` numbers to ``outputs`` numbers (or one index)."""
+    """What a controller computes, from ``inputs`` numbers to ``outputs`` numbers (or indices, or one index)."""
 
     inputs: int
     steps: tuple[Step, ...]
 
     @property
     def outputs(self) -> int:
-        """Numbers that come out; for `Argmax`, 1."""
-        return 1 if self.discrete else self.widths[-1]
+        """Numbers that come out; of one choice, 1."""
+        last = self.steps[-1]
+        return (len(last.options) or 1) if isinstance(last, Argmax) else self.widths[-1]
 
     @property
     def discrete(self) -> bool:
-        """Whether an index comes out."""
-        return isinstance(self.steps[-1], Argmax)
+        """Whether indices or switches come out."""
+        return isinstance(self.steps[-1], Argmax | Switches)
+
+    @property
+    def single(self) -> bool:
+        """Whether one index comes out, without an axis of its own."""
+        return self.steps[-1] == Argmax()
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -201,8 +215,13 @@ def _run(step: Step, values: Floats) -> Any:
             return np.clip(values, step.low, step.high)
         case Map():
             return FUNCTIONS[step.function](values, step.alpha)
+        case Argmax(options) if options:
+            parts = np.split(values, np.cumsum(options)[:-1], axis=1)
+            return np.stack([part.argmax(1) for part in parts], axis=1)
         case Argmax():
             return values.argmax(1)
+        case Switches():
+            return (values > 0).astype(np.int64)
 
 
 def program(layers: nn.Sequential, inputs: int) -> Program:
@@ -289,6 +308,10 @@ def _steps(layer: nn.Module, width: int) -> list[Step]:
             return [Affine(_float(mean), _float(np.zeros(layer.actions)))]
         case path.Argmax():
             return [Argmax()]
+        case path.ArgmaxEach():
+            return [Argmax(tuple(layer.options))]
+        case path.Switches():
+            return [Switches()]
         case nn.ReLU() | nn.Tanh() | nn.Sigmoid() | nn.SiLU():
             return [Map(type(layer).__name__.lower())]
         case nn.ELU():

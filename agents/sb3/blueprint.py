@@ -17,6 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from prunectl.agents.choices import Actions
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.sb3.architecture import policy_arguments
 from prunectl.agents.sb3.extractor import known_extractor
@@ -44,7 +45,7 @@ class Blueprint:
 
     algorithm: str
     observation_space: spaces.Space[Any]
-    action_space: spaces.Box | spaces.Discrete
+    action_space: Actions
     settings: Mapping[str, Any] = field(default_factory=dict)
     policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, Tensor] = field(default_factory=dict)
@@ -89,7 +90,7 @@ def of_model(algorithm: str, model: BaseAlgorithm, where: str) -> tuple[Blueprin
         fixed["squash_output"] = model.policy.squash_output
     log_ent_coef = getattr(model, "log_ent_coef", None)
     variables = {} if log_ent_coef is None else {"log_ent_coef": log_ent_coef.detach().clone()}
-    assert isinstance(model.action_space, spaces.Box | spaces.Discrete)
+    assert isinstance(model.action_space, Actions)
     settings = constructor_settings(algorithm, vars(model))
     policy = policy_kind(model)
     blueprint = Blueprint(algorithm, model.observation_space, model.action_space, settings, fixed, variables, policy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,8 +16,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from prunectl.agents.boundary_layers import Argmax, QuantileMean, Rescale, flat
-from prunectl.agents.choices import Choice
+from prunectl.agents.boundary_layers import Argmax, ArgmaxEach, QuantileMean, Rescale, Switches, decision, flat
+from prunectl.agents.choices import Actions, Choice
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Policy
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor
 from prunectl.agents.rows import row_space
@@ -78,7 +78,7 @@ class SB3Controller(Controller):
         return self.blueprint.observation_space
 
     @property
-    def action_space(self) -> spaces.Box | spaces.Discrete:  # type: ignore[override]
+    def action_space(self) -> Actions:  # type: ignore[override]
         return self.blueprint.action_space
 
     @cached_property
@@ -187,7 +187,8 @@ class SB3Controller(Controller):
         """What `deployed_path` computes, or what follows a memory, without the modules around it, whose calls would
         cost `act` a sixth."""
         path = flat(*self._from_latent()) if self._memories else self.deployed_path()
-        return tuple(_decided if isinstance(layer, Argmax) else layer.forward for layer in path)
+        decisions = (Argmax, ArgmaxEach, Switches)
+        return tuple(partial(_decided, layer) if isinstance(layer, decisions) else layer.forward for layer in path)
 
     def _from_latent(self) -> tuple[nn.Module, ...]:
         """From what the actor reads, or q, to actions in the environment's units."""
@@ -199,8 +200,8 @@ class SB3Controller(Controller):
         actor = self.components["actor"].module
         assert isinstance(actor, views.Actor)
         after: nn.Module = nn.Identity()
-        if isinstance(self.action_space, spaces.Discrete):
-            after = Argmax()
+        if not isinstance(self.action_space, spaces.Box):
+            after = decision(self.action_space)
         elif self.policy_networks.squash_output:
             after = Rescale(self.action_space)
         return actor.trunk, actor.mean, actor.squash, after
@@ -236,8 +237,9 @@ class SB3Controller(Controller):
         return torch.as_tensor(np.asarray(observations, dtype=precision).reshape(len(observations), -1))
 
 
-def _decided(logits: torch.Tensor) -> torch.Tensor:
-    """The highest logit of each row; of NaN `argmax` would make an action like any other."""
+def _decided(decide: nn.Module, logits: torch.Tensor) -> torch.Tensor:
+    """What is chosen; of NaN it would be an action like any other."""
     if not torch.isfinite(logits).all():
         raise ControllerError("the controller's logits are not numbers")
-    return logits.argmax(1)
+    chosen: torch.Tensor = decide.forward(logits)
+    return chosen

@@ -21,6 +21,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import Tensor
 
+from prunectl.agents.choices import Actions
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.architecture import pad_twins
@@ -127,7 +128,7 @@ def algorithm_of(controller: SB3Controller, env: VecEnv, settings: Mapping[str, 
         ControllerError: the blueprint and the weights do not fit.
     """
     state, _ = pad_twins(controller.networks.state_dict())
-    assert isinstance(env.action_space, spaces.Box | spaces.Discrete)
+    assert isinstance(env.action_space, Actions)
     blueprint = replace(
         controller.blueprint,
         settings={**controller.blueprint.settings, **settings},

@@ -96,7 +96,7 @@ def _of_pickle(found: Any, where: str, inside: bool = False) -> spaces.Space[Any
             return spaces.MultiDiscrete(sizes, start=starts)
         case "MultiBinary":
             shape, _ = _form(state["_shape"] if "_shape" in state else state["shape"], "int8", where)
-            return spaces.MultiBinary(list(shape))
+            return spaces.MultiBinary(shape[0] if len(shape) == 1 else list(shape))
         case "Box":
             code = state["dtype"].code
             shape, dtype = _form(state["_shape"] if "_shape" in state else state["shape"], code, where)

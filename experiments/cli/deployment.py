@@ -132,4 +132,4 @@ def _export_planner(checkpoint: str, form: str, out: Path, task: str | None, as_
 def _chooses(loaded: Loaded) -> bool:
     from gymnasium import spaces
 
-    return isinstance(loaded.controller.action_space, spaces.Discrete)
+    return not isinstance(loaded.controller.action_space, spaces.Box)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prunectl.agents import Controller, ControllerError, Loaded
+from prunectl.agents.choices import Actions
 from prunectl.agents.controller import Batch
 from prunectl.agents.deployment.c_form import Costs, c_source, identifier
 from prunectl.agents.deployment.int8 import quantised
@@ -115,7 +116,7 @@ def export(
         costs, compiled = source.costs, shutil.which("gcc") is not None
         actions = _run_c(files, rows) if compiled else path(rows)
     found = difference(actions, own_actions(controller, rows), interface.action_space)
-    rounding = MOST_TIES if isinstance(interface.action_space, spaces.Discrete) else MOST_FLOAT
+    rounding = MOST_FLOAT if isinstance(interface.action_space, spaces.Box) else MOST_TIES
     apart, bound = (found.mean, MOST_INT8) if int8 else (found.largest, rounding)
     if not apart <= bound:
         raise ControllerError(
@@ -143,9 +144,9 @@ def _still(path: Program) -> tuple[int, ...]:
     return () if first is None else tuple(np.flatnonzero(first.inverse_step == 0).tolist())
 
 
-def _tolerance(space: spaces.Box | spaces.Discrete, int8: bool) -> float:
+def _tolerance(space: Actions, int8: bool) -> float:
     """What a C test allows, in the action's own units: in eight bits a rounding may fall to the other side."""
-    half = 1.0 if isinstance(space, spaces.Discrete) else float(np.max(0.5 * (space.high - space.low)))
+    half = float(np.max(0.5 * (space.high - space.low))) if isinstance(space, spaces.Box) else 1.0
     return (100 if int8 else 1) * MOST_FLOAT * (half if np.isfinite(half) else 1.0)
 
 
@@ -214,9 +215,9 @@ def own_actions(controller: Controller, observations: Batch) -> NDArray[Any]:
         return np.asarray(controller.deployed_path()(torch.as_tensor(observations, dtype=torch.float32)))
 
 
-def difference(actions: NDArray[Any], expected: NDArray[Any], space: spaces.Box | spaces.Discrete) -> Difference:
+def difference(actions: NDArray[Any], expected: NDArray[Any], space: Actions) -> Difference:
     """Between actions ``(n, ...)``, in the units of `MOST_FLOAT`."""
-    if isinstance(space, spaces.Discrete):
+    if not isinstance(space, spaces.Box):
         differs = (actions != expected).astype(np.float64)
         return Difference(float(differs.mean()), float(differs.mean()), len(expected))
     half = 0.5 * (space.high.astype(np.float64) - space.low)

@@ -15,6 +15,7 @@ from gymnasium.wrappers import FlattenObservation
 from numpy.typing import NDArray
 
 from prunectl import envs
+from prunectl.agents.choices import Actions, options
 from prunectl.agents.controller import Batch, Controller, ControllerError, Policy
 from prunectl.agents.rows import row_space
 from prunectl.agents.supported import check_spaces, in_words
@@ -118,7 +119,7 @@ def evaluate(
         seeds: one an episode, given to the environment's ``reset`` and to the controller's own randomness.
         record: keep every observation and the action that was taken there.
         disturb: for each episode the standard deviation of Gaussian noise on the action, as a share of half the
-            action range (for discrete actions: the probability of a random one). None for none.
+            action range (for choices: the probability of a random one, for each). None for none.
         most_steps: break every episode off after so many steps; None for whole episodes.
         beside: a controller that sees what the other one does; what it remembers is recorded before what that one does.
 
@@ -223,26 +224,21 @@ def _beside(policy: Policy, other: Policy) -> tuple[Policy, Remember | None]:
 
 def _disturbed(
     policy: Policy,
-    space: spaces.Box | spaces.Discrete,
+    space: Actions,
     scales: NDArray[np.float64],
     seeds: Sequence[int],
 ) -> Policy:
     generators = [np.random.default_rng([seed, 0xD157]) for seed in seeds]
-    half: NDArray[Any] = np.zeros(0)
-    seen, usable = np.zeros(0), True
-    if isinstance(space, spaces.Box):
-        with np.errstate(over="ignore"):
-            half = 0.5 * (space.high - space.low)
-        # Bounds that only say that there are none are no scale: then it is the largest action of the episode so far.
-        unbounded = ~(half < UNBOUNDED)
-        usable, seen = not unbounded.any(), np.zeros((len(seeds), *space.shape))
+    if not isinstance(space, spaces.Box):
+        return _swapped(policy, space, scales, generators)
+    with np.errstate(over="ignore"):
+        half = 0.5 * (space.high - space.low)
+    # Bounds that only say that there are none are no scale: then it is the largest action of the episode so far.
+    unbounded = ~(half < UNBOUNDED)
+    usable, seen = not unbounded.any(), np.zeros((len(seeds), *space.shape))
 
     def disturbed(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
         actions = policy(observations, episodes)
-        if isinstance(space, spaces.Discrete):
-            swap = [generators[e].random() < scales[e] for e in episodes]
-            drawn = [generators[e].integers(space.n) for e in episodes]
-            return np.where(swap, drawn, actions)
         noise = np.stack([generators[e].standard_normal(space.shape) * scales[e] for e in episodes])
         if usable:
             return np.asarray(np.clip(actions + noise * half, space.low, space.high), dtype=np.float32)
@@ -251,6 +247,25 @@ def _disturbed(
         return np.asarray(np.clip(actions + noise * scale, space.low, space.high), dtype=np.float32)
 
     return disturbed
+
+
+def _swapped(
+    policy: Policy, space: Actions, chances: NDArray[np.float64], generators: Sequence[np.random.Generator]
+) -> Policy:
+    """Each choice is a random one with its episode's chance."""
+
+    def swapped(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
+        actions = policy(observations, episodes)
+        if isinstance(space, spaces.Discrete):
+            swap: Any = [generators[e].random() < chances[e] for e in episodes]
+            drawn: Any = [generators[e].integers(space.n) for e in episodes]
+            return np.where(swap, drawn, actions)
+        among = options(space)
+        swap = np.stack([generators[e].random(len(among)) < chances[e] for e in episodes])
+        drawn = np.stack([generators[e].integers(among) for e in episodes])
+        return np.where(swap, drawn, actions).astype(actions.dtype)
+
+    return swapped
 
 
 def _surroundings(controller: Controller, task: str) -> Surroundings:
@@ -343,4 +358,8 @@ def _same_bounds(one: spaces.Box, other: spaces.Box) -> bool:
 
 
 def _kind(space: spaces.Space[Any]) -> str:
-    return f"one of {space.n}" if isinstance(space, spaces.Discrete) else f"{space.shape} real"
+    if isinstance(space, spaces.Discrete):
+        return f"one of {space.n}"
+    if isinstance(space, spaces.MultiDiscrete):
+        return f"one of {', of '.join(map(str, options(space)))}"
+    return f"{space.shape} {'switches' if isinstance(space, spaces.MultiBinary) else 'real'}"

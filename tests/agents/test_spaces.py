@@ -95,8 +95,6 @@ def test_where_the_pickle_cannot_be_read_the_text_can(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("observed", "done", "policy", "said"),
     [
-        (box(3), spaces.MultiDiscrete([3, 2]), "MlpPolicy", "several choices at once"),
-        (box(3), spaces.MultiBinary(3), "MlpPolicy", "several switches"),
         (spaces.Box(-1, 1, ()), spaces.Discrete(3), "MlpPolicy", "single numbers without an axis"),
         (
             spaces.Dict(a=box(3), b=spaces.Box(-1, 1, ())),

@@ -17,8 +17,7 @@ from prunectl.experiments.training import begin, sb3, tdmpc
 from tests.agents.test_spaces import Still, box
 
 ODD: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
-    "MultiDiscrete": (box(3), spaces.MultiDiscrete([3, 2])),
-    "MultiBinary": (box(3), spaces.MultiBinary(3)),
+    "Switchboard": (box(3), spaces.MultiBinary([2, 3])),
     "Image": (spaces.Box(0, 255, (36, 36, 3), np.uint8), spaces.Discrete(3)),
     "Dict": (spaces.Dict(a=box(3), b=box(2)), box(2)),
     "Matrix": (box(5, 5), box(2)),
