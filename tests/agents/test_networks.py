@@ -235,7 +235,6 @@ def half(c: Parts, x: Tensor, action: Tensor) -> dict[str, Tensor]:
         ({"components": {**parts(), "critic.1": 3}}, "'critic.1' is a int, an nn.Module is needed"),
         ({"components": {**parts(), "critic_1": mlp(9, 2, 1)}}, "names of their own"),
     ],
-    ids=str,
 )
 def test_what_it_cannot_be_is_named(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(ControllerError, match=said) as raised:
