@@ -274,7 +274,7 @@ def test_a_plug_in_leaves_the_dense_controller_as_it_is(calibration: Calibration
     before = {name: tensor.clone() for name, tensor in dense.networks.state_dict().items()}
 
     def spoil(evidence: Evidence, group: Group) -> np.ndarray:
-        evidence.linear(group.producers[0]).weight.data.add_(1.0)
+        evidence.products[group.producers[0]].matrix().add_(1.0)
         return np.ones(group.units)
 
     plugins.importance("spoil")(spoil)

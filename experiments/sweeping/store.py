@@ -289,7 +289,7 @@ class Store:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise StoreError(f"{self.path}: {one_line(error)}: check the disk and the folder's permissions") from error
+            raise StoreError(f"{self.path}: {error}: check the disk and the folder's permissions") from error
         except (sqlite3.DatabaseError, pd.errors.DatabaseError, UnicodeError) as error:
             raise StoreError(f"{self.path}: {one_line(error)}: {_AWAY}") from error
 

@@ -28,7 +28,7 @@ def test_the_longest_rollout_has_2_to_the_28_numbers(save_tiny: SaveTiny) -> Non
     archive = read_archive(save_tiny("ppo", "CartPole-v1"))  # of four numbers an observation
 
     def said(steps: int) -> int:
-        return int(blueprint(replace(archive, data={**archive.data, "n_steps": steps}), "here").settings["n_steps"])
+        return int(blueprint(replace(archive, data={**archive.data, "n_steps": steps}), "here")[0].settings["n_steps"])
 
     assert said(2**26) == 2**26
     assert said(1) == 1
@@ -59,7 +59,7 @@ def test_the_bound_is_twice_the_weights_and_a_little(save_tiny: SaveTiny, monkey
 
     archive = read_archive(save_tiny("ppo", "CartPole-v1", widths=(8,)))
     monkeypatch.setattr(blueprints, "_Bounded", Noted)
-    build(blueprint(archive, "here"), archive.state)
+    build(*blueprint(archive, "here"))
     # Actor 4-8-2 and value 4-8-1 with their biases: 58 + 49.
     assert bounds == [2 * 107 + 10_000]
 

@@ -65,6 +65,7 @@ def law(gain: np.ndarray, task: str = PENDULUM) -> Controller:
         plans=False,
         act=act,
         policy=policy,
+        observed=space.observation_space,
         observation_space=space.observation_space,
         action_space=space.action_space,
     )

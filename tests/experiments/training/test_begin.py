@@ -13,35 +13,51 @@ from gymnasium import spaces
 
 from prunectl import agents
 from prunectl.agents import ControllerError
+from prunectl.experiments.episodes.calibration import calibrate
+from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.training import begin, sb3, tdmpc
+from prunectl.pruning import Method, prune
 from tests.agents.test_spaces import Still, box
 
-ODD: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
-    "Switchboard": (box(3), spaces.MultiBinary([2, 3])),
+SPACES: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
     "Image": (spaces.Box(0, 255, (36, 36, 3), np.uint8), spaces.Discrete(3)),
     "Dict": (spaces.Dict(a=box(3), b=box(2)), box(2)),
     "Matrix": (box(5, 5), box(2)),
+    "Switches": (box(3), spaces.MultiBinary(2)),
+    "Switchboard": (box(3), spaces.MultiBinary([2, 3])),
     "ActionMatrix": (box(3), box(2, 2)),
     "FromOne": (box(3), spaces.Discrete(3, start=1)),
 }
 
 
-@pytest.fixture(params=ODD)
+@pytest.fixture
 def odd(request: pytest.FixtureRequest) -> Iterator[str]:
-    observed, done = ODD[request.param]
+    observed, done = SPACES[request.param]
     gym.register(f"{request.param}-v0", Still, max_episode_steps=5, kwargs={"observed": observed, "done": done})
     yield f"{request.param}-v0"
     del gym.registry[f"{request.param}-v0"]
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac", "tdmpc"])
+@pytest.mark.parametrize("odd", ["Switchboard", "ActionMatrix", "FromOne"], indirect=True)
 def test_what_prune_cannot_read_is_not_begun(tmp_path: Path, odd: str, algorithm: str) -> None:
     train = tdmpc.train if algorithm == "tdmpc" else sb3.train
     with pytest.raises(
-        ControllerError, match=rf"training on {odd}: (observations|actions) are .* supported|count from 1"
+        ControllerError, match=rf"training on {odd}: actions are (.* supported|choices that count from 1)"
     ):
         train(sb3.Training(algorithm, odd, 100, 0, {}), tmp_path / "deep" / "out", "train")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("odd", ["Image", "Dict", "Matrix", "Switches"], indirect=True)
+def test_what_is_begun_can_be_pruned(tmp_path: Path, odd: str) -> None:
+    settings = {"n_envs": 1, "n_steps": 8, "batch_size": 8, "policy_kwargs": {"net_arch": [6]}}
+    made = sb3.train(sb3.Training("ppo", odd, 8, 0, settings), tmp_path / "out", "train", evaluations=1)
+    controller = agents.load(made).controller
+    seen = calibrate(controller, odd)
+    small = prune(controller, Method.of(recovery="reconstruct"), 0.5, seen).controller
+    assert small.parameters() < controller.parameters()
+    assert evaluate(small, odd, [1, 2]).returns.tolist() == [0.0, 0.0]
 
 
 def test_a_training_that_fails_leaves_no_empty_folder(tmp_path: Path) -> None:
