@@ -605,6 +605,7 @@ def test_a_package_of_thirty_lines_is_swept_on_two_workers_and_stands_beside_the
     assert all(method in (out / "leaderboard.md").read_text() for method in methods)
 
 
+@pytest.mark.slow
 def test_workers_elsewhere_import_what_they_can_and_say_what_they_cannot(
     package: Path, balancer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

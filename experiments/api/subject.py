@@ -84,6 +84,11 @@ def subject_of(
         return _of_model(model, place)
     if isinstance(model, Controller):
         loaded = Loaded(model, model.algorithm, None, None, _digest(model), None)
+    elif not isinstance(model, Loaded | str | Path):
+        raise ControllerError(
+            f"a {type(model).__name__} is no controller: pass a model of Stable-Baselines3, what "
+            "`prunectl.Controller.of` makes of networks, or the path or the name of a checkpoint"
+        )
     else:
         beside = None if normalisation is None else Path(normalisation)
         loaded = model if isinstance(model, Loaded) else agents.load(model, trust, beside, time_feature)

@@ -50,6 +50,7 @@ def test_writes_the_best_controller_its_curve_and_its_record(tmp_path: Path) -> 
         train(training(), out, "prunectl train tdmpc")
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     tracked = replace(training(), track_importance=True)

@@ -55,6 +55,7 @@ def table_of(work: Work, folder: Path, client: Client) -> pd.DataFrame:
         return without_times(store.results())
 
 
+@pytest.mark.slow
 def test_every_family_gives_the_same_bits_on_one_worker_here_and_on_two_of_a_joined_cluster(
     families: Work, tmp_path: Path
 ) -> None:
@@ -241,6 +242,7 @@ def test_a_reference_that_cannot_be_measured_is_told_when_all_else_is_done(
         assert len(store.done()) == len(work.cells)
 
 
+@pytest.mark.slow
 def test_a_crowded_worker_that_joins_later_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(controller: Any, cell: Cell, lyapunov: Any) -> Outcome:
         time.sleep(0.5)
@@ -260,6 +262,7 @@ def test_a_crowded_worker_that_joins_later_is_refused(tmp_path: Path, monkeypatc
         run(work, still_to_do(work, store), store, client, lambda cell: None)
 
 
+@pytest.mark.slow
 def test_cells_go_only_where_their_resources_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = str(tmp_path / "processes")
 

@@ -140,6 +140,7 @@ def disk(folder: Path, options: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_sweep_goes_on_when_there_is_room(balancer: Path, tmp_path: Path) -> None:
     with disk(tmp_path / "disk", "size=512k") as small:
         filler = small / "filler"
@@ -160,6 +161,7 @@ def test_a_full_disk_is_one_line_and_the_sweep_goes_on_when_there_is_room(balanc
             assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.slow
 def test_a_read_only_folder_is_one_line(balancer: Path, tmp_path: Path) -> None:
     with disk(tmp_path / "disk", "size=8m") as folder:
         command = sweep_command(folder / "out", balancer)
@@ -179,6 +181,7 @@ def test_a_read_only_folder_is_one_line(balancer: Path, tmp_path: Path) -> None:
         assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_two_sweeps_on_one_folder_the_second_is_refused(balancer: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = subprocess.Popen(sweep_command(out, balancer, episodes=20), stderr=subprocess.DEVNULL)

@@ -127,7 +127,8 @@ def test_what_allocations_look_at_is_measured_once(
     balancer: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitted = recorded_submissions(client, monkeypatch)
-    methods = {"grouping": ["component", "layer"], "allocation": ["uniform", "sensitivity", "searched"]}
+    allocations = ["uniform", "sensitivity", "searched"]
+    methods = {"grouping": ["component", "layer"], "allocation": allocations, "recovery": "none"}
     work = load_work(config(balancer, methods=methods, sparsities=[0.3, 0.6]), trust=False, remark=silent)
     with Store.writing(tmp_path) as store:
         told, failures = computed(work, store, client)
@@ -292,6 +293,7 @@ episodes: 20
 COMMAND = [sys.executable, "-c", "from prunectl.experiments.cli import main; main()"]
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_in_the_middle_ends_as_one_never_killed_whatever_the_number_of_workers(
     balancer: Path, tmp_path: Path
 ) -> None:
