@@ -95,6 +95,7 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_and_a_killed_driver_cost_nothing_but_time(balancer: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "slow.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump({"controllers": [str(balancer)], **SLOW}))
@@ -163,6 +164,7 @@ def deadly_at_six_tenths(*arguments: Any) -> Outcome:
     return run_pruned(*arguments)
 
 
+@pytest.mark.slow
 def test_a_cell_that_kills_every_worker_fails_alone_and_is_not_tried_for_ever(
     balancer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
