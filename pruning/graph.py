@@ -8,7 +8,7 @@ anywhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
@@ -148,6 +148,33 @@ class ComponentGraph:
             if component in self.deployed
         )
 
+    def with_fixed(self, widths: Mapping[str, int], components: tuple[str, ...]) -> ComponentGraph:
+        """What is left to decide of these components once some groups have their widths: those groups are gone, and
+        their segments are fixed."""
+
+        def segment(of: Segment) -> Segment:
+            return of if of.group is None or of.group not in widths else Segment(None, widths[of.group] * of.size)
+
+        def axis(of: Axis) -> Axis:
+            return tuple(map(segment, of))
+
+        def several(of: tuple[Axis, ...]) -> tuple[Axis, ...]:
+            return tuple(map(axis, of))
+
+        ties = (tuple(name for name in tie if name not in widths) for tie in self.ties)
+        tensors = {name: replace(t, axes=several(t.axes)) for name, t in self.tensors.items()}
+        return replace(
+            self,
+            groups={name: group for name, group in self.groups.items() if name not in widths},
+            tensors={name: tensor for name, tensor in tensors.items() if tensor.component in components},
+            input_axes=several(self.input_axes),
+            output_axes={name: several(axes) for name, axes in self.output_axes.items()},
+            layer_axes={name: (axis(read), axis(written)) for name, (read, written) in self.layer_axes.items()},
+            work={name: (where, often, several(axes)) for name, (where, often, axes) in self.work.items()},
+            components=components,
+            ties=tuple(tie for tie in ties if len(tie) > 1),
+        )
+
     def params_per_unit(self, group: str) -> int:
         """How many parameters leave with one unit of a group, everything else dense."""
         return self.parameters(self.dense) - self.parameters({**self.dense, group: self.dense[group] - 1})
@@ -184,7 +211,7 @@ class ComponentGraph:
                 continue
             axes = tuple(
                 (
-                    sum(s.units for s in axis if s.group is None),
+                    sum(s.units * s.size for s in axis if s.group is None),
                     tuple((s.group, s.size) for s in axis if s.group is not None),
                 )
                 for axis in tensor.axes

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from prunectl.agents.controller import Batch, Controller
 from prunectl.pruning.allocation import Damage
+from prunectl.pruning.ask import ONCE, Ask, Schedule, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.fidelity import fidelities, integrity
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.grouping import GROUPINGS
 from prunectl.pruning.importance import Scores, score
 from prunectl.pruning.method import Method
-from prunectl.pruning.plan import PruningPlan, make_plan, uncut
+from prunectl.pruning.plan import PruningPlan, composed, make_plan, uncut
 from prunectl.pruning.recovery import Budget, Cut, Loop, Progress, recover
-from prunectl.pruning.surgery import apply
+from prunectl.pruning.surgery import apply, select_inputs
 from prunectl.pruning.tracing import trace
 from prunectl.pruning.trial import bench, measure
 from prunectl.pruning.unstructured import UNSTRUCTURED, unstructured
@@ -60,12 +61,6 @@ class Pruned(Generic[C]):
         return integrity(self.fidelity)
 
 
-def check_sparsity(sparsity: float) -> None:
-    """Raise PruningError unless the sparsity lies in [0, 1)."""
-    if not 0 <= sparsity < 1:
-        raise PruningError(f"sparsity {sparsity:g} is outside [0, 1): it is the share of parameters to remove")
-
-
 def check_budget(method: Method, budget: Budget | None) -> None:
     """Raise PruningError unless the method's recovery can go by the budget."""
     if budget is None:
@@ -80,12 +75,11 @@ def plan_for(
     controller: Controller,
     graph: ComponentGraph,
     method: Method,
-    sparsity: float,
+    sparsity: Sparsity,
     inputs: Sequence[torch.Tensor],
     seed: int = 0,
     min_width: int = 1,
     scores: Scores | None = None,
-    only: str | None = None,
     damage: Damage | None = None,
 ) -> PruningPlan:
     """The plan of a method, on what the dataflow takes; ``scores`` and ``damage`` spare computing them once more.
@@ -93,90 +87,119 @@ def plan_for(
     Raises:
         PruningError: a sparsity outside [0, 1), one that cannot be met, or a method without a plan.
     """
-    _check(method, sparsity, min_width, only)
+    ask = Ask.of(sparsity)
+    _check(method, ask, min_width, ONCE)
     if method.grouping == UNSTRUCTURED:
         raise PruningError(f"grouping '{UNSTRUCTURED}' has no plan: it removes no unit")
-    if sparsity == 0:
+    if ask.leaves_all:
         return uncut(graph)
     if (stock := GROUPINGS.find(method.grouping).plan) is not None:
-        plan: PruningPlan = stock(controller, graph, inputs, sparsity)
+        plan: PruningPlan = stock(controller, graph, inputs, ask.figure)
         return plan
     if scores is None:
         scores = score(controller, graph, method.importance, inputs, seed)
-    if only is not None or not method.measures:
-        return make_plan(graph, scores, method.grouping, method.allocation, sparsity, min_width, only)
+    if ask.overall is None or not method.measures:
+        return make_plan(graph, scores, method.grouping, method.allocation, ask, min_width)
     trials = bench(controller, graph, scores, inputs, seed)
     if damage is None:
         damage = measure(trials)
-    return make_plan(
-        graph, scores, method.grouping, method.allocation, sparsity, min_width, damage=damage, error=trials.error
-    )
+    return make_plan(graph, scores, method.grouping, method.allocation, ask, min_width, damage, trials.error)
 
 
 def prune(
     controller: C,
     method: Method,
-    sparsity: float,
+    sparsity: Sparsity,
     calibration: Calibration,
     seed: int = 0,
     min_width: int = 1,
     scores: Scores | None = None,
-    only: str | None = None,
     damage: Damage | None = None,
     loop: Loop | None = None,
     budget: Budget | None = None,
     told: Progress = lambda share: None,
+    schedule: Schedule = ONCE,
 ) -> Pruned[C]:
     """Trace, score, allocate, plan, apply, recover.
 
     Args:
         controller: the dense one; it stays as it is.
         method: which grouping, importance, allocation and recovery.
-        sparsity: share of all parameters to remove, in [0, 1).
+        sparsity: share of all parameters to remove, in [0, 1); a mapping has shares of components and flows (`Ask`).
         calibration: data of the dense controller's own episodes.
         seed: for importances that draw random numbers.
         min_width: no layer falls below it.
         scores: what `score` gave for this controller, importance, calibration and seed, if it is there already.
-        only: a component or a flow to prune alone; ``sparsity`` is then its own.
         damage: what `measure` gave for these, if it is there already.
         loop: the task, for a recovery that looks at it.
-        budget: how long such a recovery may go on.
+        budget: how long such a recovery may go on, all steps together.
         told: how far it is.
+        schedule: in how many steps. Each scores and cuts what the one before left, on what the dense controller saw,
+            and recovers it towards the dense controller.
 
     Raises:
         PruningError: the sparsity cannot be met, the networks cannot be traced, or the recovery needs a loop or
             another budget.
     """
+    ask = Ask.of(sparsity)
     check_budget(method, budget)
+    _check(method, ask, min_width, schedule)
     if method.looks_at_task and loop is None:
         raise PruningError(f"recovery '{method.recovery}' needs the control task: pass a loop")
     graph = trace(controller)
     # Once for plan and recovery: a world model imagines its latents for it.
     inputs = controller.inputs(calibration.observations, calibration.actions)
-    started = time.perf_counter()
-    if method.grouping == UNSTRUCTURED:
-        _check(method, sparsity, min_width, only)
-        small, plan = unstructured(controller, graph, sparsity)
-        planned = time.perf_counter()
-    else:
-        plan = plan_for(controller, graph, method, sparsity, inputs, seed, min_width, scores, only, damage)
-        planned = time.perf_counter()
-        small = apply(plan, controller, graph)
-    operated = time.perf_counter()
     seen = calibration.observations, calibration.actions
-    cut = Cut(small, controller, graph, plan, inputs, *seen, seed, loop, budget, told)
-    # Where nothing is cut there is nothing to recover.
-    small, returns = recover(method.recovery if sparsity > 0 else "none", cut)
-    done = time.perf_counter()
+    allowed = None if budget is None else budget.shared(schedule.steps)
+    small, plan, returns = controller, uncut(graph), None
+    seconds = dict.fromkeys(("plan", "surgery", "recovery"), 0.0)
+    for number, level in enumerate(schedule.levels(ask)):
+        started = time.perf_counter()
+        if method.grouping == UNSTRUCTURED:
+            small, plan = unstructured(controller, graph, ask.figure)
+            planned = time.perf_counter()
+        else:
+            first = number == 0
+            now = graph if first else trace(small)
+            cut = plan_for(
+                small,
+                now,
+                method,
+                level if first else level.relative(graph, now),
+                inputs if first else select_inputs(inputs, graph, plan.kept),
+                seed,
+                min_width,
+                scores if first else None,
+                damage if first else None,
+            )
+            plan = cut if first else composed(graph, plan, cut, level.figure)
+            planned = time.perf_counter()
+            small = apply(cut, small, now)
+        operated = time.perf_counter()
+
+        def so_far(share: float, done: int = number) -> None:
+            told((done + share) / schedule.steps)
+
+        # Where nothing is cut there is nothing to recover.
+        small, returns = recover(
+            "none" if level.leaves_all else method.recovery,
+            Cut(small, controller, graph, plan, inputs, *seen, seed, loop, allowed, so_far),
+        )
+        done = time.perf_counter()
+        for stage, took in zip(seconds, (planned - started, operated - planned, done - operated), strict=True):
+            seconds[stage] += took
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
-    fidelity = fidelities(small, controller, graph, plan, held_out)
-    seconds = {"plan": planned - started, "surgery": operated - planned, "recovery": done - operated}
-    return Pruned(small, plan, fidelity, seconds, returns)
+    return Pruned(small, plan, fidelities(small, controller, graph, plan, held_out), seconds, returns)
 
 
-def _check(method: Method, sparsity: float, min_width: int, only: str | None) -> None:
-    check_sparsity(sparsity)
+def _check(method: Method, ask: Ask, min_width: int, schedule: Schedule) -> None:
     if min_width != 1 and method.stock:
         raise PruningError(f"grouping '{method.grouping}' knows no least width: min_width must be 1, not {min_width}")
-    if only is not None and method.stock:
-        raise PruningError(f"grouping '{method.grouping}' knows no components, so it cannot prune '{only}' alone")
+    if ask.shares and method.stock:
+        raise PruningError(
+            f"grouping '{method.grouping}' knows no components, so '{ask.shares[0][0]}' cannot have a share of its own"
+        )
+    if schedule.steps > 1 and method.grouping == UNSTRUCTURED:
+        raise PruningError(
+            f"grouping '{UNSTRUCTURED}' removes no unit: {schedule.steps} steps set what one does to zero"
+        )

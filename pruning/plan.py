@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from prunectl.pruning.allocation import Damage, Widths, allocate, allocate_one
+from prunectl.pruning.allocation import Damage, Widths, allocate
+from prunectl.pruning.ask import Ask, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
 from prunectl.registry import one_line
@@ -29,8 +30,10 @@ class ComponentPlan:
 class PruningPlan:
     """``kept[group]`` are the indices that stay, ascending; the rest says what comes of it.
 
-    ``couples`` names the components of the groups that touch several. Sparsities are shares of parameters: total over
-    all components, deployed over those that `act` runs. ``macs_deployed`` counts one pass through their linear layers.
+    ``sparsity_asked`` is what was asked overall, or where nothing was, the highest share that a component or a flow was
+    asked for. ``couples`` names the components of the groups that touch several. Sparsities are shares of parameters:
+    total over all components, deployed over those that `act` runs. ``macs_deployed`` counts one pass through their
+    linear layers.
     """
 
     sparsity_asked: float
@@ -143,21 +146,14 @@ def make_plan(
     scores: Scores,
     grouping: str = "component",
     allocation: str = "uniform",
-    sparsity: float = 0.5,
+    sparsity: Sparsity = 0.5,
     min_width: int = 1,
-    only: str | None = None,
     damage: Damage | None = None,
     error: Callable[[Widths], float] | None = None,
 ) -> PruningPlan:
-    """Keep the best-scored units of each group, as many as the allocation leaves it (see `allocate`).
-
-    With ``only``, a component or a flow, everything else stays dense and ``sparsity`` is that scope's own.
-    """
-    if only is None:
-        widths = allocate(graph, scores, grouping, allocation, sparsity, min_width, damage, error)
-    else:
-        widths = allocate_one(graph, scores, only, sparsity, min_width)
-    return describe(graph, keep_best(scores, widths), sparsity)
+    """Keep the best-scored units of each group, as many as the allocation leaves it (see `allocate`)."""
+    widths = allocate(graph, scores, grouping, allocation, sparsity, min_width, damage, error)
+    return describe(graph, keep_best(scores, widths), Ask.of(sparsity).figure)
 
 
 def uncut(graph: ComponentGraph, sparsity_asked: float = 0.0) -> PruningPlan:
@@ -172,6 +168,12 @@ def keep_best(scores: Scores, widths: Mapping[str, int]) -> dict[str, tuple[int,
         best_first = np.argsort(-scores[name], kind="stable")
         kept[name] = tuple(sorted(int(index) for index in best_first[:width]))
     return kept
+
+
+def composed(graph: ComponentGraph, first: PruningPlan, then: PruningPlan, sparsity_asked: float) -> PruningPlan:
+    """One plan for two that follow each other, the second one's indices being among what the first one kept."""
+    kept = {name: tuple(first.kept[name][index] for index in indices) for name, indices in then.kept.items()}
+    return describe(graph, kept, sparsity_asked)
 
 
 def describe(graph: ComponentGraph, kept: Mapping[str, tuple[int, ...]], sparsity_asked: float) -> PruningPlan:

@@ -23,14 +23,17 @@ from prunectl.experiments.episodes.rows import Rows
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.episodes.task_loop import TaskLoop
 from prunectl.pruning import (
+    Ask,
     Calibration,
     ComponentGraph,
     Method,
     Pruned,
     PruningError,
     PruningPlan,
+    Schedule,
+    Sparsity,
+    Variant,
     check_budget,
-    check_sparsity,
     plan_for,
 )
 from prunectl.pruning import apply as carry_out
@@ -153,7 +156,7 @@ def evaluate(
 @on_one_thread
 def prune(
     model: Model,
-    sparsity: float,
+    sparsity: Sparsity,
     *,
     env: Env | None = None,
     inputs: ArrayLike | None = None,
@@ -162,6 +165,8 @@ def prune(
     allocation: str = "uniform",
     recovery: str | None = None,
     budget: str | int | None = None,
+    steps: int = 1,
+    schedule: str = "geometric",
     seed: int = 0,
     min_width: int = 1,
     trust: bool = False,
@@ -171,7 +176,9 @@ def prune(
 
     Args:
         model: a Stable-Baselines3 model, a `Controller`, what `load` gave, or a checkpoint's path or name.
-        sparsity: share of all parameters to remove, in [0, 1).
+        sparsity: share of all parameters to remove, in [0, 1). A mapping has shares of their own for components and
+            flows: ``{"overall": 0.9, "critic": 0.5, "flow": 0}`` (`prunectl.pruning.Ask`); without ``overall`` what is
+            not named stays whole.
         env: see `evaluate`.
         inputs: observations ``(n, ...)`` in the place of a task: nothing is run, and what it costs is said by the
             fidelity of each component's output on rows held back.
@@ -180,7 +187,10 @@ def prune(
         allocation: how the sparsity is divided over the pools.
         recovery: what is done for the smaller controller; by default ``distill``.
         budget: how long a recovery may go on: ``"60s"``, or steps as ``24000`` (distill: batches; finetune: of the
-            environment). With steps, the same seed gives the same controller.
+            environment). With steps, the same seed gives the same controller. All steps of a schedule share it; where
+            none is given, each takes what it would take alone.
+        steps: in how many steps to prune, each with scores and a recovery of its own.
+        schedule: how the sparsity rises from step to step: ``geometric`` or ``linear``.
         seed: of calibration and recovery.
         min_width: no layer falls below so many units.
         trust: see `load`.
@@ -199,7 +209,8 @@ def prune(
         >>> round(small.plan.sparsity_total, 2), small.pruned.mean_return
         (0.5, 500.0)
     """
-    method, allowed = check_method(sparsity, grouping, importance, allocation, recovery, budget)
+    ask, variant, allowed = check_method(sparsity, grouping, importance, allocation, recovery, budget, steps, schedule)
+    method = variant.method
     subject = subject_of(model, env, trust)
     controller = subject.controller
 
@@ -208,13 +219,14 @@ def prune(
             outcome = prune_controller(
                 controller,
                 method,
-                sparsity,
+                ask,
                 calibration,
                 seed=seed,
                 min_width=min_width,
                 loop=loop,
                 budget=allowed,
                 told=told,
+                schedule=variant.schedule,
             )
         if outcome.plan.remark is not None:
             log.warning(f"{subject.loaded.name}: {outcome.plan.remark}")
@@ -225,7 +237,7 @@ def prune(
         rows = _rows(subject, env, inputs, seed, method)
         calibrated = time.perf_counter() - started
         outcome = smaller(rows.calibration, rows)
-        return Small(subject, outcome, method, seed, None, None, None, {"calibration": calibrated, **outcome.seconds})
+        return Small(subject, outcome, variant, seed, None, None, None, {"calibration": calibrated, **outcome.seconds})
     task, seeds = subject.task, reported_seeds(JUDGED)
     random, dense = evaluate_random(task, seeds, controller), run(controller, task, seeds)
     if remark := no_better_than_random(dense, random):
@@ -241,7 +253,7 @@ def prune(
         **outcome.seconds,
         "evaluation": judged - started + time.perf_counter() - pruned_at,
     }
-    return Small(subject, outcome, method, seed, dense, pruned, random, seconds)
+    return Small(subject, outcome, variant, seed, dense, pruned, random, seconds)
 
 
 def _rows(subject: Subject, env: Env | None, inputs: ArrayLike, seed: int, method: Method | None = None) -> Rows:
@@ -256,7 +268,7 @@ def _rows(subject: Subject, env: Env | None, inputs: ArrayLike, seed: int, metho
 @on_one_thread
 def plan(
     model: Model,
-    sparsity: float,
+    sparsity: Sparsity,
     *,
     env: Env | None = None,
     inputs: ArrayLike | None = None,
@@ -282,14 +294,14 @@ def plan(
         (44, 44, 2)
     """
     method = Method.of(grouping, importance, allocation, "none")
-    check_sparsity(sparsity)
+    ask = Ask.of(sparsity)
     subject = subject_of(model, env, trust)
     if inputs is not None:
         calibration = _rows(subject, env, inputs, seed).calibration
     else:
         calibration = calibrate(subject.controller, subject.task, seed)
     seen = subject.controller.inputs(calibration.observations, calibration.actions)
-    return plan_for(subject.controller, find_groups(subject.controller), method, sparsity, seen, seed, min_width)
+    return plan_for(subject.controller, find_groups(subject.controller), method, ask, seen, seed, min_width)
 
 
 @on_one_thread
@@ -311,26 +323,28 @@ def apply(plan: PruningPlan, model: Model, trust: bool = False) -> Controller:
 
 
 def check_method(
-    sparsity: float,
+    sparsity: Sparsity,
     grouping: str = "component",
     importance: str | None = None,
     allocation: str = "uniform",
     recovery: str | None = None,
     budget: str | int | None = None,
-) -> tuple[Method, Budget | None]:
-    """What these names mean, refused before anything is loaded where they mean nothing.
+    steps: int = 1,
+    schedule: str = "geometric",
+) -> tuple[Ask, Variant, Budget | None]:
+    """What these names and numbers mean, refused before anything is loaded where they mean nothing.
 
     Raises:
         PruningError: an unknown name, a sparsity outside [0, 1), or a budget that the recovery cannot go by.
     """
-    method = Method.of(grouping, importance, allocation, recovery)
-    check_sparsity(sparsity)
+    ask = Ask.of(sparsity)
+    variant = Variant(Method.of(grouping, importance, allocation, recovery), ask.shares, Schedule(steps, schedule))
     allowed = read_budget(budget)
     try:
-        check_budget(method, allowed)
+        check_budget(variant.method, allowed)
     except PruningError as error:
         raise PruningError(f"budget {budget}: {error}") from error
-    return method, allowed
+    return ask, variant, allowed
 
 
 def read_budget(said: str | int | None) -> Budget | None:

@@ -23,7 +23,7 @@ from prunectl.experiments.api.subject import Subject
 from prunectl.experiments.episodes.evaluator import Episodes, environments
 from prunectl.experiments.provenance import command_line, parts_of, versions
 from prunectl.experiments.statistics import normalised
-from prunectl.pruning import Method, PruningPlan
+from prunectl.pruning import Method, PruningPlan, Variant
 from prunectl.pruning import Pruned as Outcome
 
 
@@ -33,7 +33,8 @@ class Small:
 
     Attributes:
         plan: what was cut.
-        method: how: grouping, importance, allocation and recovery.
+        variant: how: grouping, importance, allocation and recovery, with what components and flows were given of their
+            own and in how many steps.
         dense, pruned, random: episodes of the dense controller, of the pruned one and of uniformly random actions, on
             the same seeds, none of which chose anything; None where inputs were given in the place of a task.
         fidelity: R² of every component's output against the dense one's, on states held back.
@@ -45,12 +46,17 @@ class Small:
 
     subject: Subject
     outcome: Outcome[Controller]
-    method: Method
+    variant: Variant
     seed: int
     dense: Episodes | None
     pruned: Episodes | None
     random: Episodes | None
     seconds: Mapping[str, float]
+
+    @property
+    def method(self) -> Method:
+        """Grouping, importance, allocation and recovery."""
+        return self.variant.method
 
     @property
     def plan(self) -> PruningPlan:
@@ -149,7 +155,7 @@ class Small:
             "task": self.subject.stored_task(),
             "training_seed": self.subject.loaded.training_seed,
             "source": {"name": self.subject.loaded.name, "digest": self.subject.loaded.digest},
-            "method": asdict(self.method),
+            **asdict(self.variant),
             "seed": self.seed,
             "plan": self.plan.to_json(),
             "fidelity": dict(self.fidelity),
@@ -164,7 +170,7 @@ class Small:
         plan, said = self.plan, self.provenance()
         return {
             "task": self._task,
-            "method": said["method"],
+            **{name: said[name] for name in ("method", "budgets", "schedule")},
             "seed": self.seed,
             "sparsity_asked": plan.sparsity_asked,
             "sparsity_total": plan.sparsity_total,
@@ -189,7 +195,7 @@ class Small:
 
     def __str__(self) -> str:
         where = self._task or "the inputs given"
-        lines = [f"{self.subject.loaded.name} on {where}, {self.method.label}", str(self.plan)]
+        lines = [f"{self.subject.loaded.name} on {where}, {self.variant.label}", str(self.plan)]
         lines += self._fidelities() if self.dense is None else self._returns()
         lines.append(
             f"integrity {self.integrity:.3f}: the lowest R² of any component's output against the dense one's, on "

@@ -108,7 +108,15 @@ def _draw(loaded: Loaded, graph: ComponentGraph, path: Path) -> None:
 
 def prune(
     checkpoint: Checkpoint,
-    sparsity: Annotated[float, typer.Option("--sparsity", metavar="S", help="Share of all parameters to remove.")],
+    sparsity: Annotated[
+        str,
+        typer.Option(
+            "--sparsity",
+            metavar="S",
+            help="Share of all parameters to remove, as 0.9; of components and flows, as encoder=0.5,flow=0, all else "
+            "left whole; or both, as 0.9,critic=0.5.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where the smaller controller goes.")],
     task: Task = None,
     inputs: Inputs = None,
@@ -139,6 +147,10 @@ def prune(
             "environment steps.",
         ),
     ] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Prune in so many steps, each with scores and a recovery.")
+    ] = 1,
+    schedule: Annotated[str, typer.Option(help="How the sparsity rises over them: geometric, linear.")] = "geometric",
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
     normalisation: Normalisation = None,
@@ -156,8 +168,10 @@ def prune(
     from prunectl.experiments.api.controllers import prune as make_smaller
     from prunectl.experiments.api.small import check_ending
     from prunectl.experiments.api.subject import subject_of
+    from prunectl.pruning import Ask
 
-    check_method(sparsity, grouping, importance, allocation, recovery, budget)
+    ask = Ask.parse(sparsity)
+    check_method(ask, grouping, importance, allocation, recovery, budget, steps, schedule)
     subject = subject_of(checkpoint, task, trust, normalisation, time_feature)
     check_ending(out, subject.controller)
     rows = rows_of(inputs)
@@ -165,7 +179,7 @@ def prune(
         log.info(f"measuring {subject.loaded.name} on {subject.task} ...")
     small = make_smaller(
         subject,
-        sparsity,
+        ask,
         env=task if rows is not None else None,
         inputs=rows,
         grouping=grouping,
@@ -173,6 +187,8 @@ def prune(
         allocation=allocation,
         recovery=recovery,
         budget=budget,
+        steps=steps,
+        schedule=schedule,
         seed=seed,
         progress=sys.stderr.isatty(),
     )

@@ -147,7 +147,8 @@ def look(method: Method) -> Look:
     """The method's look, whichever others are drawn beside it."""
     cut = method.grouping, method.importance, method.allocation
     colour, marker, symbol = _BASELINES.get(method.grouping) or _cut_looks().get(cut) or _foreign_cut(cut)
-    dash, plotly_dash, white = _RECOVERIES.get(method.recovery) or _drawn_by(method.recovery, _FOREIGN_RECOVERIES)
+    recovery, _, _ = method.recovery.partition("[")  # in steps or not, it is dashed alike
+    dash, plotly_dash, white = _RECOVERIES.get(recovery) or _drawn_by(recovery, _FOREIGN_RECOVERIES)
     return Look(colour, _paler(colour, white), marker, f"{symbol}-open" if white == 1 else symbol, dash, plotly_dash)
 
 

@@ -13,7 +13,7 @@ from prunectl.envs.plants import PLANTS
 from prunectl.experiments.episodes.evaluator import Episodes
 from prunectl.experiments.stability import measure as stability
 from prunectl.experiments.stability.bounds import Checks
-from prunectl.pruning import Method, PruningPlan
+from prunectl.pruning import ONCE, Ask, Method, PruningPlan, Schedule, Variant
 from prunectl.registry import Plugin
 
 #: Part of every cell's key. Raise it when calibration or evaluation change, so that old cells are computed anew
@@ -37,7 +37,8 @@ class Cell:
     """A controller, a method, a sparsity and a seed. The dense controller is the cell without a method.
 
     ``seed`` drives the pruning, ``episode_seed`` is the first of ``episodes`` environment seeds. With ``only``, one
-    component or flow is pruned, and ``sparsity`` is its own. ``stability`` are the independent starts of each check of
+    component or flow is pruned, and ``sparsity`` is its own; with ``budgets``, some have shares of their own besides
+    (`Ask`). ``schedule`` says in how many steps. ``stability`` are the independent starts of each check of
     the loop's stability, None where that is not recorded; ``seed`` then decides the function that must fall as well.
     """
 
@@ -50,6 +51,18 @@ class Cell:
     min_width: int
     only: str | None = None
     stability: int | None = None
+    budgets: tuple[tuple[str, float], ...] = ()
+    schedule: Schedule = ONCE
+
+    @property
+    def ask(self) -> Ask:
+        """What is asked for."""
+        return Ask(self.sparsity, self.budgets) if self.only is None else Ask(None, ((self.only, self.sparsity),))
+
+    @property
+    def variant(self) -> Variant | None:
+        """The method as it is asked for, after which results are named; None for the dense controller."""
+        return None if self.method is None else Variant(self.method, self.budgets, self.schedule)
 
     @property
     def measures(self) -> bool:
@@ -80,6 +93,10 @@ class Cell:
         }
         if self.only is not None:  # left out otherwise: cells of whole controllers keep the keys they always had
             decisive["only"] = self.only
+        if self.budgets:  # likewise
+            decisive["budgets"] = self.budgets
+        if self.schedule.steps > 1:  # likewise
+            decisive["schedule"] = astuple(self.schedule)
         if self.stability is not None:  # likewise
             decisive["stability"] = [self.stability, stability.VERSION]
         if self.plugins:  # likewise
@@ -88,10 +105,10 @@ class Cell:
 
     def __str__(self) -> str:
         where = f"{self.subject.controller} on {self.subject.task}"
-        if self.method is None:
+        if self.variant is None:
             return f"{where}, dense"
         alone = "" if self.only is None else f" of {self.only} alone"
-        return f"{where}, {self.method.label} at sparsity {self.sparsity:g}{alone}, seed {self.seed}"
+        return f"{where}, {self.variant.label} at sparsity {self.sparsity:g}{alone}, seed {self.seed}"
 
 
 @dataclass(frozen=True)

@@ -85,14 +85,14 @@ def run_pruned(
     pruned = prune(
         controller,
         cell.method,
-        cell.sparsity,
+        cell.ask,
         calibration,
         seed=cell.seed,
         min_width=cell.min_width,
         scores=scores,
-        only=cell.only,
         loop=TaskLoop(cell.subject.task, cell.seed),
         damage=damage,
+        schedule=cell.schedule,
     )
     return _measured(pruned.controller, pruned.plan, pruned.integrity, pruned.seconds, cell, lyapunov)
 

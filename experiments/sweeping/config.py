@@ -10,7 +10,7 @@ import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product, starmap
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -29,7 +29,7 @@ from prunectl.agents.files import read_bounded
 from prunectl.errors import Error
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED, MOST_SEED
 from prunectl.experiments.stability.bounds import CONFIDENCE, FEWEST, TOLERATED
-from prunectl.pruning import Method
+from prunectl.pruning import Method, Variant, variants
 from prunectl.registry import import_plugins, one_line
 
 #: A config of thousands of controllers takes so much; PyYAML reads some 100 KiB a second.
@@ -38,6 +38,8 @@ LARGEST_CONFIG = 2**18
 LONGEST_SCALAR = 3000
 #: Cells that one sweep may ask for.
 MOST_CELLS = 10_000_000
+#: Steps that a controller may be pruned in.
+MOST_STEPS = 1_000
 #: Starts of a check of stability: their episodes run side by side.
 MOST_STARTS = 10_000
 #: What the context of validation calls the user's word that modules may be imported.
@@ -54,6 +56,7 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+Shares = Mapping[str, Annotated[float, Field(ge=0, lt=1)]]
 OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
@@ -141,7 +144,10 @@ class SweepConfig(_Frozen):
     always measured. ``seeds`` drive random importance and the calibration episodes. ``episodes`` are evaluated a cell,
     on the environment seeds ``episode_seed``, ``episode_seed + 1``, ... No group of units falls below ``min_width``.
     ``only`` names components and flows to prune one at a time while everything else stays dense; sparsities are then
-    asked of that component or flow. Empty: the whole controller is pruned. ``stability`` are the independent starts of
+    asked of that component or flow. Empty: the whole controller is pruned. ``budgets`` are shares of components and
+    flows to be met beside each sparsity, ``{critic: 0.5, flow: 0}``, each compared with the others; ``{}`` is none.
+    ``steps`` are numbers of steps to prune in, along a ``schedule``; libraries' pruners take no budgets, and
+    ``unstructured`` no steps: they stand beside as they come. ``stability`` are the independent starts of
     each check of the loops' stability, on the tasks that have a goal to come to rest at; None: it is not recorded.
     ``plugins`` are modules to import first, which name methods, plants or loaders (`prunectl.plugins`). ``timeout`` are
     the seconds after which a cell, or a piece of work that cells share, is given up and recorded as failed.
@@ -164,6 +170,9 @@ class SweepConfig(_Frozen):
     episode_seed: Annotated[int, Field(ge=0, le=MOST_EPISODE_SEED)] = 0
     min_width: Annotated[int, Field(ge=1)] = 1
     only: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    budgets: Annotated[tuple[Shares, ...], BeforeValidator(_listed), Field(min_length=1)] = ({},)
+    steps: Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_STEPS)], ...], BeforeValidator(_listed)] = (1,)
+    schedule: Literal["geometric", "linear"] = "geometric"
     stability: Annotated[int, Field(ge=1, le=MOST_STARTS)] | None = None
     timeout: Annotated[float, Field(gt=0)] | None = None
 
@@ -201,7 +210,11 @@ class SweepConfig(_Frozen):
 
     @model_validator(mode="after")
     def _can_be_counted(self) -> Self:
-        shares = self.expanded_methods, self.pruned_sparsities, set(self.seeds), set(self.only) or {""}
+        if self.only and any(self.budgets):
+            raise ValueError(
+                "only: one component or flow is pruned alone, so there is nothing to give others by budgets"
+            )
+        shares = self.variants, self.pruned_sparsities, set(self.seeds), set(self.only) or {""}
         cells = len(self.controllers) * (1 + math.prod(map(len, shares)))
         if cells > MOST_CELLS:
             raise ValueError(f"it asks for {cells} cells; a sweep has {MOST_CELLS} at most")
@@ -211,6 +224,11 @@ class SweepConfig(_Frozen):
     def expanded_methods(self) -> tuple[Method, ...]:
         """All methods in the order of the file, each once."""
         return tuple(dict.fromkeys(method for entry in self.methods for method in entry.methods))
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """All methods, each with the budgets and the steps that it can be asked for, each once."""
+        return variants(self.expanded_methods, self.budgets, self.steps, self.schedule)
 
     @property
     def modules(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from prunectl.experiments.stability.lyapunov import STEPS
 from prunectl.experiments.sweeping.cell import Cell, Subject, ToDo, Work
 from prunectl.experiments.sweeping.config import ConfigError, ControllerEntry, SweepConfig
 from prunectl.experiments.sweeping.store import Store
-from prunectl.pruning import trace
+from prunectl.pruning import Ask, PruningError, trace
 from prunectl.registry import Plugin, PluginError
 
 #: For the estimate of a sweep that has measured nothing yet: environment steps a second on one core, and what a cell
@@ -57,7 +57,7 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
                 raise ConfigError(f"controllers: {entry.controller} is the same as {other.controller}: remove one")
             if (other.controller, other.task) == (subject.controller, subject.task):
                 raise ConfigError(f"controllers: two are called {other.controller}: give one a 'name: ...'")
-        _check_scopes(config.only, controller, subject)
+        _check_scopes(config, controller, subject)
         controllers[subject.digest] = controller
         if entry.resources:
             resources[subject.digest] = entry.resources
@@ -120,14 +120,19 @@ def _load(
     return loaded.controller, subject, loaded.loader
 
 
-def _check_scopes(only: Sequence[str], controller: Controller, subject: Subject) -> None:
-    if not only:
+def _check_scopes(config: SweepConfig, controller: Controller, subject: Subject) -> None:
+    if not config.only and not any(config.budgets):
         return
     graph = trace(controller)
     scopes = [*graph.components, *graph.flows]
-    for name in only:
+    for name in config.only:
         if name not in scopes:
             raise ConfigError(f"only: {subject.controller} has no '{name}'; it has {', '.join(scopes)}")
+    for shares in filter(None, config.budgets):
+        try:
+            Ask(0.0, tuple(shares.items())).by_scope(graph)
+        except PruningError as error:
+            raise ConfigError(f"budgets: {subject.controller}: {error}") from error
 
 
 def _check_plants(tasks: Sequence[str], remark: Callable[[str], None]) -> None:
@@ -150,14 +155,17 @@ def _cells(config: SweepConfig, subject: Subject) -> Iterator[Cell]:
     alone = tuple(dict.fromkeys(config.only)) or (None,)
     seeds = dict.fromkeys(config.seeds)
     shared = (config.episodes, config.episode_seed, config.min_width)
-    for only, method, sparsity, seed in product(alone, config.expanded_methods, config.pruned_sparsities, seeds):
-        yield Cell(subject, method, sparsity, seed, *shared, only, starts)
+    sparsities = config.pruned_sparsities
+    for only, variant, sparsity, seed in product(alone, config.variants, sparsities, seeds):
+        yield Cell(subject, variant.method, sparsity, seed, *shared, only, starts, variant.budgets, variant.schedule)
 
 
 def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:
     """The config as plain data that reads back the same: tasks, names and defaults filled in, methods one by one."""
     subjects = dict.fromkeys(cell.subject for cell in work.cells)
     entries = zip(config.controllers, subjects, strict=True)
+    plain = {"budgets": ({},), "steps": (1,), "schedule": "geometric"}
+    unasked = {name for name, value in plain.items() if getattr(config, name) == value}
     return {
         "controllers": [
             {"controller": entry.controller, "task": subject.task, "name": subject.controller}
@@ -166,7 +174,7 @@ def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:
         ],
         "methods": [asdict(method) for method in config.expanded_methods],
         **({"plugins": list(config.modules)} if config.modules else {}),
-        **config.model_dump(mode="json", exclude={"plugins", "controllers", "methods"}, exclude_none=True),
+        **config.model_dump(mode="json", exclude={"plugins", "controllers", "methods", *unasked}, exclude_none=True),
     }
 
 

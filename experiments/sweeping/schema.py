@@ -86,16 +86,14 @@ UPGRADES = {
 def row_of(cell: Cell) -> dict[str, Any]:
     """The columns that say which cell it is."""
     subject, method = cell.subject, cell.method
+    names = (None,) * 4 if cell.variant is None else cell.variant.names
     return {
         "key": cell.key,
         "controller": subject.controller,
         "algorithm": subject.algorithm,
         "task": subject.task,
         "training_seed": subject.training_seed,
-        "grouping": None if method is None else method.grouping,
-        "importance": None if method is None else method.importance,
-        "allocation": None if method is None else method.allocation,
-        "recovery": None if method is None else method.recovery,
+        **dict(zip(("grouping", "importance", "allocation", "recovery"), names, strict=True)),
         "only": cell.only,
         "sparsity_asked": cell.sparsity,
         "seed": None if method is None else cell.seed,

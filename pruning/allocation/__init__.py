@@ -6,7 +6,7 @@ the parameter count is the one asked for; what rounding leaves over is settled a
 """
 
 from prunectl.pruning.allocation.damage import Damage
-from prunectl.pruning.allocation.divide import ALLOCATIONS, Allocation, Division, allocate, allocate_one
+from prunectl.pruning.allocation.divide import ALLOCATIONS, Allocation, Division, allocate
 from prunectl.pruning.allocation.knobs import TOLERANCE, Knob, Widths, make_knobs
 
 __all__ = [
@@ -18,6 +18,5 @@ __all__ = [
     "Knob",
     "Widths",
     "allocate",
-    "allocate_one",
     "make_knobs",
 ]

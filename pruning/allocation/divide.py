@@ -1,4 +1,4 @@
-"""Dividing the asked sparsity: over a whole controller by a named allocation, or within one scope alone."""
+"""Dividing the asked sparsity over a controller by a named allocation, beside shares that are asked of its parts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from prunectl.pruning.allocation.budgets import budgeted
 from prunectl.pruning.allocation.damage import Damage
 from prunectl.pruning.allocation.knobs import (
     TOLERANCE,
     Knob,
     Widths,
-    at_ratio,
     bisect,
     check,
     make_knobs,
@@ -23,6 +23,7 @@ from prunectl.pruning.allocation.knobs import (
 from prunectl.pruning.allocation.searched import searched
 from prunectl.pruning.allocation.sensitivity import sensitivity
 from prunectl.pruning.allocation.unmeasured import ranked, uniform
+from prunectl.pruning.ask import Ask, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
 from prunectl.pruning.grouping import CONTROLLER
@@ -106,12 +107,12 @@ def allocate(
     scores: Scores,
     grouping: str,
     allocation: str,
-    sparsity: float,
+    sparsity: Sparsity,
     min_width: int = 1,
     damage: Damage | None = None,
     error: Callable[[Widths], float] | None = None,
 ) -> Widths:
-    """The width of each group such that ``sparsity`` of all parameters are gone.
+    """The width of each group such that ``sparsity`` of all parameters are gone, and of what is named its own share.
 
     Args:
         graph: the dense controller's groups.
@@ -119,21 +120,42 @@ def allocate(
         grouping: a name in `GROUPINGS` that has scopes.
         allocation: a name in `ALLOCATIONS`. With one scope there is nothing to divide: under ``global`` all are the
             plain ranking.
-        sparsity: in [0, 1).
+        sparsity: in [0, 1); a mapping has shares of components and flows (`Ask`), which are not the allocation's.
         min_width: no group falls below it.
         damage: what `measure` found; for allocations that look at it.
         error: the calibration error of a controller of these widths, refitted (`Bench.error`); likewise.
 
     Raises:
-        PruningError: no widths meet it; the message names the scope and the highest sparsity that can be met. Or a
-            plug-in fails.
+        PruningError: no widths meet it; the message names the scope and the highest sparsity that can be met. Or an
+            unknown scope, or a plug-in fails.
     """
-    if sparsity == 0:
+    ask = Ask.of(sparsity)
+    if ask.leaves_all:
         return dict(graph.dense)
+    if not graph.groups:
+        raise PruningError("the controller has no units to prune: its networks have no hidden layer")
+
+    def divide(rest: ComponentGraph, share: float, others: Widths) -> Widths:
+        whole = None if error is None else lambda widths: error({**others, **widths})
+        return _divided(rest, scores, grouping, allocation, share, min_width, damage, whole)
+
+    if not ask.shares:
+        return divide(graph, ask.figure, {})
+    return budgeted(graph, ask.by_scope(graph), ask.overall, min_width, divide)
+
+
+def _divided(
+    graph: ComponentGraph,
+    scores: Scores,
+    grouping: str,
+    allocation: str,
+    sparsity: float,
+    min_width: int,
+    damage: Damage | None,
+    error: Callable[[Widths], float] | None,
+) -> Widths:
     entry = ALLOCATIONS.find(allocation)
     knobs = make_knobs(graph, scores, grouping)
-    if not knobs:
-        raise PruningError("the controller has no units to prune: its networks have no hidden layer")
     check(graph, knobs, {CONTROLLER: graph.components, **owned(graph, knobs)}, sparsity, min_width)
     division = Division(graph, knobs, sparsity, min_width, damage, error)
     if all(knob.scope == CONTROLLER for knob in knobs):
@@ -177,43 +199,3 @@ def _check_met(widths: Widths, plugin: Plugin, division: Division) -> None:
             f"{plugin}: its widths reach sparsity {1 - graph.parameters(widths) / dense:.4f} where "
             f"{division.sparsity:g} was asked for: `Division.met` finds the point on a path of widths that does"
         )
-
-
-def allocate_one(graph: ComponentGraph, scores: Scores, scope: str, sparsity: float, min_width: int = 1) -> Widths:
-    """The width of each group when one component or one flow is pruned and everything else stays dense.
-
-    Args:
-        graph: the dense controller's groups.
-        scores: what `score` gave.
-        scope: a component's name, which gives up ``sparsity`` of its own parameters, or a flow's, of its units.
-        sparsity: in [0, 1).
-        min_width: no group falls below it.
-
-    Raises:
-        PruningError: no such scope, nothing in it to prune, or an ask that it cannot meet.
-    """
-    scopes = [*graph.components, *graph.flows]
-    if scope not in scopes:
-        raise PruningError(f"unknown scope '{scope}': there are {', '.join(scopes)}")
-    if scope in graph.flows:
-        units = graph.dense[scope]
-        narrowest = min(min_width, units)
-        if sparsity > 1 - narrowest / units:
-            raise PruningError(
-                f"sparsity {sparsity:g} cannot be met: with {narrowest} of its {units} units left, flow '{scope}' "
-                f"reaches {1 - narrowest / units:.4g} at most"
-            )
-        return {**graph.dense, scope: max(round((1 - sparsity) * units), narrowest)}
-    own = [
-        Knob((g.name,), scope, g.units, np.sort(scores[g.name]))
-        for g in graph.groups.values()
-        if g.components == (scope,)
-    ]
-    if not own:
-        raise PruningError(f"component '{scope}' has no hidden layer of its own to prune")
-    check(graph, own, {scope: (scope,)}, sparsity, min_width)
-    return bisect(
-        lambda ratio: {**graph.dense, **at_ratio(own, min_width, ratio)},
-        lambda widths: graph.parameters(widths, scope),
-        (1 - sparsity) * graph.parameters(graph.dense, scope),
-    )

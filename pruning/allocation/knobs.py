@@ -54,13 +54,18 @@ def owned(graph: ComponentGraph, knobs: Sequence[Knob]) -> dict[str, tuple[str, 
 
 
 def check(
-    graph: ComponentGraph, knobs: Sequence[Knob], scopes: Mapping[str, Sequence[str]], sparsity: float, min_width: int
+    graph: ComponentGraph,
+    knobs: Sequence[Knob],
+    scopes: Mapping[str, Sequence[str]],
+    sparsity: float,
+    min_width: int,
+    widths: Mapping[str, int] | None = None,
 ) -> None:
     """Refuse what cannot be met even with every knob at its narrowest, naming the scope that gives out first.
 
-    ``scopes`` has the components of each.
+    ``scopes`` has the components of each, ``widths`` what all else has (None: all that it had).
     """
-    narrowest = {**graph.dense, **at_ratio(knobs, min_width, 0.0)}
+    narrowest = {**(widths or graph.dense), **at_ratio(knobs, min_width, 0.0)}
     most = {
         scope: 1 - parameters_of(graph, narrowest, components) / parameters_of(graph, graph.dense, components)
         for scope, components in scopes.items()

@@ -41,6 +41,13 @@ class Budget:
         if not given or not all(0 < limit < math.inf for limit in given):
             raise ValueError("a budget has a limit above 0, in steps or in seconds")
 
+    def shared(self, parts: int) -> Budget:
+        """One of so many equal parts of it."""
+        return Budget(
+            None if self.steps is None else math.ceil(self.steps / parts),
+            None if self.seconds is None else self.seconds / parts,
+        )
+
 
 @dataclass(frozen=True)
 class Visit:

@@ -173,7 +173,7 @@ def test_one_scope_is_ranked_and_nothing_is_measured(allocation: str, monkeypatc
     data = calibration(controller)
     ranking = prune(controller, Method("global", allocation="ranked", recovery="none"), 0.5, data).plan
     assert prune(controller, Method("global", allocation=allocation, recovery="none"), 0.5, data).plan == ranking
-    alone = prune(controller, Method(allocation=allocation, recovery="reconstruct"), 0.5, data, only="value").plan
+    alone = prune(controller, Method(allocation=allocation, recovery="reconstruct"), {"value": 0.5}, data).plan
     assert alone.components["actor"].params_pruned == alone.components["actor"].params_dense
     with pytest.raises(PruningError, match="cannot be met"):
         prune(controller, Method("global", allocation=allocation, recovery="none"), 0.999, data)

@@ -16,7 +16,7 @@ from test_trace import Fake, WorldModel
 
 from prunectl.agents import Controller
 from prunectl.pruning import ALLOCATIONS, Calibration, Method, PruningError, PruningPlan, apply, make_plan, prune, trace
-from prunectl.pruning.allocation import TOLERANCE, Damage, Widths, allocate, allocate_one
+from prunectl.pruning.allocation import TOLERANCE, Damage, Widths, allocate
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.plan import uncut
 
@@ -108,20 +108,20 @@ def test_an_encoder_without_hidden_layers_shrinks_with_its_flow() -> None:
 
 def test_one_component_at_a_time_leaves_the_others_dense() -> None:
     graph = trace(untrained("sac", "Pendulum-v1", widths=(32, 32), encoder=(24, 16)))
-    widths = allocate_one(graph, rising(graph), "critic.1", 0.8)
+    widths = allocate(graph, rising(graph), "component", "uniform", {"critic.1": 0.8})
     assert {name for name, width in widths.items() if width < graph.dense[name]} == {"critic.1/0", "critic.1/1"}
     share = graph.parameters(widths, "critic.1") / graph.parameters(graph.dense, "critic.1")
     assert share == pytest.approx(0.2, abs=0.05)
     (flow,) = graph.flows
-    assert allocate_one(graph, rising(graph), flow, 0.75) == {**graph.dense, flow: 4}
+    assert allocate(graph, rising(graph), "component", "uniform", {flow: 0.75}) == {**graph.dense, flow: 4}
     # 1 of 16 units is 0.9375 of them gone.
-    assert allocate_one(graph, rising(graph), flow, 0.9375) == {**graph.dense, flow: 1}
+    assert allocate(graph, rising(graph), "component", "uniform", {flow: 0.9375}) == {**graph.dense, flow: 1}
     with pytest.raises(PruningError, match=r"with 1 of its 16 units left, flow 'encoder->.*' reaches 0\.9375 at most"):
-        allocate_one(graph, rising(graph), flow, 0.95)
+        allocate(graph, rising(graph), "component", "uniform", {flow: 0.95})
     with pytest.raises(PruningError, match=r"with 4 of its 16 units left, .* reaches 0\.75 at most"):
-        allocate_one(graph, rising(graph), flow, 0.8, min_width=4)
+        allocate(graph, rising(graph), "component", "uniform", {flow: 0.8}, min_width=4)
     with pytest.raises(PruningError, match="unknown scope 'critc'"):
-        allocate_one(graph, rising(graph), "critc", 0.5)
+        allocate(graph, rising(graph), "component", "uniform", {"critc": 0.5})
 
 
 # Plans
@@ -157,8 +157,8 @@ def test_a_plan_that_cuts_nothing_of_what_acts_says_so() -> None:
     assert uncut(graph).remark is None
     whole = trace(untrained("sac", "Pendulum-v1", widths=(16, 16)))
     assert make_plan(whole, rising(whole), sparsity=0.5).remark is None
-    assert make_plan(whole, rising(whole), sparsity=0.5, only="actor").remark is None
-    assert "of critic.1," in (make_plan(whole, rising(whole), sparsity=0.5, only="critic.1").remark or "")
+    assert make_plan(whole, rising(whole), sparsity={"actor": 0.5}).remark is None
+    assert "of critic.1," in (make_plan(whole, rising(whole), sparsity={"critic.1": 0.5}).remark or "")
 
 
 def test_a_plan_for_another_controller_is_refused() -> None:

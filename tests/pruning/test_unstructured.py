@@ -86,7 +86,7 @@ def test_it_is_a_method_like_any_other_but_takes_no_recovery() -> None:
     assert not np.array_equal(pruned.controller.act(data.observations), controller.act(data.observations))
     assert method.label == "unstructured"
     with pytest.raises(PruningError, match="knows no components"):
-        prune(controller, method, 0.5, data, only="actor")
+        prune(controller, method, {"actor": 0.5}, data)
     with pytest.raises(PruningError, match="takes recovery 'none'"):
         Method("unstructured", "magnitude", "uniform", "reconstruct")
     with pytest.raises(PruningError, match="removes no unit"):

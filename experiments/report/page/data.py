@@ -19,7 +19,7 @@ from prunectl.experiments.analysis.findings import Findings, Tables
 from prunectl.experiments.analysis.readings import PanelReading, Reading
 from prunectl.experiments.drawing.style import look
 from prunectl.experiments.stability.bounds import clopper_pearson
-from prunectl.pruning import Method
+from prunectl.pruning import Method, variants
 
 #: Digits of a number on the page; ``results.csv`` has them all.
 DIGITS = 7
@@ -211,10 +211,15 @@ def _missing(config: Mapping[str, Any] | None, results: pd.DataFrame, planned: i
         return []
     if config is None:
         return None
+    methods = [Method.recorded([method[name] for name in METHOD]) for method in config["methods"]]
+    beside = config.get("budgets", [{}]), config.get("steps", [1]), config.get("schedule", "geometric")
     pruned = [
-        (Method.recorded([method[name] for name in METHOD]).label, only, float(sparsity), seed)
-        for only, method, sparsity, seed in product(
-            config["only"] or (None,), config["methods"], sorted(set(config["sparsities"]) - {0}), config["seeds"]
+        (variant.label, only, float(sparsity), seed)
+        for only, variant, sparsity, seed in product(
+            config["only"] or (None,),
+            variants(methods, *beside),
+            sorted(set(config["sparsities"]) - {0}),
+            config["seeds"],
         )
     ]
     cells = [

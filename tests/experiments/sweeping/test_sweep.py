@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -11,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from distributed import Client
+from pydantic import ValidationError
 
 from prunectl import agents
 from prunectl.envs.plants import PLANTS
@@ -276,6 +279,46 @@ def test_the_resolved_config_is_a_config_that_means_the_same(
     again = load_work(load_config(path), trust=False, remark=silent)
     assert again.cells == work.cells
     assert str(balancer.parent) not in path.read_text()
+
+
+def test_budgets_and_steps_are_compared_as_methods_are(balancer: Path, tmp_path: Path, client: Client) -> None:
+    settings = config(balancer, budgets=[{}, {"value": 0.2}], steps=[1, 2], sparsities=[0.5], schedule="linear")
+    work = load_work(settings, trust=False, remark=silent)
+    assert len({cell.key for cell in work.cells}) == len(work.cells) == 1 + 2 * 2 * 2 + 2
+    # What is as it always was keeps its key, which the results folder of an earlier version has.
+    plain = load_work(config(balancer, sparsities=[0.5]), trust=False, remark=silent)
+    assert {cell.key for cell in plain.cells} < {cell.key for cell in work.cells}
+    assert not {"budgets", "steps", "schedule"} & resolved(config(balancer, sparsities=[0.5]), plain).keys()
+
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(resolved(settings, work)))
+    assert load_work(load_config(path), trust=False, remark=silent).cells == work.cells
+    with Store.writing(tmp_path) as store:
+        _, failures = computed(work, store, client)
+        table = store.results()
+    assert failures == []
+    own = table[table["grouping"] == "component[value=0.2]"]
+    assert set(own["recovery"]) == {"none", "none[2 linear steps]", "reconstruct", "reconstruct[2 linear steps]"}
+    assert set(table["recovery"][table["grouping"] == "stock-global"]) == {"none", "none[2 linear steps]"}
+    for parts in own["components"].map(json.loads):
+        assert 1 - parts["value"]["params_pruned"] / parts["value"]["params_dense"] == pytest.approx(0.2, abs=0.07)
+    assert own["sparsity_total"].tolist() == pytest.approx([0.5] * 4, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"budgets": {"valeu": 0.5}}, "budgets: balancer: unknown scope 'valeu': there are actor, value"),
+        ({"budgets": {"value": 1.5}}, "less than 1"),
+        ({"budgets": {"overall": 0.5}}, "unknown scope 'overall'"),
+        ({"steps": 0}, "greater than or equal to 1"),
+        ({"schedule": "cubic"}, "'geometric' or 'linear'"),
+        ({"only": "actor", "budgets": {"value": 0.5}, "methods": {}}, "only: one component or flow is pruned alone"),
+    ],
+)
+def test_budgets_and_steps_that_mean_nothing_are_refused(balancer: Path, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises((ConfigError, ValidationError), match=says):
+        load_work(config(balancer, **changes), trust=False, remark=silent)
 
 
 def test_the_estimate_prefers_what_was_measured(balancer: Path) -> None:

@@ -1,0 +1,234 @@
+"""Shares of components and flows, and pruning in several steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import untrained
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from test_plan import calibration, made_up, rising
+
+from prunectl.agents import Controller
+from prunectl.pruning import (
+    Ask,
+    Method,
+    PruningError,
+    PruningPlan,
+    Schedule,
+    Variant,
+    apply,
+    pipeline,
+    prune,
+    trace,
+    variants,
+)
+from prunectl.pruning.allocation import ALLOCATIONS, TOLERANCE, allocate
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.importance import Scores, score
+
+SHARED = trace(untrained("sac", "Pendulum-v1", widths=(32, 32), encoder=(24, 16)))
+(FLOW,) = SHARED.flows
+
+
+def gone(graph: ComponentGraph, widths: dict[str, int], component: str | None = None) -> float:
+    return 1 - graph.parameters(widths, component) / graph.parameters(graph.dense, component)
+
+
+# What is asked
+
+
+@pytest.mark.parametrize(
+    ("text", "ask"),
+    [
+        ("0.9", Ask(0.9)),
+        ("encoder=0.5, dynamics=0.9,flow=0", Ask(None, (("encoder", 0.5), ("dynamics", 0.9), ("flow", 0.0)))),
+        ("critic=0.5,0.9", Ask(0.9, (("critic", 0.5),))),
+    ],
+)
+def test_an_ask_is_a_line_of_text_and_the_same_again(text: str, ask: Ask) -> None:
+    assert Ask.parse(text) == Ask.parse(str(ask)) == ask
+    assert Ask.of({"overall": ask.overall, **dict(ask.shares)} if ask.overall else dict(ask.shares)) == ask
+
+
+@pytest.mark.parametrize("text", ["", "much", "0.9,0.8", "=0.5", "flow", "flow=", "a=b", "0.9,"])
+def test_what_is_no_ask_is_told_how_to_write_one(text: str) -> None:
+    with pytest.raises(PruningError, match=r"write 0\.9, or by component"):
+        Ask.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"actor": 0.5, "overall": 1.0}, r"sparsity 1 is outside \[0, 1\)"),
+        ({"actor": 1.5}, r"sparsity 1\.5 is outside"),
+        ({}, "no sparsity is asked for"),
+        ({"actr": 0.5}, "unknown scope 'actr': there are encoder, actor, critic.0, critic.1, encoder->"),
+        (
+            {"overall": 0.5, "critic.0": 0.5},
+            "critic.0, critic.1 must be equally wide: name all with one",
+        ),
+        ({"actor": 0.9999}, r"scope 'actor' reaches 0\.\d+ at most"),
+        ({"overall": 0.1, "critic": 0.9}, r"what is named takes 0\.\d+ of all parameters already, more than the 0\.1"),
+        ({"overall": 0.9, "critic": 0.5}, r"sparsity 0\.9 cannot be met by what has no share .* is to keep 0\.3"),
+        ({"overall": 0.9, "actor": 0.5, "critic": 0.5, "encoder": 0.5}, "every component has a share of its own"),
+    ],
+)
+def test_what_cannot_be_met_is_one_line(said: dict[str, float], why: str) -> None:
+    with pytest.raises(PruningError, match=why):
+        allocate(SHARED, rising(SHARED), "component", "uniform", said)
+
+
+def test_a_name_is_a_component_a_family_a_flow_or_all_flows_and_the_more_exact_one_holds() -> None:
+    said = Ask.of({"flow": 0.5, "critic": 0.25, "critic.1": 0.75})
+    assert said.by_scope(SHARED) == {"critic.0": 0.25, "critic.1": 0.75, FLOW: 0.5}
+    assert Ask.of({FLOW: 0.0, "flow": 0.5}).by_scope(SHARED) == {FLOW: 0.0}
+
+
+# Widths
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS.builtin)
+@pytest.mark.parametrize("grouping", ["component", "layer", "global"])
+def test_what_is_named_has_its_share_and_the_rest_meets_the_overall_one(grouping: str, allocation: str) -> None:
+    said = {"overall": 0.6, "critic": 0.5, "flow": 0}
+    widths = allocate(SHARED, rising(SHARED), grouping, allocation, said, 1, *made_up(SHARED))
+    assert widths[FLOW] == 16
+    assert gone(SHARED, widths) == pytest.approx(0.6, abs=TOLERANCE)
+    for critic in ("critic.0", "critic.1"):
+        assert gone(SHARED, widths, critic) == pytest.approx(0.5, abs=0.03)  # a unit of 32 is as much
+    assert widths["critic.0/0"] == widths["critic.1/0"]
+    # 0.6 of all, less half of two thirds of it: the rest gives up more than that.
+    assert gone(SHARED, widths, "actor") > 0.7
+
+
+def test_shares_alone_leave_all_else_whole_and_a_flow_shrinks_what_reads_it() -> None:
+    widths = allocate(SHARED, rising(SHARED), "component", "uniform", {"actor": 0.75, FLOW: 0.5})
+    assert {name for name, width in widths.items() if width < SHARED.dense[name]} == {FLOW, "actor/0", "actor/1"}
+    assert widths[FLOW] == 8
+    # By hand, w units in both layers, biases counted, two heads: 8w + w + w^2 + w + 2 (w + 1), of which a quarter of
+    # 16 * 32 + 32 + 32 * 32 + 32 + 2 * 33 = 1666 is nearest at w = 15 (407) rather than 16 (450).
+    assert widths["actor/0"] == widths["actor/1"] == 15
+
+
+def test_a_component_that_its_flow_leaves_less_than_is_asked_is_not_cut_further() -> None:
+    widths = allocate(SHARED, rising(SHARED), "component", "uniform", {"encoder": 0.1, FLOW: 0.75})
+    assert widths == {**SHARED.dense, FLOW: 4}
+
+
+@given(
+    shares=st.dictionaries(st.sampled_from(["encoder", "actor", "critic", "flow"]), st.floats(0, 0.8), max_size=2),
+    overall=st.floats(0.05, 0.9),
+    grouping=st.sampled_from(["component", "layer", "global"]),
+)
+@example(shares={"encoder": 0.0, "critic": 0.0}, overall=0.25, grouping="component")  # they shrink with the flow
+@settings(max_examples=40, deadline=None)
+def test_an_ask_is_met_or_refused(shares: dict[str, float], overall: float, grouping: str) -> None:
+    try:
+        widths = allocate(SHARED, rising(SHARED), grouping, "uniform", {"overall": overall, **shares})
+    except PruningError:
+        return
+    assert gone(SHARED, widths) == pytest.approx(overall, abs=0.02)
+    if "flow" in shares:
+        assert widths[FLOW] == max(round((1 - shares["flow"]) * 16), 1)
+
+
+def test_libraries_pruners_know_no_shares_and_zeros_no_steps() -> None:
+    controller = untrained("ppo", "CartPole-v1")
+    data = calibration(controller)
+    for grouping, said, schedule, why in (
+        ("stock-global", {"overall": 0.5, "actor": 0.5}, Schedule(), "so 'actor' cannot have a share of its own"),
+        ("unstructured", 0.5, Schedule(2), "2 steps set what one does to zero"),
+    ):
+        with pytest.raises(PruningError, match=why):
+            prune(controller, Method.of(grouping, recovery="none"), said, data, schedule=schedule)
+
+
+# Steps
+
+
+def test_levels_are_those_of_the_schedule() -> None:
+    geometric, linear = (Schedule(3, form).levels(Ask(0.875, (("actor", 0.5),))) for form in ("geometric", "linear"))
+    # An eighth in three steps: each leaves a half.
+    assert [level.overall for level in geometric] == pytest.approx([0.5, 0.75, 0.875])
+    assert [level.overall for level in linear] == pytest.approx([0.875 / 3, 1.75 / 3, 0.875])
+    assert [dict(level.shares)["actor"] for level in linear] == pytest.approx([1 / 6, 1 / 3, 0.5])
+    assert geometric[-1] == linear[-1] == Ask(0.875, (("actor", 0.5),))
+    for wrong, why in (({"steps": 0}, "takes one"), ({"form": "cubic"}, "there are geometric, linear")):
+        with pytest.raises(PruningError, match=why):
+            Schedule(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("grouping", ["component", "stock-local"])
+@pytest.mark.parametrize("recovery", ["none", "reconstruct"])
+def test_steps_end_where_one_does_and_their_plan_is_of_the_dense_controller(grouping: str, recovery: str) -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(32, 32), encoder=(24, 16))
+    data = calibration(controller)
+    method = Method.of(grouping, recovery=recovery)
+    once, thrice = (prune(controller, method, 0.7, data, schedule=Schedule(steps)) for steps in (1, 3))
+    assert thrice.plan.sparsity_total == pytest.approx(once.plan.sparsity_total, abs=0.03)
+    assert thrice.plan.sparsity_asked == 0.7
+    assert PruningPlan.from_json(thrice.plan.to_json()) == thrice.plan
+    by_plan = apply(thrice.plan, controller, trace(controller))
+    found, expected = thrice.controller.networks.state_dict(), by_plan.networks.state_dict()
+    assert {name: tensor.shape for name, tensor in found.items()} == {n: t.shape for n, t in expected.items()}
+    if recovery == "none":  # nothing else was done to the weights
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+
+
+def test_scores_are_worked_out_again_on_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = untrained("ppo", "CartPole-v1", widths=(16, 16))
+    scored = []
+
+    def noted(now: Controller, graph: ComponentGraph, *rest: Any) -> Scores:
+        scored.append((graph.dense["actor/0"], now.components["actor"].parameters))
+        return score(now, graph, *rest)
+
+    monkeypatch.setattr(pipeline, "score", noted)
+    plan = prune(controller, Method(recovery="none"), 0.75, calibration(controller), schedule=Schedule(2)).plan
+    # Half of 16 * 5 + 16 * 17 + 2 * 17 = 386 parameters; 11 * 5 + 10 * 12 + 2 * 11 = 197 is the nearest to it.
+    assert scored == [(16, 386), (11, 197)]
+    assert plan.widths["actor/0"] < 11
+
+
+def test_steps_meet_shares_of_components_too() -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(32, 32), encoder=(24, 16))
+    asked = {"overall": 0.6, "critic": 0.5, "flow": 0.25}
+    plan = prune(controller, Method(recovery="none"), asked, calibration(controller), schedule=Schedule(4)).plan
+    assert plan.widths[FLOW] == 12
+    assert gone(SHARED, plan.widths, "critic.0") == pytest.approx(0.5, abs=0.04)
+    assert plan.sparsity_total == pytest.approx(0.6, abs=0.02)
+
+
+def test_zero_in_many_steps_is_the_controller_itself() -> None:
+    controller = untrained("ppo", "CartPole-v1")
+    data = calibration(controller)
+    same = prune(controller, Method(recovery="reconstruct"), 0.0, data, schedule=Schedule(3)).controller
+    assert np.array_equal(same.act(data.observations), controller.act(data.observations))
+
+
+# Names
+
+
+def test_results_go_by_names_that_say_what_was_set() -> None:
+    method, stock, zeros = Method(), Method.of("stock-global"), Method.of("unstructured")
+    assert Variant(method, (("flow", 0.0),), Schedule(4)).names == (
+        "component[flow=0]",
+        "surgeon",
+        "uniform",
+        "distill[4 geometric steps]",
+    )
+    assert Variant(method).names == ("component", "surgeon", "uniform", "distill")
+    found = variants([method, stock, zeros], [{}, {"flow": 0}], [1, 2], "linear")
+    assert [(v.method.grouping, v.budgets, v.schedule.steps) for v in found] == [
+        ("component", (), 1),
+        ("component", (), 2),
+        ("component", (("flow", 0),), 1),
+        ("component", (("flow", 0),), 2),
+        ("stock-global", (), 1),
+        ("stock-global", (), 2),
+        ("unstructured", (), 1),
+    ]
