@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor, PartsExtractor
-from prunectl.agents.files import check_regular, open_zip, read_entry
+from prunectl.agents.files import LARGEST_JSON, check_regular, open_zip, read_entry
 from prunectl.agents.pickles import PickleError, hold, read_pickle
 from prunectl.agents.rows import width
 from prunectl.agents.sb3.blueprint import EXTRACTOR_WIDTHS, WIDTHS, Blueprint, constructor_settings
@@ -35,8 +35,6 @@ from prunectl.agents.supported import check_spaces
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 from prunectl.registry import one_line
 
-#: A zip's JSON repeats its pickles as text: some 20 KiB. Read, it takes up to twenty times its size.
-LARGEST_JSON = 16 * 2**20
 #: Numbers that the observations of a rollout may hold; setting up an algorithm on policy makes room for them.
 LARGEST_ROLLOUT = 2**28
 
