@@ -68,7 +68,7 @@ def main() -> None:
     # One thread for NumPy too: the same numbers as a sweep's workers, and small matrices gain nothing from two.
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
-    # Python looks for every module where the user stands, be it among a stranger's files; `search_working_folder` puts it back.
+    # Python searches the folder where the user stands, be it a stranger's; `search_working_folder` puts it back.
     if not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
     sys.exit(run(sys.argv[1:]))
