@@ -21,6 +21,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from torch import Tensor, nn
 
+from prunectl.agents.choices import options
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor, PartsExtractor
 from prunectl.agents.files import LARGEST_JSON, check_regular, open_zip, read_entry
@@ -35,7 +36,7 @@ from prunectl.agents.supported import check_spaces
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 from prunectl.registry import one_line
 
-#: Numbers that the observations of a rollout may hold; setting up an algorithm on policy makes room for them.
+#: Numbers that the observations of a rollout may hold, with their masks; setting up an algorithm on policy makes room.
 LARGEST_ROLLOUT = 2**28
 
 
@@ -106,7 +107,8 @@ def blueprint(archive: Archive, where: str) -> tuple[Blueprint, Mapping[str, Ten
     check_spaces(observation_space, action_space, where)
     settings = constructor_settings(algorithm, {**archive.data, "train_freq": _frequency(archive.data)})
     rollout = settings.get("n_steps", 1)
-    if not (isinstance(rollout, int) and 1 <= rollout <= LARGEST_ROLLOUT // width(observation_space)):
+    kept = width(observation_space) + (sum(options(action_space)) if algorithm == "maskable_ppo" else 0)
+    if not (isinstance(rollout, int) and 1 <= rollout <= LARGEST_ROLLOUT // kept):
         raise ControllerError(f"{where}: its rollouts are said to have {str(rollout)[:20]} steps")
     policy = _policy(archive.data)
     arguments = _policy_kwargs(archive.data, where)
