@@ -145,8 +145,8 @@ def columns_of(outcome: Outcome) -> dict[str, Any]:
 def check_cells(table: pd.DataFrame) -> None:
     """Raise ValueError unless the cells say what those of a sweep do, so that all else may rely on it."""
     for name in ("controller", "algorithm", "task", *METHOD, "only"):
-        if (table[name].str.len() > LONGEST_NAME).any():
-            raise ValueError(f"a {name} of over {LONGEST_NAME} characters")
+        if not all(text.isprintable() and len(text) <= LONGEST_NAME for text in table[name].dropna().unique()):
+            raise ValueError(f"a {name} of over {LONGEST_NAME} characters, or of such as no terminal should be shown")
     if not table["status"].isin(["done", "failed"]).all() or table[["controller", "task"]].isna().any(axis=None):
         raise ValueError("a cell without controller, task or status")
     if table["sparsity_asked"].isna().any() or (table[METHOD].isna().sum(axis=1) % len(METHOD)).any():

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prunectl.agents.files import replacing
+from prunectl.experiments.drawing.tables import write_csv
 from prunectl.experiments.episodes.evaluator import Episodes
 from prunectl.experiments.statistics import normalised
 from prunectl.experiments.sweeping.cell import Cell, Outcome
@@ -206,7 +207,7 @@ class Store:
         paths = folder / "results.csv", folder / "results.parquet"
         try:
             with replacing(paths[0]) as temporary:
-                table.to_csv(temporary, index=False)
+                write_csv(table, temporary)
             with replacing(paths[1]) as temporary:
                 table.to_parquet(temporary, index=False)
         except OSError as error:

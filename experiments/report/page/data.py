@@ -227,22 +227,29 @@ def _missing(config: Mapping[str, Any] | None, results: pd.DataFrame, planned: i
         return []
     if config is None:
         return None
-    axes = config["only"] or (None,), config["methods"], sorted(set(config["sparsities"]) - {0}), config["seeds"]
-    if len(config["controllers"]) * (1 + math.prod(map(len, axes))) != planned:  # before any is listed
+    try:
+        cells = _asked(config, planned)
+    except (KeyError, TypeError, ValueError):  # somebody has changed it
         return None
+    known = {_identity(row) for row in results.to_dict("records")}
+    return [list(cell) for cell in cells if cell not in known] if known <= set(cells) else None
+
+
+def _asked(config: Mapping[str, Any], planned: int) -> list[tuple[Any, ...]]:
+    """The cells that a config asks for, none unless they are as many as were planned: that is known before they are
+    listed."""
+    axes = config["only"] or (None,), config["methods"], sorted(set(config["sparsities"]) - {0}), config["seeds"]
+    if len(config["controllers"]) * (1 + math.prod(map(len, axes))) != planned:
+        return []
     pruned = [
         (Method.recorded([method[name] for name in METHOD]).label, only, float(sparsity), seed)
         for only, method, sparsity, seed in product(*axes)
     ]
-    cells = [
+    return [
         (entry["name"], entry["task"], *cell)
         for entry in config["controllers"]
         for cell in (("dense", None, 0.0, None), *pruned)
     ]
-    known = {_identity(row) for row in results.to_dict("records")}
-    if not known <= set(cells):
-        return None
-    return [list(cell) for cell in cells if cell not in known]
 
 
 def _identity(row: Mapping[Hashable, Any]) -> tuple[Any, ...]:
