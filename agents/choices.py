@@ -12,6 +12,8 @@ from torch import Tensor
 
 #: What actions may be.
 Actions = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+#: The logit of an option that is not allowed. Finite, so that a loss of it is a number.
+FORBIDDEN = -1e8
 
 
 def options(space: spaces.Space[Any]) -> tuple[int, ...]:
@@ -26,6 +28,11 @@ def options(space: spaces.Space[Any]) -> tuple[int, ...]:
     return ()
 
 
+def among(logits: Tensor, allowed: Tensor | None) -> Tensor:
+    """Logits ``(n, options)`` with those options out of reach that are not allowed, as sb3-contrib's masks do it."""
+    return logits if allowed is None else torch.where(allowed, logits, FORBIDDEN)
+
+
 @dataclass(frozen=True)
 class Choice:
     """How a component's outputs are read as choices.
@@ -37,8 +44,12 @@ class Choice:
     space: spaces.Space[Any]
     valued: bool = False
 
-    def logits(self, outputs: Tensor) -> list[Tensor]:
-        """For each choice ``(n, options)``: logits, or values. All switches are one entry ``(n * switches, 2)``."""
+    def logits(self, outputs: Tensor, allowed: Tensor | None = None) -> list[Tensor]:
+        """For each choice ``(n, options)``: logits, or values. All switches are one entry ``(n * switches, 2)``.
+
+        ``allowed`` ``(n, all options)`` says which options there are at all, where not all of them are.
+        """
+        outputs = among(outputs, allowed)
         if self.valued:
             (count,) = options(self.space)
             return [outputs.view(len(outputs), -1, count).mean(dim=1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,6 +157,20 @@ class Controller(ABC):
     def choices(self) -> Mapping[str, Choice]:
         """Components whose outputs decide among options, and how they do."""
         return {"actor": Choice(self.action_space)} if options(self.action_space) else {}
+
+    @property
+    def masked(self) -> bool:
+        """Whether it is told which options its actions may choose among. Recorded rows of observations then end with
+        that, a number an option in the order of its logits: 1 for allowed, 0 for not."""
+        return False
+
+    def allowed(self, observations: Batch) -> NDArray[np.bool_] | None:
+        """Which options rows of observations say are allowed, ``(n, options)``: all where they say nothing. None for a
+        controller that is not told."""
+        if not self.masked:
+            return None
+        said = observations.reshape(len(observations), -1)[:, math.prod(self.observation_space.shape) :]
+        return said != 0 if said.size else np.ones((len(said), sum(options(self.action_space))), dtype=np.bool_)
 
     @abstractmethod
     def dataflow(self) -> nn.Module:

@@ -13,6 +13,8 @@ from typing import IO
 
 #: A zip's table of contents takes about 60 bytes an entry, and Python some 500 to hold it.
 LARGEST_DIRECTORY = 2**20
+#: JSON in a checkpoint: a zip's repeats its pickles as text, some 20 KiB. Read, it takes up to twenty times its size.
+LARGEST_JSON = 16 * 2**20
 #: No entry of a checkpoint is so large.
 LARGEST_ENTRY = 2**30
 

@@ -25,10 +25,9 @@ from prunectl.agents.sb3.archive import is_archive
 from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.agents.sb3.load import load_run
 from prunectl.agents.tdmpc.checkpoint import CONFIG, read_checkpoint
+from prunectl.errors import DEBUG
 from prunectl.registry import one_line
 
-#: Set, it lets an error that nobody foresaw through as it is, with its traceback.
-DEBUG = "PRUNECTL_DEBUG"
 #: Where the bundled controllers lie.
 ZOO = Path(__file__).parent / "zoo"
 

@@ -6,6 +6,7 @@ choice is one number, its index. What networks see of a row is made of it inside
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,21 +97,39 @@ def form_as_json(space: spaces.Space[Any]) -> Any:
     return {"shape": list(space.shape or ()), "type": str(space.dtype)}
 
 
-def form_from_json(said: Any) -> spaces.Space[Any]:
-    """What `form_as_json` wrote, without bounds.
+def form_from_json(said: Any, numbers: int) -> spaces.Space[Any]:
+    """What `form_as_json` wrote of a space whose rows have so many numbers, without bounds.
 
     Raises:
         KeyError, TypeError, ValueError, AssertionError: it is something else.
     """
+    if (found := _width_said(said)) != numbers:  # before anything is made
+        raise ValueError(f"observations of {found} numbers, and it says {numbers}")
+    return _form_from_json(said)
+
+
+def _width_said(said: Any) -> int:
+    """How many numbers a row has, by what `form_as_json` wrote."""
     if isinstance(said, list):
-        return spaces.Dict([(str(name), form_from_json(part)) for name, part in said])
+        return sum(_width_said(part) for _, part in said)
+    if "choices" in said:
+        return len(said["choices"])
+    sides = said["switches"] if "switches" in said else said["shape"]
+    if not isinstance(sides, list) or len(sides) > 8 or not all(type(side) is int and side > 0 for side in sides):
+        raise ValueError(f"an array of shape {sides!s:.60}")
+    return math.prod(sides)
+
+
+def _form_from_json(said: Any) -> spaces.Space[Any]:
+    if isinstance(said, list):
+        return spaces.Dict([(str(name), _form_from_json(part)) for name, part in said])
     if "choices" in said:
         sizes = [int(size) for size in said["choices"]]
         return spaces.Discrete(sizes[0]) if said["alone"] else spaces.MultiDiscrete(sizes)
     if "switches" in said:
-        return spaces.MultiBinary([int(side) for side in said["switches"]])
+        return spaces.MultiBinary(said["switches"])
     kind = np.dtype(str(said["type"])[:20])
-    if kind.kind not in "fiu" or int(np.prod([int(side) for side in said["shape"]])) > 2**24:
+    if kind.kind not in "fiu":
         raise ValueError("no array of numbers")
     low, high = (-np.inf, np.inf) if kind.kind == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
-    return spaces.Box(low, high, tuple(int(side) for side in said["shape"]), kind.type)
+    return spaces.Box(low, high, tuple(said["shape"]), kind.type)

@@ -39,6 +39,8 @@ _STORAGES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+#: No tensor has more axes.
+_AXES = 8
 #: What the form of before PyTorch 1.6 starts with, and the protocol after it.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
@@ -135,12 +137,15 @@ class _Reader:
         return self.storages[key]
 
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+        # A tensor could stand here as well, and be taken apart into millions of them.
+        if not (type(size) is type(stride) is tuple and len(size) == len(stride) <= _AXES):
+            raise PickleError("a tensor of no sensible shape")
         numbers = (offset, *size, *stride)
         if not isinstance(storage, Tensor) or not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
             raise PickleError("a tensor of no sensible shape")
         count = math.prod(size)
         # Strides of zero show one number as any number of them.
-        if len(size) > 8 or count > storage.numel():
+        if count > storage.numel():
             raise PickleError(f"a tensor of {count} numbers from a storage of {storage.numel()}")
         self._take(count * storage.element_size())
         return storage.as_strided(size, stride, offset).clone()
@@ -153,6 +158,8 @@ class _Reader:
 
 def _storage(said: Any) -> tuple[torch.dtype, str, int]:
     """Type, key and length of a storage, from the persistent id that stands for it."""
+    if type(said) is not tuple or len(said) not in (5, 6):
+        raise PickleError("a reference to what is no storage")
     kind, make, key, _, count, *view = said
     dtype = make.function() if hasattr(make, "function") else None
     if kind != "storage" or not isinstance(dtype, torch.dtype) or any(part is not None for part in view):

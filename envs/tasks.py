@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import logging
 import re
 import warnings
@@ -16,7 +15,7 @@ from gymnasium.envs.registration import EnvSpec, registry
 from prunectl.envs import earlier, packages
 from prunectl.envs.packages import DMC
 from prunectl.errors import Error
-from prunectl.registry import one_line
+from prunectl.registry import import_named, one_line
 
 #: Steps after which an episode of a task without a time limit is broken off; dm_control's own limit, which it keeps to
 #: itself, is another.
@@ -120,7 +119,7 @@ def stand_ins(task_id: str) -> tuple[str, ...]:
 def _import(module: str, task_id: str) -> None:
     """Import what registers a task."""
     try:
-        importlib.import_module(module)
+        import_named(module)
     except Exception as error:  # whatever the module's own code raises
         cannot = f"task '{task_id}': module '{module}' cannot be imported ({one_line(error)})"
         if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):

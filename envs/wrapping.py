@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ Wrapping = tuple[str, Mapping[str, Any]]
 TIMELESS = 1000
 #: Observations that may be shown at once.
 MOST_STACKED = 1000
+#: Numbers that they may have: four times what an observation may.
+LARGEST_STACK = 2**22
 
 #: Gymnasium's wrappers that are a function of their arguments alone. Those that learn while they run (statistics) or
 #: that draw at random would not do again what they did in training.
@@ -122,8 +125,7 @@ def _time_feature(env: Env, max_steps: int = TIMELESS, test_mode: bool = False) 
 
 
 def _stacked(env: Env, stack_size: int, padding_type: str = "reset") -> Env:
-    if not 1 <= stack_size <= MOST_STACKED:
-        raise ValueError(f"at most {MOST_STACKED} observations are stacked")
+    _check_stack(env, stack_size)
     found: Env = wrappers.FrameStackObservation(env, stack_size, padding_type=padding_type)
     return found
 
@@ -140,8 +142,7 @@ class FramesStacked(gym.ObservationWrapper[Any, Any, Any]):
     """
 
     def __init__(self, env: Env, n_stack: int, channels_order: str | Mapping[str, str | None] | None = None) -> None:
-        if not 1 <= n_stack <= MOST_STACKED:
-            raise ValueError(f"at most {MOST_STACKED} observations are stacked")
+        _check_stack(env, n_stack)
         super().__init__(env)
         self.stack: Any = StackedObservations(1, n_stack, env.observation_space, channels_order)  # type: ignore[arg-type]
         self.observation_space = self.stack.stacked_observation_space
@@ -152,6 +153,19 @@ class FramesStacked(gym.ObservationWrapper[Any, Any, Any]):
 
     def observation(self, observation: Any) -> Any:
         return _only(self.stack.update(_batch(observation), np.zeros(1, dtype=bool), [{}])[0])
+
+
+def _check_stack(env: Env, count: int) -> None:
+    """Raise ValueError unless so many observations are few enough, and so are their numbers: stacks of stacks grow."""
+    numbers = _numbers(env.observation_space)
+    if not (1 <= count <= MOST_STACKED and count * numbers <= LARGEST_STACK):
+        raise ValueError(f"at most {MOST_STACKED} observations are stacked, of {LARGEST_STACK} numbers in all")
+
+
+def _numbers(space: gym.Space[Any]) -> int:
+    if isinstance(space, spaces.Dict):
+        return sum(map(_numbers, space.values()))
+    return math.prod(space.shape or (1,))
 
 
 def _batch(observation: Any) -> Any:

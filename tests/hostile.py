@@ -30,7 +30,8 @@ MEMORY = 700 * 2**20
 PATIENCE = 120
 
 _WATCHED = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "pickle.find_class")
-_HARMLESS = {"os.listdir", "os.scandir", "os.walk", "os.fwalk"}
+#: Pydantic sets a variable of this process whenever it looks for plug-ins of its own.
+_HARMLESS = {"os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.putenv", "os.unsetenv"}
 _seen: list[str] | None = None
 
 

@@ -12,7 +12,8 @@ from gymnasium import spaces
 
 from prunectl.agents.choices import Actions, options
 from prunectl.agents.controller import Controller, ControllerError
-from prunectl.agents.rows import form_as_json, form_from_json, width
+from prunectl.agents.files import LARGEST_JSON
+from prunectl.agents.rows import form_as_json, form_from_json
 from prunectl.agents.supported import LARGEST_OBSERVATION, LARGEST_SPACE
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.registry import one_line
@@ -76,6 +77,8 @@ def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
         ControllerError: no such data.
     """
     try:
+        if len(text) > LARGEST_JSON:
+            raise ValueError(f"over {LARGEST_JSON // 2**20} MiB")
         data = json.loads(text)
         if data["format"] != FORMAT:
             raise ControllerError(f"{where}: its format is '{str(data['format'])[:40]}', this version reads '{FORMAT}'")
@@ -84,9 +87,7 @@ def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
             raise ValueError(f"observations {observations!s:.20}, held_steps {held!s:.20}")
         space = _space(data["actions"])
         surroundings = Surroundings.from_json(data["surroundings"]) if "surroundings" in data else None
-        observed = form_from_json(data["observed"]) if "observed" in data else None
-        if observed is not None and width(observed) != observations:
-            raise ValueError(f"observations of {width(observed)} numbers, and it says {observations}")
+        observed = form_from_json(data["observed"], observations) if "observed" in data else None
         return Interface(str(data["algorithm"])[:40], observations, space, held, surroundings, observed), data
     except ControllerError:
         raise

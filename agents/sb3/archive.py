@@ -21,9 +21,10 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from torch import Tensor, nn
 
+from prunectl.agents.choices import options
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor, PartsExtractor
-from prunectl.agents.files import check_regular, open_zip, read_entry
+from prunectl.agents.files import LARGEST_JSON, check_regular, open_zip, read_entry
 from prunectl.agents.pickles import PickleError, hold, read_pickle
 from prunectl.agents.rows import width
 from prunectl.agents.sb3.blueprint import EXTRACTOR_WIDTHS, WIDTHS, Blueprint, constructor_settings
@@ -35,9 +36,7 @@ from prunectl.agents.supported import check_spaces
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 from prunectl.registry import one_line
 
-#: A zip's JSON repeats its pickles as text: some 20 KiB. Read, it takes up to twenty times its size.
-LARGEST_JSON = 16 * 2**20
-#: Numbers that the observations of a rollout may hold; setting up an algorithm on policy makes room for them.
+#: Numbers that the observations of a rollout may hold, with their masks; setting up an algorithm on policy makes room.
 LARGEST_ROLLOUT = 2**28
 
 
@@ -108,7 +107,8 @@ def blueprint(archive: Archive, where: str) -> tuple[Blueprint, Mapping[str, Ten
     check_spaces(observation_space, action_space, where)
     settings = constructor_settings(algorithm, {**archive.data, "train_freq": _frequency(archive.data)})
     rollout = settings.get("n_steps", 1)
-    if not (isinstance(rollout, int) and 1 <= rollout <= LARGEST_ROLLOUT // width(observation_space)):
+    kept = width(observation_space) + (sum(options(action_space)) if algorithm == "maskable_ppo" else 0)
+    if not (isinstance(rollout, int) and 1 <= rollout <= LARGEST_ROLLOUT // kept):
         raise ControllerError(f"{where}: its rollouts are said to have {str(rollout)[:20]} steps")
     policy = _policy(archive.data)
     arguments = _policy_kwargs(archive.data, where)

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from prunectl.agents.boundary_layers import Argmax, ArgmaxEach, QuantileMean, Rescale, Switches, decision, flat
-from prunectl.agents.choices import Actions, Choice
+from prunectl.agents.choices import Actions, Choice, among, options
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Policy
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor
 from prunectl.agents.rows import row_space
@@ -108,7 +109,13 @@ class SB3Controller(Controller):
 
     @property
     def choices(self) -> Mapping[str, Choice]:
+        if self.masked:
+            return {"actor": Choice(self._decided_in)}
         return {"q": Choice(self.action_space, valued=True)} if "q" in self.components else super().choices
+
+    @property
+    def masked(self) -> bool:
+        return isinstance(self.policy_networks, MaskableActorCriticPolicy)
 
     def dataflow(self) -> nn.Module:
         return views.flow(self.policy_networks)
@@ -124,10 +131,12 @@ class SB3Controller(Controller):
     def act(self, observations: Batch) -> NDArray[Any]:
         if self._memories:
             return self.advance(*self._apart(observations))[0]
-        values = self._tensor(observations)
+        values = self._tensor(self._apart(observations)[0])
         with torch.inference_mode():
             for forward in self._path:
                 values = forward(values)
+            if self.masked:
+                values = _decided(decision(self._decided_in), values, self.allowed(observations))
             return values.numpy()
 
     def policy(self, seeds: Sequence[int]) -> Policy:
@@ -160,6 +169,14 @@ class SB3Controller(Controller):
     def deployed_path(self) -> nn.Sequential:
         if self._memories:
             raise ControllerError("a controller with a memory has no path from an observation alone to export")
+        if self.masked:
+            raise ControllerError(
+                "a controller that is told which actions are allowed decides by more than exports hold"
+            )
+        return self._layers()
+
+    def _layers(self) -> nn.Sequential:
+        """All that acts, from raw observations; to logits where it is for a mask what may be chosen among them."""
         modules = {name: component.module for name, component in self.components.items()}
         encoder = modules.get("encoder", modules.get("encoder_actor", nn.Identity()))
         encoder = encoder.net if isinstance(encoder, MlpExtractor | CnnExtractor) else encoder
@@ -186,7 +203,7 @@ class SB3Controller(Controller):
     def _path(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:
         """What `deployed_path` computes, or what follows a memory, without the modules around it, whose calls would
         cost `act` a sixth."""
-        path = flat(*self._from_latent()) if self._memories else self.deployed_path()
+        path = flat(*self._from_latent()) if self._memories else self._layers()
         decisions = (Argmax, ArgmaxEach, Switches)
         return tuple(partial(_decided, layer) if isinstance(layer, decisions) else layer.forward for layer in path)
 
@@ -200,20 +217,29 @@ class SB3Controller(Controller):
         actor = self.components["actor"].module
         assert isinstance(actor, views.Actor)
         after: nn.Module = nn.Identity()
-        if not isinstance(self.action_space, spaces.Box):
+        if self.masked:
+            pass  # the mask comes first
+        elif not isinstance(self.action_space, spaces.Box):
             after = decision(self.action_space)
         elif self.policy_networks.squash_output:
             after = Rescale(self.action_space)
         return actor.trunk, actor.mean, actor.squash, after
+
+    @property
+    def _decided_in(self) -> Actions:
+        """The choices that logits decide: where masks are, a switch has a logit for off and one for on."""
+        switches = self.masked and isinstance(self.action_space, spaces.MultiBinary)
+        return spaces.MultiDiscrete(list(options(self.action_space))) if switches else self.action_space
 
     @cached_property
     def _memories(self) -> Mapping[str, Memory]:
         return memories(self.policy_networks)
 
     def _apart(self, rows: Batch) -> tuple[Batch, NDArray[np.float32]]:
-        """Observations, and what is remembered beside them: nothing yet where rows are observations alone."""
+        """Observations, and what is remembered beside them (nothing yet where rows are observations alone), or which
+        options are allowed."""
         width = int(np.prod(self.observation_space.shape))
-        if not self._memories or rows.shape[1:] == self.observation_space.shape:
+        if not (self._memories or self.masked) or rows.shape[1:] == self.observation_space.shape:
             return rows, np.zeros((len(rows), self.memory), dtype=np.float32)
         return rows[:, :width], np.ascontiguousarray(rows[:, width:], dtype=np.float32)
 
@@ -237,9 +263,9 @@ class SB3Controller(Controller):
         return torch.as_tensor(np.asarray(observations, dtype=precision).reshape(len(observations), -1))
 
 
-def _decided(decide: nn.Module, logits: torch.Tensor) -> torch.Tensor:
-    """What is chosen; of NaN it would be an action like any other."""
+def _decided(decide: nn.Module, logits: torch.Tensor, allowed: NDArray[np.bool_] | None = None) -> torch.Tensor:
+    """What is chosen, among all or what is allowed; of NaN it would be an action like any other."""
     if not torch.isfinite(logits).all():
         raise ControllerError("the controller's logits are not numbers")
-    chosen: torch.Tensor = decide.forward(logits)
+    chosen: torch.Tensor = decide.forward(among(logits, None if allowed is None else torch.as_tensor(allowed)))
     return chosen

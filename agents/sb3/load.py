@@ -28,7 +28,7 @@ from prunectl.agents.sb3.families import ALGORITHMS, recognise
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.statistics import read_statistics
 from prunectl.agents.surroundings import GOAL_WRAPPER, PLAIN, TIME_FEATURE, Surroundings
-from prunectl.registry import one_line
+from prunectl.registry import one_line, search_working_folder
 
 
 def load_run(path: Path, name: str, trust: bool, normalisation: Path | None, time_feature: bool) -> Loaded:
@@ -148,6 +148,7 @@ def _remarks(controller: SB3Controller, name: str, statistics: Path | None, run:
 def _unpickled(path: Path, archive: zips.Archive) -> BaseAlgorithm:
     """What Stable-Baselines3 makes of the file when it may run what is in it."""
     algorithm = recognise(archive.data, str(path))
+    search_working_folder()
     try:
         with _old_names():
             return ALGORITHMS[algorithm].load(path, device="cpu")

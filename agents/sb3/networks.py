@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from sb3_contrib.ars.policies import ARSPolicy
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel, BasePolicy
 from torch import nn
 
@@ -15,6 +16,9 @@ from prunectl.agents.boundary_layers import Clip
 from prunectl.agents.controller import Component, attribute_name
 from prunectl.agents.sb3.memory import memories
 from prunectl.agents.sb3.preprocessing import OfParts, only_flattens
+
+#: Policies of one actor and one value over the same kind of layers.
+ON_POLICY = (ActorCriticPolicy, MaskableActorCriticPolicy)
 
 
 class Actor(nn.Module):
@@ -152,7 +156,7 @@ def q_network(policy: Any) -> Any:
 def encoders(policy: Any) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """The features extractors that do something, by component name, and who reads which (``actor|critic|value|q``)."""
     readers: dict[str, nn.Module]
-    if isinstance(policy, ActorCriticPolicy):
+    if isinstance(policy, ON_POLICY):
         readers = {"actor": policy.pi_features_extractor, "value": policy.vf_features_extractor}
     elif (network := q_network(policy)) is not None:
         readers = {"q": network.features_extractor}
@@ -183,7 +187,7 @@ def component_modules(policy: Any) -> dict[str, nn.Module]:
         after = Clip(space) if clipped else nn.Identity()
         modules["actor"] = Actor(policy.action_net, nn.Identity(), after, None)
         return modules
-    if isinstance(policy, ActorCriticPolicy):
+    if isinstance(policy, ON_POLICY):
         trunk, head = policy.mlp_extractor.policy_net, policy.action_net
         if not isinstance(space, spaces.Box):
             modules["actor"] = Actor(trunk, head, nn.Identity(), None)

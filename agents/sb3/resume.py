@@ -12,6 +12,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
@@ -41,7 +43,9 @@ NOISE = 0.1
 #: Random actions that Q-networks take where their settings name no share.
 EXPLORED = 0.01
 #: Steps that an update on policy should see at least, by algorithm: one bad update is never undone.
-ROLLOUT = {"ppo": 1024, "trpo": 1024, "a2c": 64}
+ROLLOUT = {"ppo": 1024, "maskable_ppo": 1024, "trpo": 1024, "a2c": 64}
+#: The steps of a rollout where an algorithm's settings do not say.
+ROLLED_OUT = {"ppo": 2048, "maskable_ppo": 2048, "trpo": 2048, "a2c": 5}
 
 
 def continue_learning(
@@ -81,8 +85,16 @@ def continue_learning(
         raise ControllerError(f"fine-tuning for {steps} steps: {controller.algorithm} learns after {rollout} at least")
     with random_state_kept():
         model.set_random_seed(seed)
-        model.learn(steps // rollout * rollout, callback=_Phases(controller, steps, every, consider))
+        learn(model, steps // rollout * rollout, _Phases(controller, steps, every, consider))
     return int(model.num_timesteps)
+
+
+def learn(model: BaseAlgorithm, steps: int, callback: BaseCallback) -> None:
+    """The algorithm's own `learn`; one that takes masks goes without where the environment has none."""
+    env = model.get_env()
+    assert env is not None
+    masks = {"use_masking": is_masking_supported(env)} if isinstance(model, MaskablePPO) else {}
+    model.learn(steps, callback=callback, **masks)
 
 
 def vectorised(controller: SB3Controller, made: Sequence[Environment]) -> VecEnv:
@@ -169,7 +181,7 @@ def _settings(controller: SB3Controller, steps: int) -> tuple[dict[str, Any], in
     """Constructor arguments that going on needs, and the number of environments."""
     algorithm, own = controller.algorithm, controller.blueprint.settings
     if algorithm in ROLLOUT:
-        length = int(own.get("n_steps", {"ppo": 2048, "trpo": 2048, "a2c": 5}[algorithm]))
+        length = int(own.get("n_steps", ROLLED_OUT[algorithm]))
         count = min(math.ceil(ROLLOUT[algorithm] / length), max(steps // 4, 1))
         return {"n_steps": min(length, max(steps // count, 2))}, count
     # SB3's `learning_starts` would fill the replay with random actions.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from prunectl.agents.arrays import admit_arrays, number, numbers
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.pickles import Held, PickleError, read_pickle
+from prunectl.agents.rows import width
 from prunectl.agents.supported import LARGEST_OBSERVATION, LARGEST_SPACE
 
 #: Axes of an array of bounds, parts of an observation and choices at once, and letters of a part's name that are read.
@@ -51,6 +52,8 @@ def read_space(data: Mapping[str, Any], key: str, where: str) -> Any:
     named = re.search(r"(\w+)'>$", kind)
     try:
         return _of_pickle(_pickled(entry), where)
+    except ControllerError:
+        raise
     except (PickleError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         found = f"a {named[1]}" if named else kind[:60] or "unreadable"
         raise ControllerError(f"{where} is {found}, and cannot be read ({str(error)[:60]})") from error
@@ -87,8 +90,8 @@ def _of_pickle(found: Any, where: str, inside: bool = False) -> spaces.Space[Any
         case "Discrete":
             return _discrete(int(number(state["n"])), int(number(state.get("start", 0))), where)
         case "MultiDiscrete":
-            sizes = [int(size) for size in numbers(state["nvec"])]
-            starts = [int(start) for start in numbers(state["start"])] if "start" in state else None
+            sizes = [int(size) for size in numbers(state["nvec"])[: _PARTS + 1]]
+            starts = [int(start) for start in numbers(state["start"])[: _PARTS + 1]] if "start" in state else None
             if not (0 < len(sizes) <= _PARTS and all(0 < size <= LARGEST_SPACE for size in sizes)):
                 raise ControllerError(
                     f"{where} has choices among {str(sizes)[:60]}; 1 to {LARGEST_SPACE} each are read"
@@ -107,8 +110,15 @@ def _of_pickle(found: Any, where: str, inside: bool = False) -> spaces.Space[Any
             names = all(len(name) <= _LETTERS and name.isprintable() for name in parts)
             if not (0 < len(parts) <= _PARTS and names):
                 raise ControllerError(f"{where} has {len(parts)} parts; 1 to {_PARTS} with readable names are read")
+            made: list[tuple[str, spaces.Space[Any]]] = []
+            left = LARGEST_OBSERVATION  # one part in the file can stand for a thousand
+            for name, part in parts.items():
+                made.append((name, _of_pickle(part, f"{where}, '{name}',", True)))
+                left -= width(made[-1][1])
+                if left < 0:
+                    raise ControllerError(f"{where} is too large: at most {LARGEST_OBSERVATION} numbers are read")
             # A mapping of parts would be sorted; these are in the order of the networks' inputs.
-            return spaces.Dict([(name, _of_pickle(part, f"{where}, '{name}',", True)) for name, part in parts.items()])
+            return spaces.Dict(made)
     raise ControllerError(f"{where} is a {found.kind[:40]}{' within another' if inside else ''}, which is not read")
 
 
@@ -120,7 +130,7 @@ def _discrete(count: int, start: int, where: str) -> spaces.Discrete:
 
 def _form(sides: Any, kind: str, where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type of an array, of no more numbers than are read."""
-    shape = tuple(int(side) for side in sides)
+    shape = tuple(int(side) for side in sides[: _AXES + 1])
     if len(shape) > _AXES or math.prod(shape) > LARGEST_OBSERVATION:
         said = str(list(shape))[:60]
         raise ControllerError(f"{where} has the shape {said}; at most {LARGEST_OBSERVATION} numbers are read")

@@ -17,6 +17,7 @@ from prunectl.agents.controller import ControllerError
 from prunectl.agents.files import read_bounded
 from prunectl.agents.pickles import PickleError, read_pickle
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
+from prunectl.agents.supported import LARGEST_OBSERVATION
 from prunectl.registry import one_line
 
 #: The statistics of a vector observation take kilobytes.
@@ -65,10 +66,12 @@ def read_statistics(path: Path) -> tuple[Statistics | None, RewardScale | None]:
         if state.get("norm_obs", True):
             running = state["obs_rms"]
             running = running if isinstance(running, dict) else {"": running}
-            parts = {
-                key: (numbers(one.state["mean"], _AXES), numbers(one.state["var"], _AXES))
-                for key, one in running.items()
-            }
+            parts, left = {}, 2 * LARGEST_OBSERVATION  # one array in the file can stand under any number of names
+            for key, one in running.items():
+                parts[key] = numbers(one.state["mean"], _AXES), numbers(one.state["var"], _AXES)
+                left -= sum(side.size for side in parts[key])
+                if left < 0:
+                    raise PickleError(f"statistics of over {LARGEST_OBSERVATION} numbers; no more are read")
             statistics = Statistics(parts, number(state["clip_obs"]), epsilon)
         if state.get("norm_reward", False):
             spread = number(state["ret_rms"].state["var"])

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from prunectl.agents.controller import ControllerError
 from prunectl.registry import one_line
 
+#: The authors' networks have six layers at most.
+MOST_LAYERS = 100
+
 KINDS: dict[str, type[nn.Module]] = {
     "linear": nn.Linear,
     "layer_norm": nn.LayerNorm,
@@ -54,8 +57,11 @@ def rebuild(layers: Sequence[str], state: Mapping[str, Tensor], where: str) -> n
     """The network with these layers, its widths read off the tensors ``INDEX.weight`` of ``state``, weights loaded.
 
     Raises:
-        ControllerError: a tensor is missing, left over or of the wrong shape.
+        ControllerError: a tensor is missing, left over or of the wrong shape, or there are too many layers.
     """
+    if not isinstance(layers, list) or len(layers) > MOST_LAYERS:
+        many = f"{len(layers)} layers" if isinstance(layers, list) else "no layers"
+        raise ControllerError(f"{where}: {many} where a list of at most {MOST_LAYERS} belongs")
     network = nn.Sequential()
     try:
         for index, kind in enumerate(layers):

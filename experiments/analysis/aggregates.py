@@ -14,9 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prunectl.experiments import statistics
-from prunectl.experiments.analysis.curves import METHOD, Curve, Panel, pooled, run_draws
+from prunectl.experiments.analysis.curves import Curve, Panel, pooled, run_draws
 from prunectl.experiments.drawing.tables import bounded
 from prunectl.experiments.statistics import Tasks
+from prunectl.experiments.sweeping.schema import METHOD
 from prunectl.pruning import Method
 
 Array = NDArray[np.float64]

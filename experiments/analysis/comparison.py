@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from prunectl.errors import Error
 from prunectl.experiments import statistics
-from prunectl.experiments.analysis.curves import METHOD
+from prunectl.experiments.analysis.curves import check_size
+from prunectl.experiments.sweeping.connection import blaming
+from prunectl.experiments.sweeping.schema import METHOD
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method
 
@@ -90,6 +92,11 @@ def compare(folder: Path, against: Path) -> Comparison:
         StoreError: one of them has no store that can be read.
         ComparisonError: they have no cell in common, or no method to compare.
     """
+    with blaming(against):
+        return _compared(folder, against)
+
+
+def _compared(folder: Path, against: Path) -> Comparison:
     with Store.reading(folder) as own, Store.reading(against) as other:
         mine, theirs = _Side.of(own), _Side.of(other)
     for side, where in ((mine, folder), (theirs, against)):
@@ -122,6 +129,7 @@ class _Side:
     def of(cls, store: Store) -> _Side:
         table = store.results()
         done, returns = table[table["status"] == "done"], store.episode_returns()
+        check_size(done, returns, str(store.path))
         references = {}
         for row in done[done["grouping"].isna()].to_dict("records"):
             seeds = range(row["episode_seed"], row["episode_seed"] + row["episodes"])

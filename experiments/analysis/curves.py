@@ -11,14 +11,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prunectl.experiments import statistics
-from prunectl.experiments.sweeping.store import Store
+from prunectl.experiments.sweeping.connection import AWAY
+from prunectl.experiments.sweeping.schema import METHOD
+from prunectl.experiments.sweeping.store import Store, StoreError
 from prunectl.pruning import Method
 
 Array = NDArray[np.float64]
 
 #: The two sparsities, the one that return sees first.
 AXES = ("deployed", "total")
-METHOD = ["grouping", "importance", "allocation", "recovery"]
+
+#: What one report may show; each point is drawn two thousand times.
+MOST_PANELS, MOST_METHODS, MOST_POINTS, MOST_EPISODES = 600, 500, 100_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,15 @@ class Panel:
 
 
 def panels(store: Store) -> list[Panel]:
-    """Everything the store's sweep has computed, in the order of its config. Failed cells are left out."""
+    """Everything the store's sweep has computed, in the order of its config. Failed cells are left out.
+
+    Raises:
+        StoreError: it cannot be read, or nobody could draw it.
+    """
     table = store.results()
     returns = store.episode_returns()
     table = table[table["status"] == "done"]
+    check_size(table, returns, str(store.path))
     found = []
     for (controller, task), rows in table.groupby(["controller", "task"], sort=False):
         first = rows.iloc[0]
@@ -81,6 +90,24 @@ def panels(store: Store) -> list[Panel]:
                 )
             )
     return found
+
+
+def check_size(done: pd.DataFrame, returns: Mapping[str, Array], where: str) -> None:
+    """Raise StoreError for what would take memory without end: a table of seeds by sparsities, draws of each point."""
+    scopes = done.groupby(["controller", "task", done["only"].fillna("")])
+    curves = done.groupby(["controller", "task", done["only"].fillna(""), *METHOD])
+    sizes = curves["seed"].nunique() * curves["sparsity_asked"].nunique()
+    longest = max(map(len, returns.values()), default=0)
+    for what, count, most in (
+        ("controllers and scopes", scopes.ngroups, MOST_PANELS),
+        ("methods", done.groupby(METHOD).ngroups, MOST_METHODS),
+        ("points of curves", int(sizes.sum()), MOST_POINTS),
+        ("episodes of one cell", longest, MOST_EPISODES),
+    ):
+        if count > most:
+            raise StoreError(f"{where}: {count:,} {what}; a report has room for {most:,}")
+    if (done["episodes"] != [len(returns.get(key, ())) for key in done["key"]]).any():
+        raise StoreError(f"{where}: a cell has other episodes than it says: {AWAY}")
 
 
 def pooled(found: Sequence[Panel]) -> list[Panel]:

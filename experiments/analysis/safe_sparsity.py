@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from prunectl.experiments.analysis.curves import METHOD
 from prunectl.experiments.stability.bounds import Checks, Count, safe_sparsity
+from prunectl.experiments.sweeping.schema import METHOD
 from prunectl.pruning import Method
 
 #: Controller, task, what was pruned alone (None: everything), method.

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from prunectl.experiments import statistics
-from prunectl.experiments.analysis.curves import METHOD, Panel, Score, normalised_draws, score_on
+from prunectl.experiments.analysis.curves import Panel, Score, normalised_draws, score_on
 from prunectl.experiments.analysis.safe_sparsity import NO_WALKS, Key, Walk, mean_of
 from prunectl.experiments.drawing.tables import bounded
+from prunectl.experiments.sweeping.schema import METHOD
 from prunectl.pruning import Method
 
 #: What acts is what has to fit the small machine.

@@ -68,8 +68,9 @@ def main() -> None:
     # One thread for NumPy too: the same numbers as a sweep's workers, and small matrices gain nothing from two.
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
-    # `--task module:Id` names a module of the user's, who stands beside it.
-    sys.path.append(os.getcwd())
+    # Python searches the folder where the user stands, be it a stranger's; `search_working_folder` puts it back.
+    if not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
+        del sys.path[0]
     sys.exit(run(sys.argv[1:]))
 
 

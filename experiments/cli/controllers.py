@@ -255,7 +255,8 @@ def train(
     algorithm: Annotated[
         str,
         typer.Argument(
-            metavar="ALGO", help="tdmpc, sac, td3, ddpg, ppo, a2c, dqn, tqc, trpo, crossq, recurrent_ppo, qrdqn, ars."
+            metavar="ALGO",
+            help="tdmpc, sac, td3, ddpg, ppo, a2c, dqn, tqc, trpo, crossq, recurrent_ppo, maskable_ppo, qrdqn, ars.",
         ),
     ],
     task: Annotated[str, typer.Option("--task", metavar="ID")],

@@ -34,9 +34,14 @@ def draw_curve(axes: Axes, method: Method, x: Array, y: Array, low: Array, high:
         axes.plot(x[:2], y[:2], color=own.colour, linewidth=0.7, linestyle=(0, (1, 4)), zorder=1)
 
 
+def plain(name: str) -> str:
+    """A name as matplotlib draws it as it is: what stands between two dollars would be taken for mathematics."""
+    return name.replace("$", r"\$")
+
+
 def legend(figure: Figure, methods: Sequence[Method], columns: int, references: bool = True) -> None:
     """A legend of the methods, and of both references, below the figure."""
-    handles = [Line2D([], [], label=method.label, **look(method).line) for method in methods]
+    handles = [Line2D([], [], label=plain(method.label), **look(method).line) for method in methods]
     if references:
         handles.append(Line2D([], [], color=REFERENCE, linewidth=0.8, label="dense"))
         handles.append(Line2D([], [], color=REFERENCE, linewidth=0.8, linestyle=":", label="random actions"))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
-from prunectl.experiments.drawing.canvas import PAGE
+from prunectl.experiments.drawing.canvas import PAGE, plain
 from prunectl.experiments.drawing.style import FLOW, LOOK, component_colour
 from prunectl.pruning.graph import ComponentGraph, Group
 from prunectl.pruning.plan import PruningPlan
@@ -44,7 +44,7 @@ def controller_figure(name: str, graph: ComponentGraph, plan: PruningPlan, stock
         draw_group_sizes(left, right, graph, stock)
         training = Patch(fill=False, linestyle="--", label="only for training")
         figure.legend(handles=[training, *group_handles()], loc="outside lower center", ncols=2)
-        figure.suptitle(name, fontsize=10)
+        figure.suptitle(plain(name), fontsize=10)
     return figure
 
 

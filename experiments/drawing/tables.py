@@ -7,6 +7,7 @@ line and grow by half, for the same picture once rendered.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pandas as pd
 
 from prunectl.agents.files import replacing
 
+#: What a spreadsheet takes for the beginning of a formula.
+_FORMULA = tuple("=+-@\t\r")
 #: How numbers are shown where a table says nothing else.
 _PLAIN: Mapping[str, str] = {}
 
@@ -24,7 +27,7 @@ def markdown(table: pd.DataFrame, formats: Mapping[str, str] = _PLAIN, right: Co
 
     Columns of numbers are aligned to the right, and those named in ``right``, whose texts begin with one.
     """
-    header, *rows = texts(table, formats)
+    header, *rows = ([in_markdown(cell) for cell in row] for row in texts(table, formats))
     lines = [header, ["---:" if number else "---" for number in _numeric(table, right)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
@@ -37,6 +40,26 @@ def aligned(table: pd.DataFrame, formats: Mapping[str, str] = _PLAIN, right: Col
     return "\n".join(
         "  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)) for row in rows
     )
+
+
+def in_markdown(text: str) -> str:
+    """A text that stays one cell of a Markdown table and one text: no bar, line, tag, entity or link of its own."""
+    text = " ".join(text.splitlines()).replace("\\", r"\\").replace("|", r"\|")
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=[#A-Za-z])", "&amp;", text))
+    return re.sub(r"\](?=[(\[:])", r"\]", text)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """A CSV with all digits. A text that a spreadsheet would take for a formula has an apostrophe in front."""
+    texts = [name for name in table if pd.api.types.is_object_dtype(table[name]) or table[name].dtype == "string"]
+    plain = {name: [_no_formula(value) for value in table[name]] for name in texts}
+    table.assign(**{str(name): pd.Series(values, table.index, dtype=object) for name, values in plain.items()}).to_csv(
+        path, index=False
+    )
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
 
 
 def bounded(value: float, low: float = math.nan, high: float = math.nan, bound: bool = False) -> str:
@@ -71,7 +94,7 @@ def write_table(
     page = markdown(table if shown is None else shown, formats, right) + (f"\n{remark}\n" if remark else "")
     written = []
     for ending, write in (
-        (".csv", lambda target: table.to_csv(target, index=False)),
+        (".csv", lambda target: write_csv(table, target)),
         (".md", lambda target: target.write_text(page, encoding="utf-8")),
     ):
         written.append(write_file(path.with_name(path.name + ending), write))

@@ -20,7 +20,7 @@ from prunectl.agents.controller import Batch, Controller, ControllerError, Polic
 from prunectl.agents.rows import row_space
 from prunectl.agents.supported import check_spaces, in_words
 from prunectl.agents.surroundings import PLAIN, Surroundings
-from prunectl.experiments.episodes.observed import Observed, is_vector, same_form
+from prunectl.experiments.episodes.observed import Masked, Observed, is_vector, same_form
 
 #: From the indices of episodes to what is remembered of each, ``(n, memory)``.
 Remember = Callable[[NDArray[np.intp]], Batch]
@@ -59,7 +59,8 @@ def environments(
     task: str, count: int, controller: Controller | None = None, drawn: bool = False, rows: bool = True
 ) -> Iterator[list[envs.Env]]:
     """``count`` environments of a task that fit the controller, closed at the end; fewer where no more can be had at a
-    time (of a simulator with a port, or of hardware). They give rows, or observations of the controller's own space.
+    time (of a simulator with a port, or of hardware). They give rows, with which actions are allowed for a controller
+    that is told, or observations of the controller's own space.
 
     Raises:
         ControllerError: the controller's spaces are not the task's.
@@ -77,7 +78,8 @@ def environments(
         with suppress(envs.TaskError):
             while len(made) < count:
                 made.append(_made(task, surroundings, controller, drawn, rows))
-        yield made
+        told = controller is not None and controller.masked and rows
+        yield [Masked(env, sum(options(env.action_space))) for env in made] if told else made
     finally:
         for env in made:
             env.close()
@@ -135,7 +137,7 @@ def evaluate(
         if record and beside is not None:
             policy, remember = _beside(policy, beside.policy(seeds))
         if disturb is not None:
-            policy = _disturbed(policy, controller.action_space, disturb, seeds)
+            policy = _disturbed(policy, controller, disturb, seeds)
         return run(policy, made, task, seeds, record, most_steps, remember)
 
 
@@ -143,13 +145,15 @@ def evaluate_random(
     task: str, seeds: Sequence[int], controller: Controller | None = None, most_steps: int | None = None
 ) -> Episodes:
     """The same for uniformly random actions, the lower reference of normalised returns; where a controller is given, in
-    the environment that it needs."""
+    the environment that it needs, and among the actions that are allowed there if it is told."""
     with environments(task, len(seeds), controller) as made:
         choices = [copy.deepcopy(made[0].action_space) for _ in seeds]
         for choice, seed in zip(choices, seeds, strict=True):
             choice.seed(seed)
 
         def policy(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
+            if controller is not None and (allowed := controller.allowed(observations)) is not None:
+                return _any_allowed(controller.action_space, allowed, [choices[e].np_random for e in episodes])
             return np.asarray([choices[episode].sample() for episode in episodes])
 
         return run(policy, made, task, seeds, most_steps=most_steps)
@@ -224,13 +228,14 @@ def _beside(policy: Policy, other: Policy) -> tuple[Policy, Remember | None]:
 
 def _disturbed(
     policy: Policy,
-    space: Actions,
+    controller: Controller,
     scales: NDArray[np.float64],
     seeds: Sequence[int],
 ) -> Policy:
     generators = [np.random.default_rng([seed, 0xD157]) for seed in seeds]
+    space = controller.action_space
     if not isinstance(space, spaces.Box):
-        return _swapped(policy, space, scales, generators)
+        return _swapped(policy, controller, scales, generators)
     with np.errstate(over="ignore"):
         half = 0.5 * (space.high - space.low)
     # Bounds that only say that there are none are no scale: then it is the largest action of the episode so far.
@@ -250,15 +255,21 @@ def _disturbed(
 
 
 def _swapped(
-    policy: Policy, space: Actions, chances: NDArray[np.float64], generators: Sequence[np.random.Generator]
+    policy: Policy, controller: Controller, chances: NDArray[np.float64], generators: Sequence[np.random.Generator]
 ) -> Policy:
-    """Each choice is a random one with its episode's chance."""
+    """Each choice is a random one, of those allowed, with its episode's chance."""
+    space = controller.action_space
 
     def swapped(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
+        swap: Any
+        drawn: Any
         actions = policy(observations, episodes)
+        if (allowed := controller.allowed(observations)) is not None:
+            swap = [generators[e].random(space.shape) < chances[e] for e in episodes]
+            return np.where(swap, _any_allowed(space, allowed, [generators[e] for e in episodes]), actions)
         if isinstance(space, spaces.Discrete):
-            swap: Any = [generators[e].random() < chances[e] for e in episodes]
-            drawn: Any = [generators[e].integers(space.n) for e in episodes]
+            swap = [generators[e].random() < chances[e] for e in episodes]
+            drawn = [generators[e].integers(space.n) for e in episodes]
             return np.where(swap, drawn, actions)
         among = options(space)
         swap = np.stack([generators[e].random(len(among)) < chances[e] for e in episodes])
@@ -266,6 +277,18 @@ def _swapped(
         return np.where(swap, drawn, actions).astype(actions.dtype)
 
     return swapped
+
+
+def _any_allowed(
+    space: Actions, allowed: NDArray[np.bool_], generators: Sequence[np.random.Generator]
+) -> NDArray[np.int64]:
+    """Actions ``(n, ...)``, each choice a random one of its allowed options ``(n, options)``; of all if none is."""
+    ends = np.cumsum(options(space))[:-1]
+    drawn = [
+        [generator.choice(np.flatnonzero(part) if part.any() else len(part)) for part in np.split(row, ends)]
+        for row, generator in zip(allowed, generators, strict=True)
+    ]
+    return np.asarray(drawn, dtype=np.int64).reshape(len(allowed), *(space.shape or ()))
 
 
 def _surroundings(controller: Controller, task: str) -> Surroundings:

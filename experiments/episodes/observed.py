@@ -1,4 +1,5 @@
-"""A task's observations in the form in which a controller takes them: its rows, or its own space where it learns."""
+"""A task's observations in the form in which a controller takes them: its rows, or its own space where it learns; and
+beside them which actions are allowed, for one that is told."""
 
 from __future__ import annotations
 
@@ -28,6 +29,26 @@ class Observed(gym.ObservationWrapper[Any, Any, Any]):
         else:
             arranged = _arranged(observation, self.space)
         return row_of(self.space, arranged) if self.rows else arranged
+
+
+class Masked(gym.ObservationWrapper[Any, Any, Any]):
+    """Rows that end with which of ``options`` are allowed (`Controller.masked`): what the task's ``action_masks`` says,
+    as sb3-contrib asks for it; all of them where it has none, as its agents are asked without a mask."""
+
+    def __init__(self, env: envs.Env, options: int) -> None:
+        super().__init__(env)
+        self.options, self.told = options, env.has_wrapper_attr("action_masks")
+        rows = env.observation_space
+        assert isinstance(rows, spaces.Box)
+        low, high = (np.append(side, np.full(options, end)) for side, end in ((rows.low, 0), (rows.high, 1)))
+        self.observation_space = spaces.Box(low.astype(rows.dtype), high.astype(rows.dtype), dtype=rows.dtype.type)
+
+    def observation(self, observation: Any) -> NDArray[Any]:
+        allowed = self.env.get_wrapper_attr("action_masks")() if self.told else np.ones(self.options)
+        allowed = np.asarray(allowed, dtype=np.bool_).ravel()
+        if allowed.size != self.options:
+            raise envs.TaskError(f"its action_masks says of {allowed.size} options, its actions have {self.options}")
+        return np.append(observation, allowed.astype(self.observation_space.dtype))
 
 
 def is_vector(space: spaces.Space[Any]) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunectl.agents.choices import options
 from prunectl.agents.controller import Batch, Controller, ControllerError
 from prunectl.pruning import Calibration, PruningError
 from prunectl.pruning.recovery import Budget, Progress, Recovered, Visit
@@ -78,7 +80,9 @@ def _checked(controller: Controller, inputs: ArrayLike) -> Batch:
         raise ControllerError("inputs: a controller with a memory is asked along episodes: name a task instead")
     shape = controller.observation_space.shape
     rows = np.asarray(inputs)
-    if rows.dtype.kind not in "fiub" or rows.ndim < 2 or len(rows) < FEWEST or rows[0].size != np.prod(shape):
+    # Those of a controller that is told which actions are allowed may end with that.
+    sizes = {math.prod(shape), math.prod(shape) + controller.masked * sum(options(controller.action_space))}
+    if rows.dtype.kind not in "fiub" or rows.ndim < 2 or len(rows) < FEWEST or rows[0].size not in sizes:
         raise ControllerError(
             f"inputs: an array of {rows.dtype} of shape {rows.shape}; at least {FEWEST} observations of shape {shape} "
             "are needed"

@@ -15,7 +15,8 @@ from prunectl.experiments.report.figures.sweep import sweep_figures
 from prunectl.experiments.report.page import Picture, assemble
 from prunectl.experiments.report.page.data import Table, page_data
 from prunectl.experiments.stability.bounds import CONFIDENCE, TOLERATED
-from prunectl.experiments.sweeping.store import Store, StoreError
+from prunectl.experiments.sweeping.connection import StoreError, blaming
+from prunectl.experiments.sweeping.store import Store
 
 _LEGEND = (
     "s95 is the highest sparsity up to which the normalised return stays at or above 0.95, with its 95% bootstrap "
@@ -74,7 +75,7 @@ def write_report(folder: Path) -> tuple[list[Path], str]:
         StoreError: there is no store, or nothing in it to report.
         OSError: a file cannot be written.
     """
-    with Store.reading(folder) as store:
+    with blaming(folder), Store.reading(folder) as store:
         return draw_report(store, folder)
 
 

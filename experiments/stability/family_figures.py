@@ -14,7 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from prunectl.experiments.drawing.canvas import save
+from prunectl.experiments.drawing.canvas import plain, save
 from prunectl.experiments.drawing.style import BLUE, GREEN, LOOK, REFERENCE, VERMILLION
 from prunectl.experiments.stability import attraction
 from prunectl.experiments.stability.bounds import CONFIDENCE, TOLERATED
@@ -204,4 +204,4 @@ def _label(member: Stability) -> str:
     subject = member.candidate
     if subject.sparsity_total == 0:
         return "dense"
-    return f"{subject.name} (deployed {subject.sparsity_deployed:.3f})"
+    return plain(f"{subject.name} (deployed {subject.sparsity_deployed:.3f})")

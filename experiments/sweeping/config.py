@@ -214,8 +214,9 @@ class SweepConfig(_Frozen):
             raise ValueError(
                 "only: one component or flow is pruned alone, so there is nothing to give others by budgets"
             )
-        shares = self.variants, self.pruned_sparsities, set(self.seeds), set(self.only) or {""}
-        cells = len(self.controllers) * (1 + math.prod(map(len, shares)))
+        listed = math.prod(map(len, (self.expanded_methods, self.budgets, self.steps)))
+        shares = self.pruned_sparsities, set(self.seeds), set(self.only) or {""}
+        cells = len(self.controllers) * (1 + listed * math.prod(map(len, shares)))
         if cells > MOST_CELLS:
             raise ValueError(f"it asks for {cells} cells; a sweep has {MOST_CELLS} at most")
         return self
@@ -253,14 +254,24 @@ def load_config(path: Path, allow_plugins: bool = False) -> SweepConfig:
             is not set, modules to import that are not allowed or cannot be.
         OSError: the file cannot be read, or is larger than a config is.
     """
-    raw = read_bounded(path, LARGEST_CONFIG)
+    return config_of(read_yaml(path, LARGEST_CONFIG)[1], str(path), allow_plugins)
+
+
+def read_yaml(path: Path, limit: int) -> tuple[str, Any]:
+    """The text of a YAML file of at most ``limit`` bytes, and its plain data, each key once.
+
+    Raises:
+        ConfigError: not YAML, a key twice, or a value without end.
+        OSError: the file cannot be read, or is larger.
+    """
+    raw = read_bounded(path, limit)
     try:
-        data = yaml.load(raw.decode(), Loader=_Loader)  # _Loader is a SafeLoader
+        text = raw.decode()
+        return text, yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:  # PyYAML lets through whatever a date or a number raises
         raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
-    return config_of(data, str(path), allow_plugins)
 
 
 def config_of(data: Any, where: str, allow_plugins: bool = False) -> SweepConfig:

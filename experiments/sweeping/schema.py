@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pandas as pd
+
 from prunectl.experiments.sweeping.cell import Cell, Outcome
+from prunectl.registry import one_line
 
 #: Marks the file as ours; the second number goes up with the form of the tables.
 APPLICATION_ID, FORM = 0x7072756E, 3
@@ -49,6 +52,18 @@ COLUMNS = {
     "evaluate_seconds": "REAL",
     "stability_seconds": "REAL",
 }
+
+#: Names of controllers, tasks and methods are no longer: they are drawn into figures.
+LONGEST_NAME = 1000
+#: Components of one controller.
+MOST_COMPONENTS = 200
+#: Numbers that every cell has which is done.
+_TOLD = (
+    *("sparsity_total", "sparsity_deployed", "params_total", "params_deployed", "macs_deployed"),
+    *("episode_seed", "episodes"),
+)
+#: Those that say which method a cell is of; all empty: of the dense controller.
+METHOD = ["grouping", "importance", "allocation", "recovery"]
 
 TABLES = f"""
 CREATE TABLE cell (key TEXT PRIMARY KEY, {", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())}) WITHOUT ROWID;
@@ -123,3 +138,34 @@ def columns_of(outcome: Outcome) -> dict[str, Any]:
         "components": json.dumps({name: vars(part) for name, part in plan.components.items()}),
         **{f"{stage}_seconds": seconds for stage, seconds in outcome.seconds.items()},
     }
+
+
+def check_cells(table: pd.DataFrame) -> None:
+    """Raise ValueError unless the cells say what those of a sweep do, so that all else may rely on it."""
+    for name in ("controller", "algorithm", "task", *METHOD, "only"):
+        if not all(text.isprintable() and len(text) <= LONGEST_NAME for text in table[name].dropna().unique()):
+            raise ValueError(f"a {name} of over {LONGEST_NAME} characters, or of such as no terminal should be shown")
+    if not table["status"].isin(["done", "failed"]).all() or table[["controller", "task"]].isna().any(axis=None):
+        raise ValueError("a cell without controller, task or status")
+    if table["sparsity_asked"].isna().any() or (table[METHOD].isna().sum(axis=1) % len(METHOD)).any():
+        raise ValueError("a cell without sparsity, or with half a method")
+    done = table[table["status"] == "done"]
+    if done[["algorithm", "digest", "components", *_TOLD]].isna().any(axis=None):
+        raise ValueError("a cell that is done, and does not say all of it")
+    for text in done["components"].unique():
+        _check_components(text)
+
+
+def _check_components(text: str) -> None:
+    """Raise ValueError unless a cell's components are what `schema.columns_of` writes of them."""
+    try:
+        components = json.loads(text)
+        if len(components) > MOST_COMPONENTS:
+            raise ValueError(f"{len(components)} components")
+        for part in components.values():
+            widths = [*part["widths_dense"], *part["widths_pruned"]]
+            whole = [*widths, part["params_dense"], part["params_pruned"]]
+            if not (isinstance(part["deployed"], bool) and all(type(n) is int and abs(n) < 2**53 for n in whole)):
+                raise ValueError("components of no sensible widths")
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"components that cannot be read ({one_line(error)})") from error

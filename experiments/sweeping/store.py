@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,11 +15,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prunectl.agents.files import check_regular, replacing
-from prunectl.errors import Error
+from prunectl.agents.files import replacing
+from prunectl.experiments.drawing.tables import write_csv
 from prunectl.experiments.episodes.evaluator import Episodes
 from prunectl.experiments.statistics import normalised
 from prunectl.experiments.sweeping.cell import Cell, Outcome
+from prunectl.experiments.sweeping.connection import (
+    AWAY,
+    FILE,
+    LOCK,
+    MOST_FIRST_STEPS,
+    MOST_STEPS,
+    StoreError,
+    counted,
+    explained,
+    fetched,
+    locked,
+    patient,
+    read_only,
+    writing,
+)
 from prunectl.experiments.sweeping.schema import (
     APPLICATION_ID,
     COLUMNS,
@@ -27,33 +42,28 @@ from prunectl.experiments.sweeping.schema import (
     FORM,
     TABLES,
     UPGRADES,
+    check_cells,
     columns_of,
     row_of,
 )
 from prunectl.registry import one_line
 
-FILE = "sweep.sqlite"
-LOCK = "sweep.lock"
-_AWAY = "move it away or choose another folder"
-
-
-class StoreError(Error):
-    """A sweep folder that cannot be read or written; the message says which and what to do."""
+#: The types of columns, by those that SQLite has.
+_TYPES = {"TEXT": "string", "INTEGER": "Int64", "REAL": "Float64"}
+__all__ = ["FILE", "LOCK", "Store", "StoreError"]
 
 
 class Store:
     """The store of one sweep folder. Open it with `writing` or `reading`."""
 
-    def __init__(self, folder: Path, read_only: bool) -> None:
+    def __init__(self, folder: Path, connection: sqlite3.Connection, read_only: bool) -> None:
         self.folder = folder
         self.path = folder / FILE
+        self._connection = connection
+        self._patience = patient(connection)
         with self._explained():
-            self._connection = _opened(self.path, read_only)
-            try:
-                self._prepare(read_only)
-            except BaseException:
-                self._connection.close()
-                raise
+            self._patience.renew(MOST_FIRST_STEPS)
+            self._prepare(read_only)
 
     @classmethod
     @contextmanager
@@ -65,29 +75,22 @@ class Store:
             OSError: the folder cannot be made.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            store = cls(folder, read_only=False)
-            try:
-                yield store
-            finally:
-                store._connection.close()
+        with locked(folder, os.getpid()), writing(folder / FILE) as connection:
+            yield cls(folder, connection, read_only=False)
 
     @classmethod
     @contextmanager
     def reading(cls, folder: Path) -> Iterator[Self]:
         """The store as it stands, also while a sweep is writing. Nothing is written, so that the folder need not allow
-        it: a store of an older form is read as one of today's.
+        it, and nothing beside it is touched: a store of an older form is read as one of today's.
 
         Raises:
             StoreError: there is none, or the file is damaged or not ours.
         """
         if not (folder / FILE).is_file():
             raise StoreError(f"{folder}: there is no {FILE} here; `prunectl sweep CONFIG --out {folder}` makes one")
-        store = cls(folder, read_only=True)
-        try:
-            yield store
-        finally:
-            store._connection.close()
+        with read_only(folder / FILE) as connection:
+            yield cls(folder, connection, read_only=True)
 
     def plan(self, cells: Sequence[Cell]) -> None:
         """State the cells of the sweep: results hold these and no others that an earlier sweep left here."""
@@ -102,13 +105,12 @@ class Store:
     def done(self) -> set[str]:
         """Keys of the cells that need not be computed any more."""
         with self._explained():
-            return {key for (key,) in self._connection.execute("SELECT key FROM cell WHERE status = 'done'")}
+            return {key for (key,) in fetched(self._connection, "SELECT key FROM cell WHERE status = 'done'")}
 
     def planned(self) -> int:
         """How many cells the sweep has, computed or not."""
         with self._explained():
-            (count,) = self._connection.execute("SELECT count(*) FROM planned").fetchone()
-        return int(count)
+            return len(fetched(self._connection, "SELECT key FROM planned"))
 
     def record(self, cell: Cell, outcome: Outcome) -> None:
         """Keep a cell and its episodes, in one transaction."""
@@ -134,14 +136,15 @@ class Store:
 
     def random_returns(self, task: str, seeds: Sequence[int]) -> NDArray[np.float64] | None:
         """Returns ``(seeds,)`` of the random reference on these rising seeds, or None if one of them is missing."""
-        if not seeds:
+        if not seeds or not seeds[-1] < 2**63:
             return None
         with self._explained():
             found = dict(
-                self._connection.execute(
+                fetched(
+                    self._connection,
                     "SELECT seed, return FROM random_episode WHERE task = ? AND seed BETWEEN ? AND ?",
                     (task, seeds[0], seeds[-1]),
-                ).fetchall()
+                )
             )
         if len(found) < len(seeds):  # a file may ask for any number of them
             return None
@@ -154,36 +157,44 @@ class Store:
         actions. ``key`` identifies the cell.
         """
         with self._explained():
-            table = pd.read_sql_query(
-                "SELECT cell.* FROM cell JOIN planned USING (key) ORDER BY planned.position", self._connection
-            )
-        types = {"TEXT": "string", "INTEGER": "Int64", "REAL": "Float64"}
-        after = list(COLUMNS).index("std_return") + 1
+            keys = fetched(self._connection, "SELECT key, position FROM planned")
+            cursor = self._connection.execute("SELECT * FROM cell")
+            names = [name for name, *_ in cursor.description]
+            by_key = {row[names.index("key")]: row for row in counted(cursor)}
         columns = [*COLUMNS]
+        after = columns.index("std_return") + 1
         try:
-            table = table.astype({name: types[kind] for name, kind in COLUMNS.items()})
+            rows = [by_key[key] for key, _ in sorted(keys, key=itemgetter(1)) if key in by_key]
+            table = pd.DataFrame.from_records(rows, columns=names, coerce_float=True)
+            table = table.astype({name: _TYPES[kind] for name, kind in COLUMNS.items()})
+            check_cells(table)
             table["normalised_return"] = self._normalised(table)
         except (ValueError, TypeError, OverflowError) as error:  # SQLite keeps a value of any type in any column
-            raise StoreError(f"{self.path}: {one_line(error)}: {_AWAY}") from error
+            raise StoreError(f"{self.path}: {one_line(error)}: {AWAY}") from error
         return table[[*columns[:after], "normalised_return", *columns[after:], "key"]]
 
     def episode_returns(self) -> dict[str, NDArray[np.float64]]:
         """Returns ``(episodes,)`` of every planned cell that was computed, by key, in the order of the seeds."""
         with self._explained():
-            rows = self._connection.execute(
-                "SELECT cell, return FROM episode JOIN planned ON planned.key = cell ORDER BY cell, number"
-            ).fetchall()
+            planned = {key for (key,) in fetched(self._connection, "SELECT key FROM planned")}
+            rows = fetched(self._connection, "SELECT cell, number, return FROM episode")
         grouped: dict[str, list[float]] = {}
-        for key, value in rows:
-            grouped.setdefault(key, []).append(value)
-        return {key: np.asarray(values) for key, values in grouped.items()}
+        try:
+            for key, _, value in sorted(row for row in rows if row[0] in planned):
+                grouped.setdefault(key, []).append(value)
+            return {key: np.asarray(values, dtype=np.float64) for key, values in grouped.items()}
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{self.path}: {one_line(error)}: {AWAY}") from error
 
     def seconds_by_task(self) -> dict[str, float]:
         """Mean seconds of a computed cell, by task, over everything that was ever computed here."""
-        stages = " + ".join(f"coalesce({name}, 0)" for name in COLUMNS if name.endswith("_seconds"))
+        stages = ", ".join(f"coalesce({name}, 0)" for name in COLUMNS if name.endswith("_seconds"))
         with self._explained():
-            rows = self._connection.execute(f"SELECT task, avg({stages}) FROM cell WHERE status = 'done' GROUP BY task")
-            return dict(rows.fetchall())
+            rows = fetched(self._connection, f"SELECT task, {stages} FROM cell WHERE status = 'done'")
+        taken: dict[str, list[float]] = {}
+        for task, *seconds in rows:
+            taken.setdefault(task, []).append(sum(seconds))
+        return {task: sum(seconds) / len(seconds) for task, seconds in taken.items()}
 
     def export(self, folder: Path | None = None) -> tuple[Path, Path]:
         """Write ``results.csv`` and ``results.parquet`` to a folder, by default beside the store.
@@ -196,7 +207,7 @@ class Store:
         paths = folder / "results.csv", folder / "results.parquet"
         try:
             with replacing(paths[0]) as temporary:
-                table.to_csv(temporary, index=False)
+                write_csv(table, temporary)
             with replacing(paths[1]) as temporary:
                 table.to_parquet(temporary, index=False)
         except OSError as error:
@@ -224,6 +235,7 @@ class Store:
             "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
             "FROM pragma_application_id, pragma_user_version"
         ).fetchone()
+        self._patience.renew(MOST_STEPS)
         if (application, form, tables) == (0, 0, 0):
             if read_only:
                 connection.close()
@@ -234,7 +246,7 @@ class Store:
         elif application != APPLICATION_ID:
             raise StoreError(f"{self.path}: a SQLite file, but not the store of a sweep: choose another folder")
         elif connection.execute(FOREIGN).fetchone() != (0,):
-            raise StoreError(f"{self.path}: it holds more than the tables of a sweep: {_AWAY}")
+            raise StoreError(f"{self.path}: it holds more than the tables of a sweep: {AWAY}")
         elif form in UPGRADES and read_only:
             self._read_as_today()
         elif form in UPGRADES:
@@ -286,39 +298,9 @@ class Store:
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turn SQLite's errors into one line that says which file and what to do."""
-        try:
+        self._patience.renew(MOST_STEPS)
+        with explained(self.path):
             yield
-        except sqlite3.OperationalError as error:
-            raise StoreError(f"{self.path}: {error}: check the disk and the folder's permissions") from error
-        except (sqlite3.DatabaseError, pd.errors.DatabaseError, UnicodeError) as error:
-            raise StoreError(f"{self.path}: {one_line(error)}: {_AWAY}") from error
-
-
-def _opened(path: Path, read_only: bool) -> sqlite3.Connection:
-    if not read_only:
-        return sqlite3.connect(path, timeout=30, isolation_level=None)
-    # Without a writer there is no log beside the file, and looking for one would make it.
-    alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{alone}", uri=True, timeout=30, isolation_level=None)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for one writer. The kernel lets go of the lock however the process ends."""
-    path = folder / LOCK
-    if path.exists():
-        check_regular(path)
-    with path.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            holder = stream.read(20).strip()
-            raise StoreError(f"{folder}: another sweep is writing here (process {holder}): wait or stop it") from error
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
 
 
 def _insert(connection: sqlite3.Connection, row: dict[str, Any]) -> None:

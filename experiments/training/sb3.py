@@ -28,6 +28,7 @@ from prunectl.agents.controller import ControllerError
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.families import ALGORITHMS
+from prunectl.agents.sb3.resume import learn
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import validation_seeds
 from prunectl.experiments.provenance import versions
@@ -74,7 +75,7 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
     callback = _Curve(training, task, out, evaluations)
     started = time.perf_counter()
     with new_folder(out):
-        model.learn(training.steps, callback=callback)
+        learn(model, training.steps, callback)
     if training.track_importance:
         drift.write(callback.drift, out)
     record = {

@@ -11,9 +11,11 @@ import copy
 import math
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
@@ -100,6 +102,8 @@ def distill(
         observations: Batch, actions: NDArray[Any], names: Collection[str], remembered: Batch | None = None
     ) -> Lesson:
         answered = lesson(teacher, graph, plan, teacher.inputs(observations, actions), names)
+        if (allowed := teacher.allowed(observations)) is not None:
+            answered = replace(answered, allowed=torch.as_tensor(allowed))
         if remembered is None:
             return answered
         # From its own states to the teacher's next ones: what it forgets or confuses on its way is mended there.

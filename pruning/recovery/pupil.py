@@ -31,14 +31,18 @@ TEMPERATURE = 0.1
 @dataclass(frozen=True)
 class Lesson:
     """Questions and answers: ``inputs`` as the smaller dataflow takes them, ``(n, ...)`` each; ``answers`` the dense
-    components' outputs by name ``(n, outputs)``, of a flow only the units that are left."""
+    components' outputs by name ``(n, outputs)``, of a flow only the units that are left; ``allowed`` which options
+    there were to choose among ``(n, options)``, where not all of them need be."""
 
     inputs: tuple[Tensor, ...]
     answers: Mapping[str, Tensor]
+    allowed: Tensor | None = None
 
     def __add__(self, other: Lesson) -> Lesson:
         inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
-        return Lesson(inputs, {name: torch.cat([own, other.answers[name]]) for name, own in self.answers.items()})
+        answers = {name: torch.cat([own, other.answers[name]]) for name, own in self.answers.items()}
+        told = [allowed for allowed in (self.allowed, other.allowed) if allowed is not None]
+        return Lesson(inputs, answers, torch.cat(told) if told else None)
 
 
 def lesson(
@@ -89,7 +93,9 @@ class Pupil:
                 if choice is None or choice.valued:
                     total = total + loss(before, after, wanted) / scales[name]
                 if choice is not None:
-                    for own, dense in zip(choice.logits(after), choice.logits(wanted), strict=True):
+                    allowed = None if lesson.allowed is None else lesson.allowed[drawn]
+                    pairs = zip(choice.logits(after, allowed), choice.logits(wanted, allowed), strict=True)
+                    for own, dense in pairs:
                         total = total + choice_loss(own / units[name], dense / units[name])
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
@@ -106,7 +112,7 @@ class Pupil:
             compared = [(after, wanted)] if choice is None or choice.valued else []
             if choice is not None:
                 scale = temperature(choice, wanted)
-                pairs = zip(choice.logits(after), choice.logits(wanted), strict=True)
+                pairs = zip(choice.logits(after, lesson.allowed), choice.logits(wanted, lesson.allowed), strict=True)
                 compared += [((own / scale).softmax(dim=1), (dense / scale).softmax(dim=1)) for own, dense in pairs]
             shares[name] = max(_share(own, dense) for own, dense in compared)
         return shares

@@ -7,7 +7,9 @@ import hashlib
 import importlib
 import inspect
 import linecache
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -160,7 +162,7 @@ def import_plugins(modules: Iterable[str]) -> None:
     """
     for module in modules:
         try:
-            importlib.import_module(module)
+            import_named(module)
         except Error:
             raise
         except (Exception, SystemExit) as error:  # whatever the module's own code raises
@@ -171,6 +173,19 @@ def import_plugins(modules: Iterable[str]) -> None:
                     "install it as a package"
                 ) from error
             raise PluginError(f"module '{module}' cannot be imported ({one_line(error)})") from error
+
+
+def import_named(module: str) -> None:
+    """Import a module that the user names, which may lie in the working folder."""
+    search_working_folder()
+    importlib.import_module(module)
+
+
+def search_working_folder() -> None:
+    """Let modules be found where the user stands, from when they vouch for what lies there. Before, nothing is imported
+    from it: what asks for a package may be a stranger's file, which has brought one along."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
 
 
 @cache

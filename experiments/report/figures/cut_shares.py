@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from prunectl.experiments.drawing.canvas import COLUMN
+from prunectl.experiments.drawing.canvas import COLUMN, plain
 from prunectl.experiments.drawing.style import LOOK, component_colour
 
 
@@ -23,7 +23,7 @@ def cuts_figure(table: pd.DataFrame, sparsity: float) -> Figure:
             draw_cuts(axes, rows)
         grid[-1].set_xlabel(f"share of all parameters left at sparsity {sparsity:g}", fontsize=7, loc="right")
         names = dict.fromkeys(table["component"])
-        handles = [Patch(color=component_colour(name), label=name) for name in names]
+        handles = [Patch(color=component_colour(name), label=plain(name)) for name in names]
         figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)
     return figure
 
@@ -37,10 +37,11 @@ def draw_cuts(axes: Axes, table: pd.DataFrame) -> None:
     scale = float(table.groupby("cut", sort=False)["kept"].sum().median())
     _stack(axes, -1, first, "dense", scale)
     axes.axhline(-0.5, color="0.5", linewidth=0.5)
-    axes.set_yticks(range(-1, len(cuts)), [f"dense, times {scale:.2g}", *cuts], fontsize=6)
+    axes.set_yticks(range(-1, len(cuts)), [f"dense, times {scale:.2g}", *map(plain, cuts)], fontsize=6)
     axes.set_ylim(len(cuts) - 0.4, -1.6)
     count = int(first["controllers"].max())
-    axes.set_title(f"{count} controller{'s' * (count > 1)}: {table['components'].iloc[0]}", fontsize=7, loc="right")
+    parts = plain(table["components"].iloc[0])
+    axes.set_title(f"{count} controller{'s' * (count > 1)}: {parts}", fontsize=7, loc="right")
 
 
 def _stack(axes: Axes, place: int, rows: pd.DataFrame, column: str, scale: float) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from prunectl.experiments import statistics
 from prunectl.experiments.analysis.aggregates import Runs
-from prunectl.experiments.drawing.canvas import COLUMN, PAGE, draw_curve, legend
+from prunectl.experiments.drawing.canvas import COLUMN, PAGE, draw_curve, legend, plain
 from prunectl.experiments.drawing.style import LOOK, REFERENCE, look
 from prunectl.pruning import Method
 
@@ -51,7 +51,7 @@ def algorithms_figure(tables: Mapping[str, pd.DataFrame], axis: str) -> Figure:
         grid = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
         for panel, (algorithm, table) in zip(grid.ravel(), tables.items(), strict=False):
             draw_overall(panel, table, "mean")
-            panel.set_title(f"{'TD-MPC' if algorithm == 'tdmpc' else algorithm.upper()}: {_scope(table)}")
+            panel.set_title(f"{'TD-MPC' if algorithm == 'tdmpc' else plain(algorithm.upper())}: {_scope(table)}")
         _stretch(grid[0, 0], max(float(table["sparsity"].max()) for table in tables.values()))
         for panel in grid.ravel()[len(tables) :]:
             panel.set_visible(False)
@@ -130,7 +130,7 @@ def draw_improvements(axes: Axes, table: pd.DataFrame) -> None:
         axes.plot([row["low"], row["high"]], [place, place], color=points["color"], linewidth=1.6, alpha=0.6)
         axes.plot(row["probability"], place, **points, markersize=4.0)
     axes.axvline(0.5, color=REFERENCE, linewidth=0.8, linestyle="--", zorder=1)
-    axes.set_yticks(range(len(table)), [method.label for method in table["method"]], fontsize=7)
+    axes.set_yticks(range(len(table)), [plain(method.label) for method in table["method"]], fontsize=7)
     axes.set(xlim=(0, 1.02), xticks=(0, 0.5, 1), ylim=(len(table) - 0.4, -0.6))
 
 

@@ -7,6 +7,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from prunectl.experiments.analysis.standings import AXIS, Scores
+from prunectl.experiments.drawing.canvas import plain
 from prunectl.experiments.drawing.style import LOOK, look
 
 
@@ -26,7 +27,7 @@ def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
             left.plot(ends, [place, place], color=points["color"], linewidth=2.4, alpha=0.6)
             left.plot(row["s95"], place, **points)
             right.plot(max(float(row["seconds"]), 1e-2), place, **points)
-        left.set_yticks(range(len(table)), [str(label) for label in table["method"]])
+        left.set_yticks(range(len(table)), [plain(str(label)) for label in table["method"]])
         left.invert_yaxis()
         count = table["controllers"][0]
         small = f"small: {count} controllers; " if count > 1 else ""

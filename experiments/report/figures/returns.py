@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prunectl.experiments.analysis.readings import PanelReading
-from prunectl.experiments.drawing.canvas import draw_curve, legend
+from prunectl.experiments.drawing.canvas import draw_curve, legend, plain
 from prunectl.experiments.drawing.style import LOOK, REFERENCE
 from prunectl.pruning import Method
 
@@ -63,4 +63,4 @@ def draw_returns(axes: Axes, read: PanelReading, axis: str) -> None:
     axes.set_xlim(0, 1)
     named = panel.task.rpartition("-v")[0] in panel.controller
     title = panel.controller if named else f"{panel.controller}\n{panel.task}"
-    axes.set_title(title if panel.only is None else f"{title}\nonly {panel.only}")
+    axes.set_title(plain(title if panel.only is None else f"{title}\nonly {panel.only}"))

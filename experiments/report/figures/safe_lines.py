@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from prunectl.experiments.analysis.curves import AXES
 from prunectl.experiments.analysis.readings import PanelReading, Reading
 from prunectl.experiments.analysis.safe_sparsity import Key, Walk
-from prunectl.experiments.drawing.canvas import legend
+from prunectl.experiments.drawing.canvas import legend, plain
 from prunectl.experiments.drawing.style import LOOK, REFERENCE, look
 from prunectl.experiments.report.figures.returns import methods_of
 
@@ -55,7 +55,7 @@ def stability_figure(found: Sequence[PanelReading], stable: Mapping[Key, Walk]) 
                     axes.plot(safe, np.interp(safe, x, y), **broad)
             axes.axhline(0.95, color=REFERENCE, linewidth=0.8, linestyle=":", zorder=1)
             axes.set(xlim=(-0.02, 1.0), ylim=SHOWN)
-            axes.set_title(panel.controller if panel.only is None else f"{panel.controller}\nonly {panel.only}")
+            axes.set_title(plain(panel.controller if panel.only is None else f"{panel.controller}\nonly {panel.only}"))
         for axes in grid[len(recorded) :]:
             axes.set_visible(False)
         for axes in grid[max(len(recorded) - columns, 0) : len(recorded)]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import html
 import json
 import re
@@ -30,20 +31,28 @@ class Picture:
 def assemble(title: str, data: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> str:
     """The page as text. ``data`` is what `experiments.report.page.data.page_data` gives: plain, without NaN.
 
-    plotly comes gzipped, since as it is it would take most of what the file may weigh; the browser unpacks it.
+    plotly comes gzipped, since as it is it would take most of what the file may weigh; the browser unpacks it. The
+    page's policy lets its own script and plotly run, by their hashes, and nothing else, whatever the data hold.
     """
     # Inside a script element only "</" and "<!--" can end or change what is script.
     embedded = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    script, plotly = "\n".join(['\n"use strict";', *map(_read, SCRIPTS), ""]), get_plotlyjs()
     parts = {
+        "allowed": " ".join(map(_allowed, (script, plotly))),
         "title": html.escape(title),
         "style": _read("page.css"),
         "data": embedded,
         "pictures": "\n".join(map(_figure, pictures)),
-        "plotly": base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode(),
+        "plotly": base64.b64encode(gzip.compress(plotly.encode(), mtime=0)).decode(),
         "plotly_version": get_plotlyjs_version(),
-        "script": "\n".join(map(_read, SCRIPTS)),
+        "script": script,
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _read("page.html"))
+
+
+def _allowed(script: str) -> str:
+    """What a Content-Security-Policy calls an inline script that may run."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _figure(picture: Picture) -> str:

@@ -12,17 +12,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from prunectl.experiments.analysis.curves import AXES, METHOD, Array
+from prunectl.agents.files import read_bounded
+from prunectl.experiments.analysis.curves import AXES, Array
 from prunectl.experiments.analysis.findings import Findings, Tables
 from prunectl.experiments.analysis.readings import PanelReading, Reading
 from prunectl.experiments.drawing.style import look
 from prunectl.experiments.stability.bounds import clopper_pearson
+from prunectl.experiments.sweeping.config import read_yaml
+from prunectl.experiments.sweeping.connection import AWAY, StoreError
+from prunectl.experiments.sweeping.schema import METHOD
 from prunectl.pruning import Method, variants
 
 #: Digits of a number on the page; ``results.csv`` has them all.
 DIGITS = 7
+#: Bytes of the record that a sweep leaves beside its store: a line a controller.
+LARGEST_RECORD = 2**20
+#: Variants of methods that a record may list for each cell of its store; libraries' pruners are listed more than once.
+MOST_VARIANTS = 100
 #: What the page draws of the aggregates over controllers.
 SHOWN = ("iqm", "mean")
 
@@ -194,11 +201,22 @@ def _pruned(components: str) -> str:
 
 
 def _recorded(folder: Path) -> tuple[Mapping[str, Any] | None, dict[str, Any]]:
-    """The config as data, and what the page says of how the results were made: what of it was recorded."""
+    """The config as data, and what the page says of how the results were made: what of it was recorded.
+
+    Raises:
+        StoreError: what should be the record is something else.
+        OSError: it cannot be read, or is too large.
+    """
     config, provenance = folder / "config.yaml", folder / "provenance.json"
-    text = config.read_text(encoding="utf-8") if config.is_file() else None
-    made = json.loads(provenance.read_text(encoding="utf-8")) if provenance.is_file() else {}
-    return None if text is None else yaml.safe_load(text), {**made, "config": text}
+    text, data = read_yaml(config, LARGEST_RECORD) if config.is_file() else (None, None)
+    try:
+        made = json.loads(read_bounded(provenance, LARGEST_RECORD)) if provenance.is_file() else {}
+    except (ValueError, RecursionError):
+        made = None
+    for file, said in ((config, data), (provenance, made)):
+        if not isinstance(said, dict) and file.is_file():
+            raise StoreError(f"{file}: no record of a sweep: {AWAY}")
+    return data, {**(made or {}), "config": text}
 
 
 def _missing(config: Mapping[str, Any] | None, results: pd.DataFrame, planned: int) -> list[list[Any]] | None:
@@ -211,26 +229,31 @@ def _missing(config: Mapping[str, Any] | None, results: pd.DataFrame, planned: i
         return []
     if config is None:
         return None
-    methods = [Method.recorded([method[name] for name in METHOD]) for method in config["methods"]]
-    beside = config.get("budgets", [{}]), config.get("steps", [1]), config.get("schedule", "geometric")
-    pruned = [
-        (variant.label, only, float(sparsity), seed)
-        for only, variant, sparsity, seed in product(
-            config["only"] or (None,),
-            variants(methods, *beside),
-            sorted(set(config["sparsities"]) - {0}),
-            config["seeds"],
-        )
-    ]
-    cells = [
+    try:
+        cells = _asked(config, planned)
+    except (KeyError, TypeError, ValueError):  # somebody has changed it
+        return None
+    known = {_identity(row) for row in results.to_dict("records")}
+    return [list(cell) for cell in cells if cell not in known] if known <= set(cells) else None
+
+
+def _asked(config: Mapping[str, Any], planned: int) -> list[tuple[Any, ...]]:
+    """The cells that a config asks for, none unless they are as many as were planned: that is known before they are
+    listed."""
+    beside = config.get("budgets", [{}]), config.get("steps", [1])
+    if math.prod(map(len, (config["methods"], *beside))) > MOST_VARIANTS * planned:
+        return []
+    methods = (Method.recorded([method[name] for name in METHOD]) for method in config["methods"])
+    every = variants(methods, *beside, config.get("schedule", "geometric"))
+    axes = config["only"] or (None,), every, sorted(set(config["sparsities"]) - {0}), config["seeds"]
+    if len(config["controllers"]) * (1 + math.prod(map(len, axes))) != planned:
+        return []
+    pruned = [(variant.label, only, float(sparsity), seed) for only, variant, sparsity, seed in product(*axes)]
+    return [
         (entry["name"], entry["task"], *cell)
         for entry in config["controllers"]
         for cell in (("dense", None, 0.0, None), *pruned)
     ]
-    known = {_identity(row) for row in results.to_dict("records")}
-    if len(cells) != planned or not known <= set(cells):
-        return None
-    return [list(cell) for cell in cells if cell not in known]
 
 
 def _identity(row: Mapping[Hashable, Any]) -> tuple[Any, ...]:

@@ -201,9 +201,13 @@ function buildFrame() {
   at("facts").textContent = facts.join(" · ");
   at("tables").append(...SECTIONS);
   const { command, versions, config } = DATA.made;
-  if (command) at("provenance").append(element("h3", {}, "Command"), element("pre", { tabindex: "0" }, command));
+  const scrolled = (name, text) => [
+    element("h3", {}, name),
+    element("pre", { tabindex: "0", role: "region", "aria-label": name }, text),
+  ];
+  if (command) at("provenance").append(...scrolled("Command", command));
   if (versions) at("provenance").append(element("h3", {}, "Versions"), listed(Object.entries(versions)));
-  if (config) at("provenance").append(element("h3", {}, "Config"), element("pre", { tabindex: "0" }, config));
+  if (config) at("provenance").append(...scrolled("Config", config));
   if (!document.querySelector("#figures figure")) at("figures").remove();
   if (!at("provenance").children.length) at("made").remove();
   for (const { id, firstElementChild: heading } of document.querySelectorAll("main section")) {

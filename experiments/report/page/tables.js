@@ -26,10 +26,14 @@ function sorted(rows, values, descending) {
   });
 }
 
-/** Rows as CSV (RFC 4180, lines ended by a line feed), every column under its own name and with all its digits. */
+/**
+ * Rows as CSV (RFC 4180, lines ended by a line feed), every column under its own name and with all its digits. A text
+ * that a spreadsheet would take for a formula has an apostrophe in front.
+ */
 function csv(columns, rows) {
   const quoted = (value) => {
-    const text = value === null || value === undefined ? "" : String(value);
+    const formula = typeof value === "string" && /^[=+\-@\t\r]/.test(value);
+    const text = value === null || value === undefined ? "" : `${formula ? "'" : ""}${value}`;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const lines = rows.map((row) => columns.map((column) => quoted(column.values[row])).join(","));

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
@@ -28,7 +29,7 @@ from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method
 from tests.experiments.fakes import cell, episodes, outcome, subject
 
-NASTY = "<img src=x onerror=alert(1)>"
+NASTY = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>{{script}}<!--"
 STOCK = Method("stock-global", "magnitude", "uniform", "none")
 BARE = Method(recovery="none")
 FULL = Method(recovery="reconstruct")
@@ -64,13 +65,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
                         store.record(cells[-1], outcome(returns, sparsity + 0.05, sparsity, 0.5, of.task, found_so))
         failed = cell(subjects[1], FULL, 0.99)
         store.plan([*cells, failed, cell(subjects[0], FULL, 0.99)])
-        store.record_failure(failed, "<b>no</b>")
+        store.record_failure(failed, "=HYPERLINK(1)<b>no</b>")
         for task in ("CartPole-v1", "Pendulum-v1"):
             store.record_random(episodes([-10.0, 10.0], task))
         found = findings(store)
+        (folder / "config.yaml").write_text(yaml.safe_dump({"controllers": [NASTY], "methods": NASTY}))
+        record = {"command": NASTY, "versions": {NASTY: [NASTY], "__proto__": NASTY}}
+        (folder / "provenance.json").write_text(json.dumps(record))
         data = page_data(found, [Table("summary", "Summary", found.summary, "A remark.", chosen=True)], folder)
     path = folder / "report.html"
-    path.write_text(assemble("sweep", data, [Picture("figure", b"", "A figure.")]), encoding="utf-8")
+    path.write_text(assemble(f"sweep {NASTY}", data, [Picture("figure", b"", "A figure.")]), encoding="utf-8")
     return path
 
 
@@ -133,7 +137,27 @@ def test_it_loads_without_an_error_and_without_the_network(shown: webdriver.Chro
     assert list(curves(shown)) == [method.label for method in CURVES]
     assert at(shown, "#failed tbody").text.startswith(NASTY)
     assert "<b>no</b>" in at(shown, "#failed tbody").text
+    assert NASTY in at(shown, "#provenance").text
+    assert shown.title == f"sweep {NASTY}: report"
     assert shown.find_elements(By.CSS_SELECTOR, "img[onerror]") == []
+    assert shown.execute_script("return window.ran") is None
+
+
+def test_a_script_that_gets_in_does_not_run(shown: webdriver.Chrome) -> None:
+    """What an attacker would bring: the policy lets the page's own scripts run, by their hashes, and no other."""
+    put_in = """
+        const script = document.createElement("script");
+        script.textContent = "window.ran = 1";
+        document.body.append(script);
+        document.body.insertAdjacentHTML("beforeend", "<img src='data:,' onerror='window.ran = 1'>");
+        const base = document.createElement("base");
+        base.href = "https://example.org/";
+        document.head.append(base);
+    """
+    shown.execute_script(put_in)
+    WebDriverWait(shown, 10).until(lambda chrome: chrome.execute_script("return [...document.images].at(-1).complete"))
+    assert shown.execute_script("return [window.ran ?? null, document.baseURI.startsWith('file:')]") == [None, True]
+    assert len([entry for entry in shown.get_log("browser") if "Content Security Policy" in entry["message"]]) >= 2
 
 
 def test_choices_change_the_curves(shown: webdriver.Chrome) -> None:
@@ -246,6 +270,10 @@ def test_csv_quotes_what_needs_it_and_what_is_missing_sorts_last(shown: webdrive
     ]
     text = shown.execute_script("return csv(arguments[0], [2, 0, 1])", columns)
     assert list(csv.reader(io.StringIO(text))) == [["a,b", "c"], ["two\nlines", "0"], ['say "no"', "1.5"], ["", "-2"]]
+    formulas = [{"name": "x", "values": ["=1+1", "@a", "+1", "\t=1", "-a", "a=b"]}, {"name": "y", "values": [-1] * 6}]
+    text = shown.execute_script("return csv(arguments[0], [0, 1, 2, 3, 4, 5])", formulas)
+    assert [row[0] for row in csv.reader(io.StringIO(text))] == ["x", "'=1+1", "'@a", "'+1", "'\t=1", "'-a", "a=b"]
+    assert {row[1] for row in csv.reader(io.StringIO(text))} == {"y", "-1"}
     orders = "return [false, true].map((falling) => sorted([0, 1, 2, 3, 4], arguments[0], falling))"
     assert shown.execute_script(orders, [None, 10, 9, None, -1]) == [[4, 2, 1, 0, 3], [1, 2, 4, 0, 3]]
 

@@ -265,6 +265,43 @@ def test_what_a_sweep_lacks_is_said(folder: Path) -> None:
         assert "Of 4 cells 1 failed and 0 have not been computed" in shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        (r"a\|b", r"a\\\|b"),
+        ("two\nlines\r\n| x |", r"two lines \| x \|"),
+        ("<script>1</script>", "&lt;script>1&lt;/script>"),
+        ("<!--", "&lt;!--"),
+        ("&lt;img&#62;", "&amp;lt;img&amp;#62;"),
+        ("![x](http://a)", r"![x\](http://a)"),
+        ("< -10", "< -10"),
+        ("≥ 0.97 [0.91, 0.98]", "≥ 0.97 [0.91, 0.98]"),
+    ],
+)
+def test_a_text_stays_one_cell_of_markdown(text: str, shown: str) -> None:
+    table = markdown(pd.DataFrame({"name": [text], text: [1]}))
+    assert table == f"| name | {shown} |\n| --- | ---: |\n| {shown} | 1 |\n"
+
+
+def test_texts_that_a_spreadsheet_would_compute_are_texts(tmp_path: Path) -> None:
+    """In every CSV that a sweep or a report writes; numbers below 0 stay numbers."""
+    name = "=HYPERLINK(1)$a_{$"
+    with Store.writing(tmp_path) as store:
+        record_curves(store, {name: {FULL: {0.5: -20.0}}, "@two": {FULL: {0.5: 90.0}}})
+        failed = cell(subject(name), FULL, 0.9)
+        store.record_failure(failed, "-1 | <b>")
+        store._connection.execute("INSERT INTO planned VALUES (?, 99)", (failed.key,))
+        store.export()
+    write_report(tmp_path)  # its figures draw the name as it is
+    results = pd.read_csv(tmp_path / "results.csv")
+    assert set(results["controller"]) == {f"'{name}", "'@two"}
+    assert results["error"].dropna().tolist() == ["'-1 | <b>"]
+    assert results["mean_return"].min() == -20
+    assert set(pd.read_csv(tmp_path / "summary.csv")["controller"]) == {f"'{name}", "'@two", "mean of 2"}
+    assert f"| {name} |" in (tmp_path / "summary.md").read_text()
+
+
 def test_a_store_with_nothing_pruned_is_a_clear_error(tmp_path: Path) -> None:
     with Store.writing(tmp_path) as store:
         store.plan([cell()])
