@@ -48,6 +48,8 @@ def _step(layer: nn.Module) -> Function:
             return lambda values: torch.layer_norm(values, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
         case nn.Tanh():
             return _tanh
+        case nn.Mish():
+            return lambda values: F.mish(values, inplace=True)
         case _:
             return layer
 
