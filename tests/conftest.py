@@ -128,10 +128,10 @@ def untrained_planner(seed: int = 0) -> TDMPCController:
     )
 
 
-def untrained_planner2(seed: int = 0) -> TDMPCController:
-    """A TD-MPC2 controller for Pendulum with random weights, rewards and values that differ: two simplices."""
+def untrained_planner2(seed: int = 0, simplices: int = 2, hidden: int = 12) -> TDMPCController:
+    """A TD-MPC2 controller for Pendulum with random weights; its rewards and values differ."""
     torch.manual_seed(seed)
-    networks = tdmpc2.build(3, 1, latent=16, encoder=8, hidden=12)
+    networks = tdmpc2.build(3, 1, latent=8 * simplices, encoder=8, hidden=hidden)
     for network in networks.online.children():
         for layer in network.modules():
             if isinstance(layer, torch.nn.Linear):
