@@ -23,7 +23,7 @@ from prunectl.agents.tdmpc.model import LatentModel, Parts, TDMPCNetworks
 from prunectl.agents.tdmpc.networks import WorldModel
 from prunectl.agents.tdmpc.planner import Planning
 from prunectl.agents.tdmpc2 import authors as authors2
-from prunectl.agents.tdmpc2.networks import DistributionalModel
+from prunectl.agents.tdmpc2.networks import NUMBERS, DistributionalModel
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 from prunectl.registry import one_line
 
@@ -34,7 +34,7 @@ LARGEST_CONFIG = 2**20
 LARGEST_DRAW = 10**7
 #: Components that each kind of model has besides its critics, and how many of those it may have.
 _PARTS = ("encoder", "dynamics", "reward", "actor")
-_CRITICS: Mapping[type[LatentModel], range] = {WorldModel: range(2, 3), DistributionalModel: range(2, 17)}
+_CRITICS: Mapping[type[LatentModel], range] = {WorldModel: range(2, 3), DistributionalModel: NUMBERS}
 
 #: The authors' name of each network of TD-MPC, and its layers.
 _AUTHORS = {

@@ -12,6 +12,9 @@ from prunectl.registry import one_line
 
 #: The authors' networks have six layers at most.
 MOST_LAYERS = 100
+#: A simplex is 8 of them.
+MOST_NUMBERS = 10_000
+
 
 class SimNorm(nn.Module):
     """A softmax over each run of ``simplex`` numbers of the last axis (Hansen et al. 2024, section 3.1)."""
@@ -89,11 +92,14 @@ def rebuild(layers: Sequence[str], state: Mapping[str, Tensor], where: str) -> n
             elif kind == "layer_norm":
                 network.append(nn.LayerNorm(len(state[f"{index}.weight"]), device="meta"))
             elif kind.startswith("sim_norm "):
-                network.append(SimNorm(int(kind.removeprefix("sim_norm "))))
+                simplex = int(kind.removeprefix("sim_norm "))
+                if not 1 <= simplex <= MOST_NUMBERS:
+                    raise ValueError(f"simplices of {simplex} numbers")
+                network.append(SimNorm(simplex))
             else:
                 network.append(KINDS[kind]())
         network.load_state_dict(dict(state), assign=True)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ControllerError(f"{where}: weights and layers do not fit: {one_line(error)}") from error
     return network
 

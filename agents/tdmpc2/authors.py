@@ -12,7 +12,7 @@ from torch import Tensor
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.tdmpc.planner import MAX_STD, Planning
 from prunectl.agents.tdmpc2.distributions import HIGHEST, HIGHEST_LOG_STD, LOWEST, LOWEST_LOG_STD
-from prunectl.agents.tdmpc2.networks import SIMPLEX
+from prunectl.agents.tdmpc2.networks import NUMBERS, SIMPLEX
 
 #: Their settings that this reads with one value alone, and the value.
 FIXED: Mapping[str, float] = {
@@ -93,8 +93,9 @@ def renamed(model: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[dic
         if whole in _NETWORKS:
             parts.setdefault(f"online.{_NETWORKS[whole]}", {})[rest] = tensor
         elif whole in _STACKS:
-            if tensor.dim() < 2:
-                raise ControllerError(f"'{name[:60]}' is not a stack of tensors")
+            if tensor.dim() < 2 or len(tensor) not in NUMBERS:
+                most = f"{NUMBERS[0]} to {NUMBERS[-1]}"
+                raise ControllerError(f"'{name[:60]}' of {tuple(tensor.shape)}: a stack of {most} tensors is needed")
             for index, own in enumerate(tensor):
                 parts.setdefault(f"{_STACKS[whole]}.critic_{index}", {})[rest] = own
         elif not _BESIDES.fullmatch(name):

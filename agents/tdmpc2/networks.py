@@ -16,6 +16,8 @@ from prunectl.agents.tdmpc2.distributions import action, expected
 
 #: Q-functions, numbers a simplex, and bins of a distribution, as the authors' model of 5 million parameters has them.
 CRITICS, SIMPLEX, BINS = 5, 8, 101
+#: How many critics a file may have.
+NUMBERS = range(2, 17)
 #: How many of the critics an estimate is made of (section 3.2).
 ASKED = 2
 

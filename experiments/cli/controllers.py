@@ -240,7 +240,8 @@ def train(
         str,
         typer.Argument(
             metavar="ALGO",
-            help="tdmpc, tdmpc2, sac, td3, ddpg, ppo, a2c, dqn, tqc, trpo, crossq, recurrent_ppo, maskable_ppo, qrdqn, ars.",
+            help="tdmpc, tdmpc2, sac, td3, ddpg, ppo, a2c, dqn, tqc, trpo, crossq, recurrent_ppo, maskable_ppo, qrdqn, "
+            "ars.",
         ),
     ],
     task: Annotated[str, typer.Option("--task", metavar="ID")],

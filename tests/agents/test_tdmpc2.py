@@ -259,8 +259,10 @@ def test_other_agents_of_theirs_are_refused_in_a_line(tmp_path: Path) -> None:
     assert "log_std_dif 5" in refusal()
     state = {**good, "_reward.5.weight": torch.zeros(2, 2)}
     assert "layers of odd names" in refusal()
-    state = {**good, "_Qs.params.2.weight": good["_Qs.params.2.weight"][:1]}
+    state = {**good, "_Qs.params.2.weight": good["_Qs.params.2.weight"][:3]}
     assert "weights and layers do not fit" in refusal()
+    state = {**good, "_Qs.params.2.weight": torch.zeros(10**6, 1)}
+    assert "a stack of 2 to 16 tensors is needed" in refusal()
     state = good
     assert "vmax 20: TD-MPC2 is read with 10 alone" in refusal(vmax=20)
     assert "num_pi_trajs 18 of num_samples 18" in refusal(num_pi_trajs=18)
