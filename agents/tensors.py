@@ -122,6 +122,8 @@ class _Reader:
             return lambda data, *_: data
         if (module, name) == ("collections", "OrderedDict"):
             return _empty
+        if module == "torch" and name in ("Size", "device"):  # which TD-MPC2's authors keep among the tensors
+            return hold
         return _storage_type(module, name)
 
     def persistent(self, said: Any) -> Tensor:

@@ -68,7 +68,8 @@ def stock_groups(controller: Controller, graph: ComponentGraph) -> tuple[StockGr
 class LibraryGroups:
     """The library's groups of a whole controller, by the names of ours, and its importances of their units, raw.
 
-    A group that the library does not find, because it shapes no output, scores zeros.
+    A group that the library does not find, because it shapes no output, scores zeros. What the library counts singly
+    and we as one unit, such as the numbers of a simplex, scores their mean.
     """
 
     def __init__(
@@ -82,10 +83,12 @@ class LibraryGroups:
         self._dataflow = copy.deepcopy(dataflow).requires_grad_(True)
         self._inputs, self._generator = inputs, generator
         path_of = {id(module): path for path, module in self._dataflow.named_modules()}
-        self._found: dict[str, Any] = {}
+        self._found: dict[str, tuple[Any, slice | NDArray[np.intp]]] = {}
         for group in _groups(self._dataflow, graph, tuple(tensor[:2] for tensor in inputs)):
             output = graph.layer_axes[path_of[id(group[0].dep.target.module)]][1]
-            self._found |= {str(segment.group): group for segment in output if len(output) == 1}
+            if len(output) == 1 and output[0].group is not None:
+                name = str(output[0].group)
+                self._found[name] = group, columns(output, name)
 
     def lamp(self, group: Group) -> Array:
         """`LAMPImportance`."""
@@ -102,7 +105,10 @@ class LibraryGroups:
     def _call(self, importance: Any, group: Group) -> Array:
         if group.name not in self._found:
             return np.zeros(group.units)
-        scores = importance(self._found[group.name]).detach().double().numpy()
+        theirs, where = self._found[group.name]
+        scores = importance(theirs).detach().double().numpy()
+        if not isinstance(where, slice):
+            scores = scores[where].mean(axis=1)
         # LAMP divides zero by zero where all weights of a group are zero.
         return np.asarray(np.nan_to_num(scores, nan=0.0))
 

@@ -18,6 +18,7 @@ from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build, with_targets
 from prunectl.agents.tdmpc.planner import Planning
+from prunectl.agents.tdmpc2 import networks as tdmpc2
 
 ROOT = Path(__file__).parent.parent
 
@@ -120,6 +121,24 @@ def untrained_planner(seed: int = 0) -> TDMPCController:
     return TDMPCController(
         networks=with_targets(online),
         planning=Planning(num_samples=16, num_elites=4, iterations=2),
+        action_repeat=2,
+        reward_scale=0.1,
+        observation_space=spaces.Box(-np.inf, np.inf, (3,)),
+        action_space=spaces.Box(-2.0, 2.0, (1,)),
+    )
+
+
+def untrained_planner2(seed: int = 0, simplices: int = 2, hidden: int = 12) -> TDMPCController:
+    """A TD-MPC2 controller for Pendulum with random weights; its rewards and values differ."""
+    torch.manual_seed(seed)
+    networks = tdmpc2.build(3, 1, latent=8 * simplices, encoder=8, hidden=hidden)
+    for network in networks.online.children():
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Linear):
+                torch.nn.init.normal_(layer.weight, std=0.5)
+    return TDMPCController(
+        networks=with_targets(networks.online),
+        planning=Planning(num_samples=16, num_elites=4, iterations=2, mixture_coef=0.13, momentum=0.0),
         action_repeat=2,
         reward_scale=0.1,
         observation_space=spaces.Box(-np.inf, np.inf, (3,)),

@@ -26,7 +26,7 @@ from prunectl.agents.files import read_bounded
 from prunectl.agents.tdmpc.checkpoint import check_planning
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.layers import width
-from prunectl.agents.tdmpc.planner import Noise, Planning
+from prunectl.agents.tdmpc.planner import Planning
 from prunectl.registry import one_line
 
 #: What a planner's folder is known by.
@@ -46,8 +46,7 @@ def planner_files(
         "dynamics": (model.dynamics, joint),
         "reward": (model.reward, joint),
         "policy": (model.actor, latent),
-        "value_0": (model.critic_0, joint),
-        "value_1": (model.critic_1, joint),
+        **{f"value_{index}": (critic, joint) for index, critic in enumerate(model.critics)},
     }
     files = {
         f"{name}.onnx": onnx_bytes(program(flat(network), inputs), {}, "input", "output")
@@ -67,7 +66,7 @@ def planner_files(
 def decisions(controller: TDMPCController, observations: Batch) -> dict[str, NDArray[Any]]:
     """What the controller's planner decides, each row afresh with random numbers of its own, and those numbers."""
     generators = [torch.Generator().manual_seed(row) for row in range(len(observations))]
-    noise = Noise.draw(controller.planning, controller.planner.actions, generators)
+    noise = controller.planner.draw(generators)
     start = torch.zeros(controller.planning.horizon, len(observations), controller.planner.actions)
     seen = torch.as_tensor(observations, dtype=torch.float32)
     found = controller.planner(seen, start, noise)

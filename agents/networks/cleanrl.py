@@ -15,8 +15,8 @@ Hub, ``TASK-EXPERIMENT-seedSEED``.
 
 from __future__ import annotations
 
-import io
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from prunectl.agents.controller import ControllerError, attribute_name
 from prunectl.agents.files import read_bounded
 from prunectl.agents.networks.controller import Networks, modules_of, unbounded
 from prunectl.agents.networks.layers import rebuilt
+from prunectl.agents.npy import read_npz
 from prunectl.agents.surroundings import Surroundings
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 from prunectl.registry import one_line
@@ -252,9 +253,9 @@ def _is_state(state: Any) -> bool:
 def _normalising(path: Path, width: int) -> _Function:
     """What gymnasium's NormalizeObservation does with statistics at rest, and the clip behind it."""
     try:
-        with np.load(io.BytesIO(read_bounded(path, _LARGEST_STATISTICS)), allow_pickle=False) as found:
-            mean, var = (np.asarray(found[name], dtype=np.float64).reshape(-1) for name in ("mean", "var"))
-    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        found = read_npz(path, ("mean", "var"), _LARGEST_STATISTICS)
+        mean, var = (side.astype(np.float64).reshape(-1) for side in found)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
         raise ControllerError(
             f"{path}: an .npz with the arrays 'mean' and 'var' is needed ({one_line(error)})"
         ) from error

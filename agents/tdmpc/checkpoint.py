@@ -1,4 +1,5 @@
-"""Reading TD-MPC checkpoints: ours, which `save` writes, and the authors', a state dict beside a config.json."""
+"""Reading TD-MPC and TD-MPC2 checkpoints: ours, which `save` writes, and the authors', a state dict beside a
+config.json."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ from prunectl.agents.controller import ControllerError
 from prunectl.agents.files import read_bounded
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.layers import rebuild
-from prunectl.agents.tdmpc.networks import COMPONENTS, SLOW, Targets, TDMPCNetworks, WorldModel
+from prunectl.agents.tdmpc.model import LatentModel, Parts, TDMPCNetworks
+from prunectl.agents.tdmpc.networks import WorldModel
 from prunectl.agents.tdmpc.planner import Planning
-from prunectl.agents.tdmpc.save import FORMAT
+from prunectl.agents.tdmpc2 import authors as authors2
+from prunectl.agents.tdmpc2.networks import NUMBERS, DistributionalModel
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 from prunectl.registry import one_line
 
@@ -29,8 +32,11 @@ CONFIG = "config.json"
 LARGEST_CONFIG = 2**20
 #: Numbers that one decision may draw, each of them several times in memory; the authors' agents draw some 10,000.
 LARGEST_DRAW = 10**7
+#: Components that each kind of model has besides its critics, and how many of those it may have.
+_PARTS = ("encoder", "dynamics", "reward", "actor")
+_CRITICS: Mapping[type[LatentModel], range] = {WorldModel: range(2, 3), DistributionalModel: NUMBERS}
 
-#: The authors' name of each network, and its layers.
+#: The authors' name of each network of TD-MPC, and its layers.
 _AUTHORS = {
     "encoder": ("_encoder", ["linear", "elu", "linear"]),
     "dynamics": ("_dynamics", ["linear", "elu", "linear", "elu", "linear"]),
@@ -63,7 +69,7 @@ def read_checkpoint(path: Path) -> tuple[TDMPCController, Mapping[str, Any]]:
     read = None
     if isinstance(content, dict) and {"config", "networks"} <= content.keys():
         read = _ours
-    elif isinstance(content, dict) and "_encoder.0.weight" in content.get("model", {}):
+    elif isinstance(content, dict) and _of_authors(content.get("model")):
         read = _authors
     if read is None:
         raise ControllerError(f"{path}: neither prunectl's TD-MPC format nor the state dict of the authors' code")
@@ -72,18 +78,20 @@ def read_checkpoint(path: Path) -> tuple[TDMPCController, Mapping[str, Any]]:
     return controller, config
 
 
+def _of_authors(model: Any) -> bool:
+    """Whether a state dict is of one of the authors' agents: TD-MPC's, or TD-MPC2's."""
+    return isinstance(model, dict) and any(name.startswith("_encoder.") for name in model)
+
+
 def _ours(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, Mapping[str, Any]]:
     try:
         config = json.loads(content["config"])
-        if config["format"] != FORMAT:
-            raise ControllerError(f"{path}: format '{str(config['format'])[:40]}', this version reads '{FORMAT}'")
-        state = content["networks"]
-        online = {
-            name: _network(state, f"online.{name}.", config["layers"][name], path) for name in COMPONENTS.values()
-        }
-        target = {name: _network(state, f"target.{name}.", config["layers"][name], path) for name in SLOW}
+        models = {model.format: model for model in _CRITICS}
+        if config["format"] not in models:
+            said, known = str(config["format"])[:40], "', '".join(models)
+            raise ControllerError(f"{path}: format '{said}', this version reads '{known}'")
         controller = TDMPCController(
-            networks=TDMPCNetworks(WorldModel(**online), Targets(**target).requires_grad_(False)),
+            networks=_assembled(models[config["format"]], content["networks"], config["layers"], path),
             planning=Planning(**config["planning"]),
             action_repeat=config["action_repeat"],
             reward_scale=config["reward_scale"],
@@ -93,35 +101,38 @@ def _ours(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, Mapp
         return controller, config
     except ControllerError:
         raise
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ControllerError(f"{path}: damaged configuration ({one_line(error)})") from error
 
 
 def _authors(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, Mapping[str, Any]]:
-    beside = path.with_name(CONFIG)
+    beside, model = path.with_name(CONFIG), content["model"]
     try:
         config = json.loads(read_bounded(beside, LARGEST_CONFIG))
-        planning = Planning(**{field.name: config[field.name] for field in fields(Planning) if field.name in config})
-        repeat, scale = int(config["action_repeat"]), float(config["action_scale"])
-        reward_scale = float(config.get("reward_scale", 1.0))
+        repeat, reward_scale = int(config["action_repeat"]), float(config.get("reward_scale", 1.0))
+        if "_encoder.0.weight" in model:
+            networks, scale = _first(content, path), float(config["action_scale"])
+            named = {field.name: config[field.name] for field in fields(Planning) if field.name in config}
+            planning = Planning(**named)
+        else:
+            networks = _assembled(DistributionalModel, *authors2.renamed(model, config), path)
+            planning = authors2.planned(config, networks.online.actions)
+            scale = float(config.get("action_scale", 1.0))
     except FileNotFoundError as error:
         raise ControllerError(
             f"{path}: an authors' state dict needs its settings in {beside.name} beside it"
         ) from error
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except ControllerError as error:
+        raise ControllerError(f"{path}: {one_line(error).removeprefix(f'{path}: ')}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError, RecursionError) as error:
         raise ControllerError(f"{beside}: not the settings of a TD-MPC agent ({one_line(error)})") from error
     if not 0 < scale <= np.finfo(np.float32).max:
         raise ControllerError(f"{beside}: action_scale {scale}: a finite number above 0 is needed")
-    named = {name: (f"{theirs}.", layers) for name, (theirs, layers) in _AUTHORS.items()}
-    online = {name: _network(content["model"], *named[name], path) for name in COMPONENTS.values()}
-    slow = content.get("model_target", content["model"])
-    target = {name: _network(slow, *named[name], path) for name in SLOW}
-    model = WorldModel(**online)
-    first = model.encoder[0]
+    first = networks.online.encoder[0]
     assert isinstance(first, nn.Linear)
-    bound = np.full(model.actions, scale, dtype=np.float32)
+    bound = np.full(networks.online.actions, scale, dtype=np.float32)
     controller = TDMPCController(
-        networks=TDMPCNetworks(model, Targets(**target).requires_grad_(False)),
+        networks=networks,
         planning=planning,
         action_repeat=repeat,
         reward_scale=reward_scale,
@@ -129,6 +140,29 @@ def _authors(content: Mapping[str, Any], path: Path) -> tuple[TDMPCController, M
         action_space=spaces.Box(-bound, bound, dtype=np.float32),
     )
     return controller, config
+
+
+def _first(content: Mapping[str, Any], path: Path) -> TDMPCNetworks:
+    """The networks that TD-MPC's authors saved."""
+    state: dict[str, Tensor] = {}
+    for side, theirs in (("online", content["model"]), ("target", content.get("model_target", content["model"]))):
+        for name, (prefix, _) in _AUTHORS.items():
+            own = {key: tensor for key, tensor in theirs.items() if key.startswith(f"{prefix}.")}
+            state |= {f"{side}.{name}{key.removeprefix(prefix)}": tensor for key, tensor in own.items()}
+    return _assembled(WorldModel, state, {name: layers for name, (_, layers) in _AUTHORS.items()}, path)
+
+
+def _assembled(
+    kind: type[LatentModel], state: Mapping[str, Tensor], layers: Mapping[str, list[str]], path: Path
+) -> TDMPCNetworks:
+    """Networks of their layers and of tensors ``online.NAME.*`` and ``target.NAME.*``."""
+    critics = sum(name not in _PARTS for name in layers)
+    names = [*_PARTS, *(f"critic_{index}" for index in range(critics))]
+    if critics not in _CRITICS[kind] or not set(names) <= layers.keys():
+        raise ControllerError(f"{path}: networks {', '.join(map(str, layers))[:200]}: not those of {kind.algorithm}")
+    online = kind(**{name: _network(state, f"online.{name}.", layers[name], path) for name in names})
+    slow = {name: _network(state, f"target.{name}.", layers[name], path) for name in online.slow}
+    return TDMPCNetworks(online, Parts(**slow).requires_grad_(False))
 
 
 def check_planning(planning: Planning, actions: int, where: str) -> None:
@@ -161,17 +195,16 @@ def _check(controller: TDMPCController, path: Path) -> None:
             f"{path}: action_repeat {repeat}, reward_scale {scale}: a whole number above 0, and not 0"
         )
     (seen,), (decided,) = (space.shape for space in spaces_)
+    online, target = controller.networks.online, controller.networks.target
+    sizes = online.outputs
     try:
         with torch.no_grad():
-            for part in (controller.networks.online, controller.networks.target):
-                latent = part.encoder(torch.zeros(1, seen))
-                joint = torch.cat([latent, torch.zeros(1, decided)], 1)
-                found = [part.critic_0(joint), part.critic_1(joint)]
-                sizes = [(1, 1), (1, 1)]
-                if isinstance(part, WorldModel):
-                    found += [part.reward(joint), part.actor(latent), part.dynamics(joint)]
-                    sizes += [(1, 1), (1, decided), tuple(latent.shape)]
-                if [tuple(output.shape) for output in found] != sizes:
+            latent = online.encoder(torch.zeros(1, seen))
+            joint = torch.cat([latent, torch.zeros(1, decided)], 1)
+            given = {"encoder": torch.zeros(1, seen), "actor": latent}
+            for name, network in (*online.named_children(), *target.named_children()):
+                size = sizes.get(name.split("_")[0], latent.shape[1])
+                if network(given.get(name, joint)).shape != (1, size) or online.actions != decided:
                     raise ControllerError(f"{path}: its networks give outputs of other widths than they should")
     except RuntimeError as error:
         raise ControllerError(f"{path}: its networks do not fit each other ({one_line(error)})") from error

@@ -1,9 +1,9 @@
-"""A TD-MPC agent as a `Controller`."""
+"""A TD-MPC or TD-MPC2 agent as a `Controller`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from prunectl.agents.boundary_layers import Rescale, flat
 from prunectl.agents.controller import Batch, Component, Controller, HeldPolicy, Policy
 from prunectl.agents.tdmpc.dataflow import LatentFlow
-from prunectl.agents.tdmpc.networks import COMPONENTS, SLOW, TDMPCNetworks
-from prunectl.agents.tdmpc.planner import Noise, Planner, Planning
+from prunectl.agents.tdmpc.model import TDMPCNetworks
+from prunectl.agents.tdmpc.planner import Planner, Planning
 from prunectl.agents.tdmpc.save import save_checkpoint
 
 
@@ -42,9 +42,10 @@ class TDMPCController(Controller):
     reward_scale: float
     observation_space: spaces.Box
     action_space: spaces.Box
-    algorithm: str = "tdmpc"
+    algorithm: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "algorithm", self.networks.online.algorithm)
         self.networks.eval()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -54,16 +55,18 @@ class TDMPCController(Controller):
     @cached_property
     def components(self) -> Mapping[str, Component]:
         online = self.networks.online
-        return {name: Component(name, getattr(online, attribute), True) for name, attribute in COMPONENTS.items()}
+        return {
+            name: Component(name, getattr(online, attribute), True) for name, attribute in online.components.items()
+        }
 
     @property
     def ties(self) -> Sequence[Sequence[str]]:
         # A convention, not a need: planner and checkpoint take critics of different widths.
-        return [("critic.0", "critic.1")]
+        return [tuple(name for name in self.components if name.startswith("critic."))]
 
     @property
     def mirrors(self) -> Mapping[str, str]:
-        return {f"online.{name}.": f"target.{name}." for name in SLOW}
+        return {f"online.{name}.": f"target.{name}." for name in self.networks.online.slow}
 
     @cached_property
     def planner(self) -> Planner:
@@ -89,11 +92,12 @@ class TDMPCController(Controller):
         generator = torch.Generator().manual_seed(0)
         row = torch.arange(len(seen))
         depth, random = row % (horizon + 1), (row // (horizon + 1)) % 2 == 1
+        follow = model.policy
         with torch.no_grad():
             latent = model.encoder(seen)
             for step in range(horizon):
                 drawn = torch.rand(given.shape, generator=generator) * 2.0 - 1.0
-                action = torch.where(random[:, None], drawn, model.actor(latent))
+                action = torch.where(random[:, None], drawn, follow(latent))
                 imagined = model.dynamics(torch.cat([latent, action], 1))
                 latent = torch.where((depth > step)[:, None], imagined, latent)
             drawn = torch.rand(given.shape, generator=generator) * 2.0 - 1.0
@@ -102,14 +106,14 @@ class TDMPCController(Controller):
     def act(self, observations: Batch) -> NDArray[Any]:
         """A fresh plan for each row, all with the same random numbers, so that rows do not depend on each other."""
         generator = torch.Generator().manual_seed(0)
-        noise = Noise.draw(self.planning, self.planner.actions, [generator]).repeated(len(observations))
+        noise = self.planner.draw([generator]).repeated(len(observations))
         start = torch.zeros(self.planning.horizon, len(observations), self.planner.actions)
         return self.as_actions(self.planner(_tensor(observations), start, noise).action.numpy())
 
     def deployed_path(self) -> nn.Sequential:
         """The encoder and the policy, without planning."""
         online = self.networks.online
-        return flat(online.encoder, online.actor, Rescale(self.action_space))
+        return flat(online.encoder, online.policy, Rescale(self.action_space))
 
     @property
     def held_steps(self) -> int:
@@ -161,8 +165,7 @@ class _Episodes:
     def __call__(self, observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
         planner = self.controller.planner
         generators = [self.generators[episode] for episode in episodes]
-        noise = Noise.draw(planner.planning, planner.actions, generators)
-        plan = planner(_tensor(observations), self.mean[:, episodes], noise)
+        plan = planner(_tensor(observations), self.mean[:, episodes], planner.draw(generators))
         self.mean[:, episodes] = plan.shifted_mean()
         return self.controller.as_actions(plan.action.numpy())
 

@@ -1,4 +1,4 @@
-"""How one latent passes through the components of TD-MPC."""
+"""How one latent passes through the components of a world model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.agents.controller import attribute_name
-from prunectl.agents.tdmpc.networks import COMPONENTS, WorldModel
+from prunectl.agents.tdmpc.model import LatentModel
 
 
 class LatentFlow(nn.Module):
@@ -21,13 +21,12 @@ class LatentFlow(nn.Module):
     dynamics: nn.Sequential
     reward: nn.Sequential
     actor: nn.Sequential
-    critic_0: nn.Sequential
-    critic_1: nn.Sequential
 
-    def __init__(self, model: WorldModel) -> None:
+    def __init__(self, model: LatentModel) -> None:
         super().__init__()
-        for name, attribute in COMPONENTS.items():
-            self.add_module(attribute_name(name), getattr(model, attribute))
+        self.critics = [name for name in model.components if name.startswith("critic.")]
+        for attribute in model.components.values():
+            self.add_module(attribute, getattr(model, attribute))
 
     def forward(self, observation: Tensor, latent: Tensor, action: Tensor) -> dict[str, Tensor]:
         encoded = self.encoder(observation)
@@ -38,8 +37,7 @@ class LatentFlow(nn.Module):
             "dynamics": one_flow(self.dynamics(joint), latent),
             "reward": self.reward(joint),
             "actor": self.actor(latent),
-            "critic.0": self.critic_0(joint),
-            "critic.1": self.critic_1(joint),
+            **{name: getattr(self, attribute_name(name))(joint) for name in self.critics},
         }
 
 

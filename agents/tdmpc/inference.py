@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prunectl.agents.tdmpc.layers import SimNorm
 from prunectl.agents.tdmpc.products import linear
 
 Function = Callable[[Tensor], Tensor]
@@ -20,6 +21,8 @@ Function = Callable[[Tensor], Tensor]
 #: exp's time, sigmoid an eighth of tanh's); they agree to 1e-7.
 _MANY = 8192
 _LOG2_E = 1.0 / math.log(2.0)
+#: From here on Mish is the identity in float32, and its exponential has yet to overflow.
+_FLAT = 20.0
 
 
 def function(network: nn.Sequential) -> Function:
@@ -48,6 +51,10 @@ def _step(layer: nn.Module) -> Function:
             return lambda values: torch.layer_norm(values, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
         case nn.Tanh():
             return _tanh
+        case nn.Mish():
+            return _mish
+        case SimNorm():
+            return lambda values: _simplices(values, layer.simplex)
         case _:
             return layer
 
@@ -63,3 +70,16 @@ def _tanh(values: Tensor) -> Tensor:
     if values.numel() < _MANY:
         return values.tanh_()
     return values.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
+
+
+def _mish(values: Tensor) -> Tensor:
+    """x tanh(log(1 + e^x)), of one exponential: with w = e^x (e^x + 2) it is x w / (w + 2)."""
+    grown = (values.clamp(max=_FLAT) * _LOG2_E).exp2_()
+    grown.mul_(grown + 2.0)
+    return values.mul_(grown).div_(grown.add_(2.0))
+
+
+def _simplices(values: Tensor, simplex: int) -> Tensor:
+    runs = values.view(len(values), -1, simplex)
+    grown = ((runs - runs.amax(2, keepdim=True)) * _LOG2_E).exp2_()
+    return grown.div_(grown.sum(2, keepdim=True)).view(values.shape)

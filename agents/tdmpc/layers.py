@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from prunectl.agents.controller import ControllerError
@@ -11,12 +12,31 @@ from prunectl.registry import one_line
 
 #: The authors' networks have six layers at most.
 MOST_LAYERS = 100
+#: A simplex is 8 of them.
+MOST_NUMBERS = 10_000
+
+
+class SimNorm(nn.Module):
+    """A softmax over each run of ``simplex`` numbers of the last axis (Hansen et al. 2024, section 3.1)."""
+
+    def __init__(self, simplex: int) -> None:
+        super().__init__()
+        self.simplex = simplex
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.softmax(values.reshape(*values.shape[:-1], -1, self.simplex), -1).reshape(values.shape)
+
+    def extra_repr(self) -> str:
+        return str(self.simplex)
+
 
 KINDS: dict[str, type[nn.Module]] = {
     "linear": nn.Linear,
     "layer_norm": nn.LayerNorm,
     "elu": nn.ELU,
+    "mish": nn.Mish,
     "tanh": nn.Tanh,
+    "sim_norm": SimNorm,
 }
 
 
@@ -50,7 +70,8 @@ def kinds(network: nn.Sequential) -> list[str]:
     if None in found:
         odd = type(network[found.index(None)]).__name__
         raise ControllerError(f"a TD-MPC checkpoint cannot hold a layer of type {odd}; it knows {', '.join(KINDS)}")
-    return [name for name in found if name is not None]
+    said = zip(network, found, strict=True)
+    return [f"{name} {layer.simplex}" if isinstance(layer, SimNorm) else str(name) for layer, name in said]
 
 
 def rebuild(layers: Sequence[str], state: Mapping[str, Tensor], where: str) -> nn.Sequential:
@@ -70,10 +91,15 @@ def rebuild(layers: Sequence[str], state: Mapping[str, Tensor], where: str) -> n
                 network.append(nn.Linear(inputs, outputs, device="meta"))
             elif kind == "layer_norm":
                 network.append(nn.LayerNorm(len(state[f"{index}.weight"]), device="meta"))
+            elif kind.startswith("sim_norm "):
+                simplex = int(kind.removeprefix("sim_norm "))
+                if not 1 <= simplex <= MOST_NUMBERS:
+                    raise ValueError(f"simplices of {simplex} numbers")
+                network.append(SimNorm(simplex))
             else:
                 network.append(KINDS[kind]())
         network.load_state_dict(dict(state), assign=True)
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ControllerError(f"{where}: weights and layers do not fit: {one_line(error)}") from error
     return network
 

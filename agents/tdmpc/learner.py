@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunectl.agents.tdmpc.networks import SLOW, TDMPCNetworks, WorldModel
-from prunectl.agents.tdmpc.planner import NOISE_CLIP, Planning
+from prunectl.agents.tdmpc.model import LatentModel, TDMPCNetworks
+from prunectl.agents.tdmpc.networks import NOISE_CLIP, smaller_value
+from prunectl.agents.tdmpc.planner import Planning
 from prunectl.agents.tdmpc.products import QuickProducts
 from prunectl.agents.tdmpc.replay import Sequences
 
@@ -71,7 +72,7 @@ def td_targets(networks: TDMPCNetworks, batch: Sequences, planning: Planning, no
     with torch.no_grad():
         latent = networks.online.encoder(batch.observations[1:].flatten(0, 1))
         action = policy(networks.online, latent, planning.min_std, noise.flatten(0, 1))
-        value = networks.target.values(torch.cat([latent, action], 1)).view(batch.rewards.shape)
+        value = smaller_value(networks.target, torch.cat([latent, action], 1)).view(batch.rewards.shape)
         targets: Tensor = batch.rewards + planning.discount * (1.0 - batch.terminated) * value
         return targets
 
@@ -92,7 +93,7 @@ def model_losses(networks: TDMPCNetworks, batch: Sequences, targets: Tensor, lea
     passed = torch.stack(latents)
     joint = torch.cat([passed[:-1], batch.actions], 2).flatten(0, 1)
     rewards = online.reward(joint).view(batch.rewards.shape)
-    values = torch.cat([online.critic_0(joint), online.critic_1(joint)], 1).view(*batch.rewards.shape, 2)
+    values = torch.cat([critic(joint) for critic in online.critics], 1).view(*batch.rewards.shape, 2)
     with torch.no_grad():
         wanted = networks.target.encoder(batch.observations[1:].flatten(0, 1)).view(passed[1:].shape)
     weights = learning.rho ** torch.arange(horizon)[:, None] * batch.valid
@@ -109,7 +110,7 @@ def model_losses(networks: TDMPCNetworks, batch: Sequences, targets: Tensor, lea
     return Losses(total, consistency, reward, value, priority, passed.detach())
 
 
-def policy_loss(model: WorldModel, latents: Tensor, valid: Tensor, rho: float, std: float, noise: Tensor) -> Tensor:
+def policy_loss(model: LatentModel, latents: Tensor, valid: Tensor, rho: float, std: float, noise: Tensor) -> Tensor:
     """- sum_t rho^t mean min_i Q_i(z_t, pi(z_t)), the policy's objective.
 
     Args:
@@ -122,28 +123,47 @@ def policy_loss(model: WorldModel, latents: Tensor, valid: Tensor, rho: float, s
     """
     flat = latents.flatten(0, 1)
     action = policy(model, flat, std, noise.flatten(0, 1))
-    value = model.values(torch.cat([flat, action], 1)).view(latents.shape[:2])
+    value = smaller_value(model, torch.cat([flat, action], 1)).view(latents.shape[:2])
     reached = torch.cat([torch.ones_like(valid[:1]), valid])
     weighted: Tensor = rho ** torch.arange(len(latents))[:, None] * reached * value
     return -weighted.sum(0).mean()
 
 
-def policy(model: WorldModel, latent: Tensor, std: float, noise: Tensor) -> Tensor:
+def policy(model: LatentModel, latent: Tensor, std: float, noise: Tensor) -> Tensor:
     """Actions pi(z) + truncated noise, clipped to [-1, 1] with the gradient passed straight through."""
     action: Tensor = model.actor(latent) + (std * noise).clamp(-NOISE_CLIP, NOISE_CLIP)
     return action + (action.clamp(-1.0, 1.0) - action).detach()
 
 
 class Learner:
-    """Updates networks in place, with optimisers and random numbers of its own."""
+    """Updates networks in place, with optimisers and random numbers of its own.
+
+    A relative of TD-MPC says otherwise what its targets, losses and optimisers are (`tdmpc2.learner`).
+    """
 
     def __init__(self, networks: TDMPCNetworks, planning: Planning, learning: Learning, seed: int) -> None:
         self.networks, self.planning, self.learning = networks, planning, learning
         networks.online.requires_grad_(True)
-        self.model_optimiser = torch.optim.Adam(networks.online.parameters(), lr=learning.lr)
-        self.policy_optimiser = torch.optim.Adam(networks.online.actor.parameters(), lr=learning.lr)
+        self.model_optimiser, self.policy_optimiser = self.optimisers()
         self.generator = torch.Generator().manual_seed(seed)
         self.updates = 0
+
+    def optimisers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+        """The model's, and the policy's."""
+        online, lr = self.networks.online, self.learning.lr
+        return torch.optim.Adam(online.parameters(), lr=lr), torch.optim.Adam(online.actor.parameters(), lr=lr)
+
+    def targets(self, batch: Sequences, noise: Tensor) -> Tensor:
+        """What the critics should say, ``(H, B)``; ``noise`` ``(H, B, A)``, standard normal, is the policy's."""
+        return td_targets(self.networks, batch, self.planning, noise)
+
+    def model_losses(self, batch: Sequences, targets: Tensor) -> Losses:
+        """What the model costs."""
+        return model_losses(self.networks, batch, targets, self.learning)
+
+    def policy_loss(self, latents: Tensor, valid: Tensor, noise: Tensor) -> Tensor:
+        """What the policy costs at ``latents`` ``(H + 1, B, L)``, with ``noise`` ``(H + 1, B, A)``."""
+        return policy_loss(self.networks.online, latents, valid, self.learning.rho, self.planning.min_std, noise)
 
     def update(self, batch: Sequences) -> tuple[dict[str, float], Tensor]:
         """One step of the model, one of the policy, and every now and then one of the slow copies.
@@ -155,13 +175,12 @@ class Learner:
             return self._update(batch)
 
     def _update(self, batch: Sequences) -> tuple[dict[str, float], Tensor]:
-        online, learning, planning = self.networks.online, self.learning, self.planning
+        learning = self.learning
         horizon, count, actions = batch.actions.shape
         noise = torch.randn(2 * horizon + 1, count, actions, generator=self.generator)
-        targets = td_targets(self.networks, batch, planning, noise[:horizon])
-        losses = model_losses(self.networks, batch, targets, learning)
+        losses = self.model_losses(batch, self.targets(batch, noise[:horizon]))
         _descend(self.model_optimiser, (losses.total * batch.weights).mean() / horizon, learning.grad_clip_norm)
-        loss = policy_loss(online, losses.latents, batch.valid, learning.rho, planning.min_std, noise[horizon:])
+        loss = self.policy_loss(losses.latents, batch.valid, noise[horizon:])
         _descend(self.policy_optimiser, loss, learning.grad_clip_norm)
         self.updates += 1
         if self.updates % learning.update_freq == 0:
@@ -171,7 +190,7 @@ class Learner:
 
     def _follow(self, tau: float) -> None:
         with torch.no_grad():
-            for name in SLOW:
+            for name in self.networks.online.slow:
                 online, slow = getattr(self.networks.online, name), getattr(self.networks.target, name)
                 for own, other in zip(slow.parameters(), online.parameters(), strict=True):
                     own.lerp_(other, tau)

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from prunectl.agents.tdmpc.inference import function
 from prunectl.agents.tdmpc.layers import mlp, q_function, width
+from prunectl.agents.tdmpc.model import Asked, LatentModel, Parts, TDMPCNetworks
 
-#: Components in their fixed order, by the attribute that holds them.
-COMPONENTS: Mapping[str, str] = {
-    "encoder": "encoder",
-    "dynamics": "dynamics",
-    "reward": "reward",
-    "actor": "actor",
-    "critic.0": "critic_0",
-    "critic.1": "critic_1",
-}
-#: The networks that targets are computed with.
-SLOW = ("encoder", "critic_0", "critic_1")
+#: The policy's exploration noise is cut off here (a truncated normal).
+NOISE_CLIP = 0.3
 
 
-class WorldModel(nn.Module):
-    """The six networks around one latent z. Widths may be anything that fits: they are read off the layers.
+class WorldModel(LatentModel):
+    """The six networks of TD-MPC.
 
-        z = encoder(s);  z' = dynamics(z, a);  r = reward(z, a);  a = actor(z) in [-1, 1];  Q_i = critic_i(z, a)
-
-    All take ``(n, in)`` and give ``(n, out)``; two inputs stand side by side, the latent first.
+    z = encoder(s);  z' = dynamics(z, a);  r = reward(z, a);  a = actor(z) in [-1, 1];  Q_i = critic_i(z, a)
     """
+
+    algorithm = "tdmpc"
+    format = "prunectl tdmpc 1"
+
+    critic_0: nn.Sequential
+    critic_1: nn.Sequential
 
     def __init__(
         self,
@@ -40,38 +37,47 @@ class WorldModel(nn.Module):
         critic_0: nn.Sequential,
         critic_1: nn.Sequential,
     ) -> None:
-        super().__init__()
-        self.encoder, self.dynamics, self.reward = encoder, dynamics, reward
-        self.actor, self.critic_0, self.critic_1 = actor, critic_0, critic_1
+        super().__init__(
+            encoder=encoder, dynamics=dynamics, reward=reward, actor=actor, critic_0=critic_0, critic_1=critic_1
+        )
+
+    @property
+    def slow(self) -> Sequence[str]:
+        return ("encoder", "critic_0", "critic_1")
 
     @property
     def actions(self) -> int:
-        """Number of action dimensions."""
         return width(self.actor)
 
-    def values(self, latent_action: Tensor) -> Tensor:
-        """The smaller of both Q-functions, ``(n, 1)``."""
-        return torch.minimum(self.critic_0(latent_action), self.critic_1(latent_action))
+    @property
+    def outputs(self) -> Mapping[str, int]:
+        return {"reward": 1, "actor": self.actions, "critic": 1}
+
+    @property
+    def policy(self) -> nn.Sequential:
+        return self.actor
+
+    def asked(self, min_std: float) -> Asked:
+        reward, actor = function(self.reward), function(self.actor)
+        first, second = map(function, self.critics)
+
+        def policy(latent: Tensor, noise: Tensor) -> Tensor:
+            spread = (min_std * noise).clamp_(-NOISE_CLIP, NOISE_CLIP)
+            return actor(latent).add_(spread).clamp_(-1.0, 1.0)
+
+        return Asked(
+            encoder=function(self.encoder),
+            dynamics=function(self.dynamics),
+            reward=lambda joint: reward(joint)[:, 0],
+            policy=policy,
+            value=lambda joint, _: torch.minimum(first(joint), second(joint))[:, 0],
+        )
 
 
-class Targets(nn.Module):
-    """Exponential moving averages of the networks that targets come from."""
-
-    def __init__(self, encoder: nn.Sequential, critic_0: nn.Sequential, critic_1: nn.Sequential) -> None:
-        super().__init__()
-        self.encoder, self.critic_0, self.critic_1 = encoder, critic_0, critic_1
-
-    def values(self, latent_action: Tensor) -> Tensor:
-        """The smaller of both Q-functions, ``(n, 1)``."""
-        return torch.minimum(self.critic_0(latent_action), self.critic_1(latent_action))
-
-
-class TDMPCNetworks(nn.Module):
-    """All tensors of a TD-MPC controller: the online model and the slow copies."""
-
-    def __init__(self, online: WorldModel, target: Targets) -> None:
-        super().__init__()
-        self.online, self.target = online, target
+def smaller_value(parts: Parts, latent_action: Tensor) -> Tensor:
+    """The smaller of both Q-functions, ``(n, 1)``."""
+    first, second = parts.critics
+    return torch.minimum(first(latent_action), second(latent_action))
 
 
 def build(observations: int, actions: int, latent: int = 50, encoder: int = 128, hidden: int = 256) -> TDMPCNetworks:
@@ -96,7 +102,7 @@ def build(observations: int, actions: int, latent: int = 50, encoder: int = 128,
     return with_targets(online)
 
 
-def with_targets(online: WorldModel) -> TDMPCNetworks:
+def with_targets(online: LatentModel) -> TDMPCNetworks:
     """The model beside fresh copies of what targets need."""
-    target = Targets(*(copy.deepcopy(getattr(online, name)) for name in SLOW))
+    target = Parts(**{name: copy.deepcopy(getattr(online, name)) for name in online.slow})
     return TDMPCNetworks(online, target.requires_grad_(False))

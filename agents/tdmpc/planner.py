@@ -1,4 +1,5 @@
-"""The planner of TD-MPC: model predictive path integral control (MPPI) in latent space, for a batch of environments."""
+"""The planner of TD-MPC and TD-MPC2: model predictive path integral control (MPPI) in latent space, for a batch of
+environments."""
 
 from __future__ import annotations
 
@@ -9,13 +10,10 @@ import torch
 from torch import Tensor
 
 from prunectl.agents.controller import ControllerError
-from prunectl.agents.tdmpc.inference import function
-from prunectl.agents.tdmpc.networks import WorldModel
+from prunectl.agents.tdmpc.model import LatentModel
 
 #: Standard deviation that every iteration starts from or is capped at.
 MAX_STD = 2.0
-#: The policy's exploration noise is cut off here (a truncated normal).
-NOISE_CLIP = 0.3
 
 
 @dataclass(frozen=True)
@@ -65,29 +63,36 @@ class Noise:
     """Standard normal numbers for one decision of B environments, time first.
 
     ``samples`` ``(J, H, B, N, A)``; ``policy`` ``(H + 1, B, P, A)`` for the policy's sequences, their last value
-    estimate included; ``last`` ``(J, B, N, A)`` for the value estimates of the samples; ``choice`` ``(B,)``.
+    estimate included; ``last`` ``(J, B, N, A)`` for the value estimates of the samples; ``choice`` ``(B,)``;
+    ``critics`` ``(J + 1, B, Q)`` draw among Q critics, for the policy's sequences first, then for each
+    iteration's samples.
     """
 
     samples: Tensor
     policy: Tensor
     last: Tensor
     choice: Tensor
+    critics: Tensor
 
     @classmethod
-    def draw(cls, planning: Planning, actions: int, generators: Sequence[torch.Generator]) -> Noise:
-        """One block of numbers from each environment's own generator, whatever the others do."""
+    def draw(cls, planning: Planning, actions: int, generators: Sequence[torch.Generator], critics: int = 0) -> Noise:
+        """One block of numbers from each environment's own generator, whatever the others do.
+
+        ``critics`` is how many there are to draw from, `Asked.drawn`.
+        """
         h, j, n, p = planning.horizon, planning.iterations, planning.num_samples, planning.policy_samples
-        sizes = [j * h * n * actions, (h + 1) * p * actions, j * n * actions, 1]
+        sizes = [j * h * n * actions, (h + 1) * p * actions, j * n * actions, 1, (j + 1) * critics]
         block = torch.empty(len(generators), sum(sizes))
         for row, generator in zip(block, generators, strict=True):
             row.normal_(generator=generator)
-        samples, policy, last, choice = torch.split(block, sizes, dim=1)
+        samples, policy, last, choice, drawn = torch.split(block, sizes, dim=1)
         b = len(generators)
         return cls(
             samples.view(b, j, h, n, actions).permute(1, 2, 0, 3, 4),
             policy.view(b, h + 1, p, actions).transpose(0, 1),
             last.view(b, j, n, actions).transpose(0, 1),
             choice[:, 0],
+            drawn.view(b, j + 1, critics).transpose(0, 1),
         )
 
     def repeated(self, count: int) -> Noise:
@@ -97,6 +102,7 @@ class Noise:
             self.policy.expand(-1, count, -1, -1),
             self.last.expand(-1, count, -1, -1),
             self.choice.expand(count),
+            self.critics.expand(-1, count, -1),
         )
 
 
@@ -117,12 +123,15 @@ class Plan:
 class Planner:
     """Plans over a world model of any widths. It sees later changes of the weights in place."""
 
-    def __init__(self, model: WorldModel, planning: Planning) -> None:
+    def __init__(self, model: LatentModel, planning: Planning) -> None:
         self.planning = planning
         self.actions = model.actions
-        self.encoder, self.dynamics, self.reward = map(function, (model.encoder, model.dynamics, model.reward))
-        self.actor, self.critics = function(model.actor), (function(model.critic_0), function(model.critic_1))
+        self.model = model.asked(planning.min_std)
         self.discounts = planning.discount ** torch.arange(planning.horizon + 1)
+
+    def draw(self, generators: Sequence[torch.Generator]) -> Noise:
+        """The random numbers of one decision, from each environment's own generator."""
+        return Noise.draw(self.planning, self.actions, generators, self.model.drawn)
 
     @torch.inference_mode()
     def __call__(self, observations: Tensor, mean: Tensor, noise: Noise, min_std: float | None = None) -> Plan:
@@ -137,15 +146,14 @@ class Planner:
         planning = self.planning
         _, rows, actions = mean.shape
         floor = planning.min_std if min_std is None else min_std
-        latent = self.encoder(observations)
-        prior, prior_value = self._follow_policy(latent, noise.policy)
+        latent = self.model.encoder(observations)
+        prior, prior_value = self._follow_policy(latent, noise.policy, noise.critics[0])
         std = torch.full_like(mean, MAX_STD)
         from_here = latent.repeat_interleave(planning.num_samples, 0)
-        for samples, last in zip(noise.samples, noise.last, strict=True):
+        for samples, last, critics in zip(noise.samples, noise.last, noise.critics[1:], strict=True):
             sampled = torch.addcmul(mean.unsqueeze(2), std.unsqueeze(2), samples).clamp_(-1.0, 1.0)
-            value = self._evaluate(from_here, sampled.flatten(1, 2), last.flatten(0, 1)).view(
-                rows, planning.num_samples
-            )
+            value = self._evaluate(from_here, sampled.flatten(1, 2), last.flatten(0, 1), critics)
+            value = value.view(rows, planning.num_samples)
             sequences, values = torch.cat([sampled, prior], 2), torch.cat([value, prior_value], 1)
             elites, weights = select_elites(sequences, values, planning.num_elites, planning.temperature)
             new_mean, new_std = weighted_moments(elites, weights)
@@ -156,7 +164,7 @@ class Planner:
         action = elites[0].gather(1, chosen.unsqueeze(2).expand(-1, -1, actions)).squeeze(1)
         return Plan(action, mean, std[0])
 
-    def _follow_policy(self, latent: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _follow_policy(self, latent: Tensor, noise: Tensor, critics: Tensor) -> tuple[Tensor, Tensor]:
         """The policy's own sequences ``(H, B, P, A)`` and their values ``(B, P)``, estimated once a decision."""
         steps, rows, count, actions = noise.shape
         horizon = steps - 1
@@ -164,15 +172,15 @@ class Planner:
         value = torch.zeros(len(latent))
         taken = []
         for step in range(horizon):
-            action = self._policy(latent, noise[step])
+            action = self.model.policy(latent, noise[step])
             joint = torch.cat([latent, action], 1)
-            value += self.discounts[step] * self.reward(joint)[:, 0]
-            latent = self.dynamics(joint)
+            value += self.discounts[step] * self.model.reward(joint)
+            latent = self.model.dynamics(joint)
             taken.append(action)
-        value += self.discounts[horizon] * self._value(latent, noise[horizon])
+        value += self.discounts[horizon] * self._value(latent, noise[horizon], critics)
         return torch.stack(taken).view(horizon, rows, count, actions), value.view(rows, count)
 
-    def _evaluate(self, latent: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+    def _evaluate(self, latent: Tensor, actions: Tensor, noise: Tensor, critics: Tensor) -> Tensor:
         """Value of action sequences ``(H, R, A)`` from latents ``(R, L)``: ``(R,)``, the paper's trajectory return.
 
         phi = sum_t gamma^t R(z_t, a_t) + gamma^H Q(z_H, pi(z_H)); the rewards of all steps are asked for in one call.
@@ -182,18 +190,12 @@ class Planner:
         joint[:, :, latent.shape[1] :] = actions
         for step in range(horizon):
             joint[step, :, : latent.shape[1]] = latent
-            latent = self.dynamics(joint[step])
-        rewards = self.reward(joint.flatten(0, 1)).view(horizon, rows)
-        return self.discounts[:horizon] @ rewards + self.discounts[horizon] * self._value(latent, noise)
+            latent = self.model.dynamics(joint[step])
+        rewards = self.model.reward(joint.flatten(0, 1)).view(horizon, rows)
+        return self.discounts[:horizon] @ rewards + self.discounts[horizon] * self._value(latent, noise, critics)
 
-    def _value(self, latent: Tensor, noise: Tensor) -> Tensor:
-        joint = torch.cat([latent, self._policy(latent, noise)], 1)
-        first, second = (critic(joint) for critic in self.critics)
-        return torch.minimum(first, second)[:, 0]
-
-    def _policy(self, latent: Tensor, noise: Tensor) -> Tensor:
-        spread = (self.planning.min_std * noise).clamp_(-NOISE_CLIP, NOISE_CLIP)
-        return self.actor(latent).add_(spread).clamp_(-1.0, 1.0)
+    def _value(self, latent: Tensor, noise: Tensor, critics: Tensor) -> Tensor:
+        return self.model.value(torch.cat([latent, self.model.policy(latent, noise)], 1), critics)
 
 
 def select_elites(sequences: Tensor, values: Tensor, count: int, temperature: float) -> tuple[Tensor, Tensor]:

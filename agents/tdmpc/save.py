@@ -1,4 +1,4 @@
-"""TD-MPC checkpoints of ours: one file with tensors and JSON."""
+"""TD-MPC and TD-MPC2 checkpoints of ours: one file with tensors and JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from gymnasium import spaces
 
 from prunectl.agents.files import replacing
 from prunectl.agents.tdmpc.layers import kinds
-from prunectl.agents.tdmpc.networks import COMPONENTS, TDMPCNetworks
+from prunectl.agents.tdmpc.model import TDMPCNetworks
 from prunectl.agents.tdmpc.planner import Planning
-
-FORMAT = "prunectl tdmpc 1"
 
 
 def save_checkpoint(
@@ -34,9 +32,10 @@ def save_checkpoint(
     Raises:
         ControllerError: a layer that the format has no word for.
     """
+    online = networks.online
     config = {
-        "format": FORMAT,
-        "layers": {attribute: kinds(getattr(networks.online, attribute)) for attribute in COMPONENTS.values()},
+        "format": online.format,
+        "layers": {name: kinds(getattr(online, name)) for name in online.components.values()},
         "planning": asdict(planning),
         "action_repeat": action_repeat,
         "reward_scale": reward_scale,

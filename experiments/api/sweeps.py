@@ -39,7 +39,8 @@ def sweep(
         scheduler: the address of a dask cluster to compute on instead.
         slurm: so many workers as SLURM jobs instead.
         trust: see `load`.
-        allow_plugins: import the modules that the config names (``plugins:``, ``module:name``): they can run any code.
+        allow_plugins: import the modules that the config names (``plugins:``, ``module:name``, a task's ``module:Id``):
+            they can run any code.
         progress: ``True`` for a bar, or a function that is told the share of the cells done.
 
     Returns:

@@ -13,6 +13,9 @@ import typer
 
 from prunectl.experiments.episodes.seeds import MOST_SEED
 
+#: Bytes of a file of rows: of all that are in it, 16,000 are looked at.
+LARGEST_ROWS = 2**30
+
 Checkpoint = Annotated[
     str,
     typer.Argument(
@@ -63,18 +66,17 @@ def rows_of(path: Path | None) -> Any:
 
     Raises:
         ControllerError: it holds no plain array.
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is too large.
     """
     if path is None:
         return None
-    import numpy as np
-
     from prunectl.agents import ControllerError
+    from prunectl.agents.npy import read_npy
 
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ControllerError(f"{path}: it holds no array of numbers as numpy.save writes them") from error
+        return read_npy(path, LARGEST_ROWS)
+    except ValueError as error:
+        raise ControllerError(f"{path}: it holds no array of numbers as numpy.save writes them ({error})") from error
 
 
 def emit(data: Any) -> None:

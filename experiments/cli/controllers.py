@@ -256,7 +256,8 @@ def train(
         str,
         typer.Argument(
             metavar="ALGO",
-            help="tdmpc, sac, td3, ddpg, ppo, a2c, dqn, tqc, trpo, crossq, recurrent_ppo, maskable_ppo, qrdqn, ars.",
+            help="tdmpc, tdmpc2, sac, td3, ddpg, ppo, a2c, dqn, tqc, trpo, crossq, recurrent_ppo, maskable_ppo, qrdqn, "
+            "ars.",
         ),
     ],
     task: Annotated[str, typer.Option("--task", metavar="ID")],
@@ -273,13 +274,13 @@ def train(
         typer.Option("--track-importance", help="Record each component's importance: importance.csv and a figure."),
     ] = False,
 ) -> None:
-    """Train a controller, TD-MPC or one of Stable-Baselines3's, and keep the best checkpoint."""
+    """Train a controller, TD-MPC, TD-MPC2 or one of Stable-Baselines3's, and keep the best checkpoint."""
     from prunectl.experiments.provenance import command_line
     from prunectl.experiments.training import sb3 as training
     from prunectl.experiments.training import tdmpc as tdmpc_training
 
     asked = training.Training(algorithm, task, steps, seed, _overrides(set_ or []), _widths(encoder), track_importance)
-    run = tdmpc_training.train if algorithm == "tdmpc" else training.train
+    run = tdmpc_training.train if algorithm in tdmpc_training.COLLECTING else training.train
     print(run(asked, out, command_line()))
 
 

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.resume import continue_learning
 from prunectl.agents.tdmpc.controller import TDMPCController
-from prunectl.agents.tdmpc.learner import Learning
+from prunectl.agents.tdmpc2.families import FAMILIES
 from prunectl.experiments.episodes.evaluator import environments, evaluate
 from prunectl.experiments.episodes.seeds import finetuning_seed, validation_seeds
 from prunectl.experiments.episodes.tdmpc_practice import Exploring, Practice
@@ -30,7 +31,7 @@ VALIDATIONS, PLANNED_VALIDATIONS = 20, 8
 #: Episodes that choose on the way, and further ones on which the choice must hold against what was given: where falls
 #: are rare, the mean of ten episodes is mostly luck.
 CHOOSING, CONFIRMING = 10, 30
-#: TD-MPC: the share of the steps before learning, and Adam's step size (from scratch it is 1e-3).
+#: TD-MPC and TD-MPC2: the share of the steps before learning, and Adam's step size.
 PLANNED_FILLING, PLANNED_RATE = 0.1, 3e-4
 
 
@@ -84,13 +85,15 @@ def finetune(
 def _practise(
     controller: TDMPCController, task: str, steps: int, seed: int, consider: Callable[[int, Controller], None]
 ) -> None:
-    """TD-MPC's own training, in whole episodes, until ``steps`` are taken."""
+    """The own training of TD-MPC and its relatives, in whole episodes, until ``steps`` are taken."""
     copied = controller.with_networks(copy.deepcopy(controller.networks))
-    learning = Learning(lr=PLANNED_RATE, reward_scale=controller.reward_scale)
+    family = FAMILIES[controller.algorithm]
+    learning = replace(family.learning, lr=PLANNED_RATE, reward_scale=controller.reward_scale)
+    learner = family.learner(copied.networks, copied.planning, learning, seed)
     first = math.ceil(steps * PLANNED_FILLING / controller.action_repeat)
     exploring = Exploring(first, False, controller.planning.min_std, 1)
     with environments(task, 1, controller) as (env,):
-        practice = Practice(copied, env, learning, exploring, seed, finetuning_seed(seed), steps)
+        practice = Practice(copied, env, learner, exploring, seed, finetuning_seed(seed), steps)
         considered = 0
         while practice.step < steps:
             practice.episode()

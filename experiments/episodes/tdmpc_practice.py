@@ -1,4 +1,4 @@
-"""How TD-MPC practises: collect an episode, then learn once for each of its decisions."""
+"""How TD-MPC and TD-MPC2 practise: collect an episode, then learn once for each of its decisions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 
 from prunectl import envs
 from prunectl.agents.tdmpc.controller import TDMPCController
-from prunectl.agents.tdmpc.learner import Learner, Learning
-from prunectl.agents.tdmpc.planner import Noise, Planner
+from prunectl.agents.tdmpc.learner import Learner
+from prunectl.agents.tdmpc.planner import Planner
 from prunectl.agents.tdmpc.replay import Replay
 
 
@@ -37,9 +37,9 @@ class Practice:
     """A controller that learns in place, and everything that changes while it does.
 
     Args:
-        controller: its networks are learned in place.
+        controller: it plans with its networks, which the learner learns in place.
         env: fits it.
-        learning: settings of learning.
+        learner: of the controller's networks.
         exploring: how experience is collected.
         seed: of all random numbers but the environment's.
         first_seed: the environment's in the first episode; the others follow.
@@ -50,15 +50,14 @@ class Practice:
         self,
         controller: TDMPCController,
         env: envs.Env,
-        learning: Learning,
+        learner: Learner,
         exploring: Exploring,
         seed: int,
         first_seed: int,
         steps: int,
     ) -> None:
-        self.controller, self.env, self.learning, self.exploring = controller, env, learning, exploring
+        self.controller, self.env, self.learner, self.exploring = controller, env, learner, exploring
         self.planning, self.first_seed = controller.planning, first_seed
-        self.learner = Learner(controller.networks, controller.planning, learning, seed)
         self.planner = Planner(controller.networks.online, controller.planning)
         observations = int(np.prod(controller.observation_space.shape))
         # Nothing is forgotten: room for all steps and a last episode that goes beyond them.
@@ -81,7 +80,7 @@ class Practice:
                 reward, self.step, over = reward + float(gained), self.step + 1, terminated or truncated
                 if over:
                     break
-            scaled = reward * self.learning.reward_scale
+            scaled = reward * self.learner.learning.reward_scale
             self.replay.add(before, decision, scaled, observation, terminated, self.episodes)
             self.decisions, total = self.decisions + 1, total + reward
         self.episodes += 1
@@ -95,14 +94,14 @@ class Practice:
             return self.generator.uniform(-1.0, 1.0, self.planner.actions).astype(np.float32), mean
         mix = min(self.decisions / exploring.std_decisions, 1.0)
         floor = (1.0 - mix) * exploring.std_start + mix * self.planning.min_std
-        noise = Noise.draw(self.planning, self.planner.actions, [self.noise])
+        noise = self.planner.draw([self.noise])
         seen = torch.as_tensor(observation, dtype=torch.float32)[None]
         plan = self.planner(seen, mean, noise, floor)
         spread = plan.std * torch.randn(plan.std.shape, generator=self.noise)
         return (plan.action + spread).clamp_(-1.0, 1.0)[0].numpy(), plan.shifted_mean()
 
     def _learn(self, updates: int) -> dict[str, float]:
-        settings, totals = self.learning, dict[str, float]()
+        settings, totals = self.learner.learning, dict[str, float]()
         for _ in range(updates):
             batch = self.replay.sample(
                 settings.batch_size, self.planning.horizon, self.generator, settings.per_alpha, settings.per_beta

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from prunectl.agents import hub
 from prunectl.agents.files import read_bounded
 from prunectl.errors import Error
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED, MOST_SEED
@@ -81,6 +82,18 @@ class ControllerEntry(_Frozen):
     def _variables_are_set(self) -> Self:
         if not self.optional:
             substitute(self.controller)
+        return self
+
+    @model_validator(mode="after")
+    def _says_nothing_abroad(self) -> Self:
+        if self.controller.startswith(hub.PREFIX) and _VARIABLE.search(self.controller):
+            raise ValueError(f"{self.controller[:80]}: what an environment variable holds is sent to no other machine")
+        return self
+
+    @model_validator(mode="after")
+    def _task_is_allowed(self, info: ValidationInfo) -> Self:
+        module, colon, _ = (self.task or "").rpartition(":")
+        _check_allowed([module] if colon else [], info)
         return self
 
     @property

@@ -63,7 +63,9 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
         FileExistsError: ``out`` is there already.
     """
     if training.algorithm not in ALGORITHMS:
-        raise ControllerError(f"unknown algorithm '{training.algorithm}'; there are tdmpc, {', '.join(ALGORITHMS)}")
+        raise ControllerError(
+            f"unknown algorithm '{training.algorithm}'; there are tdmpc, tdmpc2, {', '.join(ALGORITHMS)}"
+        )
     task, _ = envs.resolve(training.task)
     check_task(task)
     hyperparameters = {**defaults(training.algorithm, task), **training.overrides}

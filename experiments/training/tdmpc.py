@@ -1,4 +1,4 @@
-"""Training TD-MPC from scratch: collect an episode, learn once for each of its decisions, evaluate now and then."""
+"""Training TD-MPC or TD-MPC2 from scratch: collect an episode, learn once a decision, evaluate now and then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +21,8 @@ from prunectl.agents.controller import ControllerError
 from prunectl.agents.files import replacing
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.learner import Learning
-from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
+from prunectl.agents.tdmpc2.families import FAMILIES
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import STRIDE, TRAINING, validation_seeds
 from prunectl.experiments.episodes.tdmpc_practice import Exploring, Practice
@@ -34,8 +34,6 @@ from prunectl.registry import one_line
 
 #: Where a training that was stopped goes on; gone once it is done.
 RESUME = "resume.pt"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,15 @@ class Collecting:
     mlp_dim: int = 256
 
 
+T = TypeVar("T", Planning, Learning, Collecting)
 Settings = tuple[Planning, Learning, Collecting]
+
+#: How experience is collected, and the widths, by default. TD-MPC2 explores by its planner's and its policy's own
+#: deviations, and its authors' networks are large: these are as small as the tasks here need.
+COLLECTING: Mapping[str, Collecting] = {
+    "tdmpc": Collecting(),
+    "tdmpc2": Collecting(std_start=0.05, std_decisions=1, latent_dim=128, enc_dim=128, mlp_dim=96),
+}
 
 
 def train(training: Training, out: Path, command: str, evaluations: int = 20) -> Path:
@@ -76,8 +82,8 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
     """
     task, _ = envs.resolve(training.task)
     check_task(task)
-    hyperparameters = {**defaults("tdmpc", task), **training.overrides}
-    planning, learning, collecting = _settings(hyperparameters)
+    hyperparameters = {**defaults(training.algorithm, task), **training.overrides}
+    planning, learning, collecting = _settings(training.algorithm, hyperparameters)
     if out.exists() and not (out / RESUME).exists():
         raise FileExistsError(errno.EEXIST, "it is there already: choose another name", str(out))
     torch.set_num_threads(1)
@@ -91,7 +97,7 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
     if training.track_importance:
         drift.write(run.drift, out)
     record = {
-        "algorithm": "tdmpc",
+        "algorithm": training.algorithm,
         "task": task,
         "seed": training.seed,
         "steps": training.steps,
@@ -106,20 +112,23 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
     return out / "controller.pt"
 
 
-def _settings(hyperparameters: Mapping[str, Any]) -> Settings:
-    known = {field.name for kind in (Planning, Learning, Collecting) for field in fields(kind)}
+def _settings(algorithm: str, hyperparameters: Mapping[str, Any]) -> Settings:
+    family, collecting = FAMILIES[algorithm], COLLECTING[algorithm]
+    known = {field.name for kind in (family.planning, family.learning, collecting) for field in fields(kind)}
     unknown = sorted(set(hyperparameters) - known)
     if unknown:
-        raise ControllerError(f"tdmpc has no hyperparameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        raise ControllerError(
+            f"{algorithm} has no hyperparameter {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+        )
 
-    def of(kind: type[T]) -> T:
-        own = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-        return kind(**{name: value for name, value in hyperparameters.items() if name in own})
+    def told(default: T) -> T:
+        own = {field.name for field in fields(default)}
+        return replace(default, **{name: value for name, value in hyperparameters.items() if name in own})
 
     try:
-        return of(Planning), of(Learning), of(Collecting)
+        return told(family.planning), told(family.learning), told(collecting)
     except TypeError as error:
-        raise ControllerError(f"tdmpc: a hyperparameter is of the wrong kind ({one_line(error)})") from error
+        raise ControllerError(f"{algorithm}: a hyperparameter is of the wrong kind ({one_line(error)})") from error
 
 
 class _Run:
@@ -135,13 +144,15 @@ class _Run:
         assert isinstance(observations, spaces.Box)
         torch.manual_seed(training.seed)
         size = observations.shape[0], actions.shape[0]
-        networks = build(*size, collecting.latent_dim, collecting.enc_dim, collecting.mlp_dim)
+        family = FAMILIES[training.algorithm]
+        networks = family.build(*size, collecting.latent_dim, collecting.enc_dim, collecting.mlp_dim)
         self.controller = TDMPCController(
             networks, planning, collecting.action_repeat, learning.reward_scale, observations, actions
         )
         exploring = Exploring(collecting.seed_decisions, True, collecting.std_start, collecting.std_decisions)
         first_seed = TRAINING + training.seed * STRIDE
-        self.practice = Practice(self.controller, env, learning, exploring, training.seed, first_seed, training.steps)
+        learner = family.learner(networks, planning, learning, training.seed)
+        self.practice = Practice(self.controller, env, learner, exploring, training.seed, first_seed, training.steps)
         self.kept_step = 0
         self.best = -np.inf
         self.rows: list[dict[str, float]] = []
@@ -218,7 +229,17 @@ class _Run:
     def _identity(self) -> str:
         settings = [asdict(self.planning), asdict(self.learning), asdict(self.collecting)]
         track = self.training.track_importance
-        return json.dumps([self.task, self.training.seed, self.training.steps, self.evaluations, settings, track])
+        return json.dumps(
+            [
+                self.training.algorithm,
+                self.task,
+                self.training.seed,
+                self.training.steps,
+                self.evaluations,
+                settings,
+                track,
+            ]
+        )
 
     def _say(self, what: str, numbers: Mapping[str, float]) -> None:
         said = ", ".join(f"{name} {number:.4g}" for name, number in numbers.items())

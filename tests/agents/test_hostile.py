@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import untrained
+from conftest import untrained, untrained_planner2
 from gymnasium import spaces
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,6 +33,7 @@ from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.planner import Planning
 from prunectl.agents.tensors import read_tensors
 from tests import hostile
+from tests.agents.test_tdmpc2 import authors_state, written
 from tests.hostile import said
 
 EXAMPLES = 40
@@ -64,6 +65,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     controller = TDMPCController(tiny, planning, 2, 1.0, box, spaces.Box(-2.0, 2.0, (1,)))
     found["tdmpc"] = folder / "tdmpc.pt"
     controller.save(found["tdmpc"], {"task": "Pendulum-v1"})
+    found["tdmpc2"] = folder / "tdmpc2.pt"
+    untrained_planner2().save(found["tdmpc2"], {"task": "Pendulum-v1"})
     found["run"] = _run_folder(folder)
     found["normalised"] = folder / "normalised.zip"
     agents.load(found["run"]).controller.save(found["normalised"], {})
@@ -158,8 +161,9 @@ def test_odd_values_in_the_json_of_a_zip(
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_odd_values_in_the_settings_of_tdmpc(samples: dict[str, Path], tmp_path: Path, depth: int) -> None:
-    content, path = torch.load(samples["tdmpc"], weights_only=True), tmp_path / "tdmpc.pt"
+@pytest.mark.parametrize("kind", ["tdmpc", "tdmpc2"])
+def test_odd_values_in_the_settings_of_tdmpc(samples: dict[str, Path], tmp_path: Path, kind: str, depth: int) -> None:
+    content, path = torch.load(samples[kind], weights_only=True), tmp_path / "tdmpc.pt"
 
     def spoilt(spoil: Callable[[Any], Any]) -> None:
         torch.save({**content, "config": json.dumps(spoil(json.loads(content["config"])))}, path)
@@ -199,6 +203,19 @@ def test_odd_values_beside_an_authors_state_dict(authors: Path, depth: int) -> N
     def spoilt(spoil: Callable[[Any], Any]) -> None:
         (authors / "config.json").write_text(json.dumps(spoil(good)))
         said(authors)
+
+    fuzz(depth, spoilt, hostile.json_edits)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("older", [True, False], ids=["older", "newer"])
+def test_odd_values_beside_an_authors_state_dict_of_tdmpc2(tmp_path: Path, older: bool, depth: int) -> None:
+    path = written(tmp_path, authors_state(untrained_planner2(), older), episode_length=500, simnorm_dim=8)
+    good = json.loads((tmp_path / "config.json").read_text())
+
+    def spoilt(spoil: Callable[[Any], Any]) -> None:
+        (tmp_path / "config.json").write_text(json.dumps(spoil(good)))
+        said(path)
 
     fuzz(depth, spoilt, hostile.json_edits)
 

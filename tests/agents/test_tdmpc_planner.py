@@ -117,6 +117,7 @@ def test_plan_equals_the_reference(online: WorldModel) -> None:
             noise.policy[:, row, None],
             noise.last[:, row, None],
             noise.choice[row, None],
+            noise.critics[:, row, None],
         )
         with torch.no_grad():
             action, mean, std = reference(online, PLANNING, observations[row], start[:, row], own)

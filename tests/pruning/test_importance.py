@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import untrained
+from conftest import untrained, untrained_planner2
 from test_trace import Fake, WorldModel
 from torch import nn
 
@@ -106,8 +106,9 @@ def test_magnitude_and_activation_by_hand() -> None:
         untrained("ppo", "CartPole-v1"),
         untrained("crossq", "Pendulum-v1"),
         tiny_tdmpc(),
+        untrained_planner2(),
     ],
-    ids=["world model", "shared encoder", "discrete", "normalised", "tdmpc"],
+    ids=["world model", "shared encoder", "discrete", "normalised", "tdmpc", "tdmpc2"],
 )
 def test_every_importance_scores_every_unit_and_repeats_itself(importance: str, controller: Controller) -> None:
     graph = trace(controller)

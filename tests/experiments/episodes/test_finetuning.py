@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import untrained
+from conftest import untrained, untrained_planner2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,7 +90,7 @@ def test_a_choice_must_hold_by_more_than_luck() -> None:
     assert chosen(what_was_given, [same]) == (what_was_given, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("family", ["sac", "ppo", "tdmpc"])
+@pytest.mark.parametrize("family", ["sac", "ppo", "tdmpc", "tdmpc2"])
 def test_the_same_seed_gives_the_same_controller(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetuning, "CHOOSING", 1)
     monkeypatch.setattr(finetuning, "CONFIRMING", 2)
@@ -99,9 +99,10 @@ def test_the_same_seed_gives_the_same_controller(family: str, monkeypatch: pytes
     shown: list[Any] = []
     monkeypatch.setattr(finetuning._Choice, "consider", lambda choice, candidate: shown.append(candidate))
     quick = {"batch_size": 16} | ({"n_steps": 32} if family == "ppo" else {})
-    controller: Any = planning() if family == "tdmpc" else untrained(family, "Pendulum-v1", **quick)
+    planners = {"tdmpc": planning, "tdmpc2": untrained_planner2}
+    controller: Any = planners[family]() if family in planners else untrained(family, "Pendulum-v1", **quick)
     before = [tensor.clone() for tensor in weights(controller)]
-    steps = 200 if family == "tdmpc" else 128
+    steps = 200 if family in planners else 128
     one, again = (finetune(controller, "Pendulum-v1", steps, 5) for _ in range(2))
     other = finetune(controller, "Pendulum-v1", steps, 6)
     assert all(map(torch.equal, weights(one.controller), weights(again.controller)))
@@ -120,7 +121,7 @@ def test_the_world_model_is_practised_with_its_own_plans(monkeypatch: pytest.Mon
     controller = planning()
     tuned = finetune(controller, "Pendulum-v1", 400, 0, told.append)
     (own,) = practices
-    assert own.learning.reward_scale == controller.reward_scale
+    assert own.learner.learning.reward_scale == controller.reward_scale
     assert own.decisions == own.learner.updates == 400 // controller.action_repeat
     assert own.first_seed == finetuning_seed(0)
     assert told[-1] == 1.0

@@ -137,6 +137,23 @@ def test_odd_values_in_a_config(tmp_path: Path, depth: int) -> None:
     fuzz(depth, spoilt, hostile.json_edits)
 
 
+def test_a_task_of_a_module_is_imported_on_the_users_word_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil_task.py").write_text("raise SystemExit(99)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = GOOD.replace("a.zip", "{controller: ppo-cartpole, task: 'evil_task:CartPole-v1'}")
+    assert "it names code to import, 'evil_task'" in refused(tmp_path / "a.yaml", text)
+    assert load_config(tmp_path / "a.yaml", allow_plugins=True).controllers[0].task == "evil_task:CartPole-v1"
+
+
+def test_what_the_environment_holds_is_sent_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "s3cret")
+    line = refused(tmp_path / "a.yaml", GOOD.replace("a.zip", '"hf://someone/${SECRET}"'))
+    assert "is sent to no other machine" in line
+    assert "s3cret" not in line
+
+
 # Stores
 
 
