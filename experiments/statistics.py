@@ -151,3 +151,20 @@ def interval(draws: Array, confidence: float = 0.95) -> tuple[Array, Array]:
     columns = [column[~np.isnan(column)] for column in draws.reshape(len(draws), -1).T]
     ends = np.asarray([np.percentile(column, tails) if len(column) else (np.nan, np.nan) for column in columns])
     return ends[:, 0].reshape(draws.shape[1:]), ends[:, 1].reshape(draws.shape[1:])
+
+
+def p_value(draws: Array) -> float:
+    """How surprising bootstrap draws ``(resamples,)`` of a difference would be were it none, on both sides: twice the
+    share of them that lies on the other side of 0, at least 2 / (resamples + 1) (Davison & Hinkley 1997, eq. 4.11)."""
+    other_side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    return min(2 * (1 + other_side) / (1 + len(draws)), 1.0)
+
+
+def holm(p_values: Array) -> Array:
+    """p values ``(tests,)`` corrected for their number, so that with one threshold for all the chance of a single false
+    claim among them stays below it (Holm 1979, "A simple sequentially rejective multiple test procedure")."""
+    order = np.argsort(p_values, kind="stable")
+    rising = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(rising, 1.0)
+    return corrected

@@ -94,7 +94,7 @@ class Ask:
         meant: dict[str, tuple[int, float]] = {}
         for said, share in self.shares:
             found = _meant(said, graph)
-            if not found:
+            if not found and said != FLOWS:  # where nothing is coupled there is nothing to ask of it
                 raise PruningError(f"unknown scope '{said}': there are {', '.join(names)}")
             for name in found:
                 meant[name] = min(meant.get(name, (len(names) + 1, 0.0)), (len(found), share))

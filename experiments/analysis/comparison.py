@@ -35,6 +35,10 @@ SAME = {
 #: What the cells of one controller agree in.
 _CONTROLLER = ["digest", "task", "episodes", "episode_seed"]
 RESAMPLES, SEED = 2_000, 0
+#: A difference counts as shown where its corrected p value is below this.
+LEVEL = 0.05
+#: Standard errors that a difference must have to be shown with 80% probability at that level, two-sided.
+DETECTED = 2.80
 
 
 class ComparisonError(Error):
@@ -47,8 +51,10 @@ class Comparison:
 
     ``table`` has a row for each method of ``folder`` and each other method of ``against`` that it meets: ``method``,
     ``against``, the mean ``difference`` of the normalised returns (positive: ``method`` keeps more) with the ends of
-    its 95% interval, ``low`` and ``high``, the ``controllers`` and ``cells`` that both have, in how many of those
-    ``method`` returns more (``wins``) and less (``losses``), and ``deployed``, how much more of what acts it removes.
+    its 95% interval, ``low`` and ``high``; ``p``, corrected for the number of methods that ``method`` is held against
+    (Holm); ``detectable``, the least difference that these cells would show with 80% probability; the ``controllers``
+    and ``cells`` that both have, in how many of those ``method`` returns more (``wins``) and less (``losses``), and
+    ``deployed``, how much more of what acts it removes.
     """
 
     folder: Path
@@ -60,16 +66,19 @@ class Comparison:
         """How the method does that keeps most beside its nearest rival, in one line."""
         nearest = self.table.sort_values("difference").drop_duplicates("method").iloc[-1]
         own = self.table[self.table["method"] == nearest["method"]]
-        better, worse = int((own["low"] > 0).sum()), int((own["high"] < 0).sum())
+        shown = own["p"] < LEVEL
+        better, worse = int((shown & (own["difference"] > 0)).sum()), int((shown & (own["difference"] < 0)).sum())
         return (
             f"{nearest['method']} keeps more of the return than {better} of {len(own)} methods, less than {worse}, and "
-            f"from {len(own) - better - worse} no difference is shown (95%); its nearest rival is "
-            f"{nearest['against']}: {_interval(nearest)}"
+            f"from {len(own) - better - worse} no difference is shown (95%, corrected for their number); its "
+            f"nearest rival is {nearest['against']}: {_interval(nearest)}"
         )
 
     def __str__(self) -> str:
         shown = self.table[["method", "against"]].copy()
         shown["difference"] = [_interval(row) for row in self.table.to_dict("records")]
+        shown["p"] = [f"{value:.3f}" for value in self.table["p"]]
+        shown["detectable"] = [f"{value:.3f}" for value in self.table["detectable"]]
         shown[["controllers", "cells", "wins", "losses"]] = self.table[["controllers", "cells", "wins", "losses"]]
         shown["deployed"] = [f"{value:+.3f}" for value in self.table["deployed"]]
         return f"{shown.to_string(index=False)}\n{self.verdict}"
@@ -112,7 +121,9 @@ def _compared(folder: Path, against: Path) -> Comparison:
                 rows.append({"method": method, "against": rival, **_row(joined, mine, theirs)})
     if not rows:
         raise ComparisonError(f"{folder} and {against} {_apart(mine.cells, theirs.cells)}")
-    table = pd.DataFrame(rows).sort_values(["method", "difference"], kind="stable", ignore_index=True)
+    table = pd.DataFrame(rows)
+    table["p"] = table.groupby("method")["p"].transform(lambda p: statistics.holm(p.to_numpy()))
+    table = table.sort_values(["method", "difference"], kind="stable", ignore_index=True)
     return Comparison(folder, against, table)
 
 
@@ -175,12 +186,15 @@ def _row(joined: pd.DataFrame, mine: _Side, theirs: _Side) -> dict[str, object]:
         found.append(means[0])
         draws.append(means[1:])
         apart.append(one[0] - other[0])
-    low, high = statistics.interval(np.mean(draws, axis=0))
+    differing = np.mean(draws, axis=0)
+    low, high = statistics.interval(differing)
     differences = np.concatenate(apart)
     return {
         "difference": float(np.mean(found)),
         "low": float(low),
         "high": float(high),
+        "p": statistics.p_value(differing),
+        "detectable": DETECTED * float(np.std(differing)),
         "controllers": len(found),
         "cells": len(joined),
         "wins": int((differences > 0).sum()),

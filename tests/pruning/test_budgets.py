@@ -88,6 +88,14 @@ def test_a_name_is_a_component_a_family_a_flow_or_all_flows_and_the_more_exact_o
     assert Ask.of({FLOW: 0.0, "flow": 0.5}).by_scope(SHARED) == {FLOW: 0.0}
 
 
+def test_where_nothing_is_coupled_all_flows_are_none() -> None:
+    graph = trace(untrained("ppo", "CartPole-v1"))
+    plain, kept = (
+        allocate(graph, rising(graph), "component", "uniform", ask) for ask in (0.5, {"overall": 0.5, "flow": 0})
+    )
+    assert plain == kept
+
+
 # Widths
 
 

@@ -80,10 +80,13 @@ def test_cells_that_both_have_are_paired_by_hand(tmp_path: Path) -> None:
     assert plain["low"] < plain["difference"] < plain["high"]
     assert found.verdict == (
         "component + mine keeps more of the return than 1 of 2 methods, less than 0, and from 1 no difference is shown "
-        "(95%); its nearest rival is stock-global: +0.000 [+0.000, +0.000]"
+        "(95%, corrected for their number); its nearest rival is stock-global: +0.000 [+0.000, +0.000]"
     )
     assert str(found).endswith(found.verdict)
     assert "component + surgeon +0.325 [" in str(found)
+    # Every draw of PLAIN lies above 0 and two methods are compared: twice 2 / (2,000 + 1). All of STOCK's are 0.
+    assert (plain["p"], stock["p"]) == (pytest.approx(2 * 2 / 2001), 1.0)
+    assert (plain["detectable"] > 0, stock["detectable"]) == (True, 0.0)
 
 
 def test_intervals_are_those_of_drawn_episodes_and_seeds(tmp_path: Path) -> None:
@@ -97,6 +100,8 @@ def test_intervals_are_those_of_drawn_episodes_and_seeds(tmp_path: Path) -> None
     # Random actions return -10 and 10: with the same one drawn twice the gap is 90 or 110.
     assert found["low"] == pytest.approx(0.0)
     assert found["high"] == pytest.approx(20 / 90)
+    # A quarter of the draws takes the seed without a difference twice: no sign of one, however the interval looks.
+    assert found["p"] == pytest.approx(0.5, abs=0.06)
 
 
 def test_each_store_is_normalised_by_its_own_references(tmp_path: Path) -> None:
@@ -165,5 +170,7 @@ def test_draws_do_not_depend_on_what_else_is_compared(tmp_path: Path) -> None:
     mine = written(tmp_path / "mine", {MINE: curve})
     alone = compare(mine, written(tmp_path / "alone", {PLAIN: other}))
     more = compare(mine, written(tmp_path / "more", {STOCK: curve, PLAIN: other}))
-    pd.testing.assert_series_equal(row(alone, MINE, PLAIN), row(more, MINE, PLAIN))
+    one, of_two = row(alone, MINE, PLAIN), row(more, MINE, PLAIN)
+    pd.testing.assert_series_equal(one.drop("p"), of_two.drop("p"))
+    assert of_two["p"] == pytest.approx(2 * one["p"])
     assert comparison.RESAMPLES == 2_000

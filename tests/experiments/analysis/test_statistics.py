@@ -222,3 +222,15 @@ def test_draws_that_say_nothing_do_not_count() -> None:
     np.testing.assert_allclose([low[0], high[0]], [2.5, 97.5])
     np.testing.assert_allclose([low[1], high[1]], np.percentile(np.arange(1, 100, 2), [2.5, 97.5]))
     assert np.isnan([low[2], high[2]]).all()
+
+
+def test_p_values_count_the_draws_on_the_other_side() -> None:
+    assert statistics.p_value(np.array([1.0, 1.0, 1.0, -1.0])) == 2 * 2 / 5
+    assert statistics.p_value(np.array([-1.0, -1.0, -1.0, -1.0])) == 2 * 1 / 5
+    assert statistics.p_value(np.zeros(4)) == 1.0
+
+
+def test_holm_is_worked_by_hand() -> None:
+    # 3 * 0.01, 2 * 0.03, and 1 * 0.04, which is not less than the one before.
+    np.testing.assert_allclose(statistics.holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
+    np.testing.assert_allclose(statistics.holm(np.array([0.7, 0.6])), [1.0, 1.0])

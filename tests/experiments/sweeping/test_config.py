@@ -114,6 +114,7 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
         ("headline.yaml", 7, Method()),
         ("inherit.yaml", 2, Method()),
         ("stability.yaml", 12, Method()),
+        ("couplings.yaml", 6, Method(recovery="reconstruct")),
     ],
 )
 def test_the_committed_sweeps_are_valid(
