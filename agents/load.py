@@ -187,6 +187,6 @@ def _short_name(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     in_run = path.is_dir() or (path.with_suffix("") / ARGUMENTS).is_file() or (folder / CONFIG).is_file()
     name = folder.name if path.is_dir() or path.stem == "controller" else path.stem
-    if folder.parent.name in (*ALGORITHMS, "tdmpc") and in_run:
+    if folder.parent.name in (*ALGORITHMS, "tdmpc", "tdmpc2") and in_run:
         name = f"{folder.parent.name}/{folder.name}"
     return "".join(character if character.isprintable() else "?" for character in name)

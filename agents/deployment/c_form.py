@@ -38,6 +38,7 @@ _EXPRESSIONS = {
     "silu": "v / (1.0f + expf(-v))",
     "elu": "v < 0.0f ? {alpha} * expm1f(v) : v",
     "leaky_relu": "v < 0.0f ? {alpha} * v : v",
+    "mish": "v > 20.0f ? v : v * tanhf(log1pf(expf(v)))",
     "abs": "fabsf(v)",
 }
 

@@ -21,6 +21,7 @@ from prunectl.agents.deployment.program import (
     LayerNorm,
     Map,
     Program,
+    Simplices,
     Step,
     Switches,
 )
@@ -36,12 +37,13 @@ _OPERATORS = {
     "silu": ("Sigmoid", "Mul"),
     "elu": ("Elu",),
     "leaky_relu": ("LeakyRelu",),
+    "mish": ("Softplus", "Tanh", "Mul"),
     "abs": ("Abs",),
 }
 
 #: Every operator that is written. Others may loop, call functions, or ask for memory without end.
 OPERATORS = frozenset(
-    ["Gemm", "Sub", "Mul", "Add", "LayerNormalization", "Max", "Min", "ArgMax", "Reshape", "Conv", "Flatten"]
+    ["Gemm", "Sub", "Mul", "Add", "LayerNormalization", "Max", "Min", "ArgMax", "Reshape", "Conv", "Flatten", "Softmax"]
     + ["Split", "Concat", "Greater", "Cast"]
     + [operator for operators in _OPERATORS.values() for operator in operators]
 )
@@ -100,6 +102,10 @@ class _Writer:
             case LayerNorm():
                 weight, bias = self.constant(step.weight), self.constant(step.bias)
                 self.node("LayerNormalization", weight, bias, axis=-1, epsilon=step.epsilon)
+            case Simplices():
+                self.node("Reshape", self.constant(np.asarray([0, -1, step.size], dtype=np.int64)))
+                self.node("Softmax", axis=2)
+                self.node("Flatten", axis=1)
             case Bound():
                 self.node("Max", self.constant(step.low))
                 self.node("Min", self.constant(step.high))

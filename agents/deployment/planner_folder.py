@@ -27,6 +27,7 @@ from prunectl.agents.tdmpc.checkpoint import check_planning
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.layers import width
 from prunectl.agents.tdmpc.planner import Planning
+from prunectl.agents.tdmpc2.networks import NUMBERS
 from prunectl.registry import one_line
 
 #: What a planner's folder is known by.
@@ -55,6 +56,8 @@ def planner_files(
     packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **example)
     said = {**metadata, "planning": asdict(controller.planning)}
+    if controller.planner.model.drawn:
+        said["critics"] = len(model.critics)
     return {
         **files,
         SETTINGS: json.dumps(said, indent=1).encode(),
@@ -70,7 +73,9 @@ def decisions(controller: TDMPCController, observations: Batch) -> dict[str, NDA
     start = torch.zeros(controller.planning.horizon, len(observations), controller.planner.actions)
     seen = torch.as_tensor(observations, dtype=torch.float32)
     found = controller.planner(seen, start, noise)
+    drawn = {"critics": noise.critics.transpose(0, 1).numpy()} if controller.planner.model.drawn else {}
     return {
+        **drawn,
         "observations": seen.numpy(),
         "samples": noise.samples.permute(2, 0, 1, 3, 4).numpy(),
         "last": noise.last.transpose(0, 1).numpy(),
@@ -132,7 +137,11 @@ def load_planner(folder: Path) -> tuple[PlannerController, dict[str, Any]]:
     except (KeyError, TypeError) as error:
         raise ControllerError(f"{folder}: its planner's settings cannot be read ({one_line(error)})") from error
     check_planning(planning, interface.action_space.shape[0], str(folder))
-    for name in plan.NETWORKS:
+    if data.get("critics", 2) not in NUMBERS:
+        raise ControllerError(
+            f"{folder}: {str(data.get('critics'))[:20]} critics: {NUMBERS[0]} to {NUMBERS[-1]} can be"
+        )
+    for name in plan.networks(data):
         read_model(folder / f"{name}.onnx")
     try:
         controller = PlannerController(folder, interface)

@@ -1,6 +1,7 @@
 """Plans with a world model that `prunectl export --planner` wrote; NumPy and ONNX Runtime are all that it needs.
 
-Model predictive path integral control in latent space, as TD-MPC does it (Hansen et al. 2022). In your loop:
+Model predictive path integral control in latent space, as TD-MPC and TD-MPC2 do it (Hansen et al. 2022, 2024). In your
+loop:
 
     planner = Planner("the folder")
     planner.reset(seed=0)                       # once an episode
@@ -20,9 +21,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-NETWORKS = ("encoder", "dynamics", "reward", "policy", "value_0", "value_1")
-#: Standard deviation that every iteration starts from or is capped at, and where the policy's noise is cut off.
+#: Standard deviation that every iteration starts from or is capped at, and where TD-MPC cuts its policy's noise off.
 MAX_STD, NOISE_CLIP = 2.0, 0.3
+#: TD-MPC2: between what its policy's logarithm of the deviation lies, and the symmetric logarithms of its bins.
+LOG_STD, BINS = (-10.0, 2.0), (-10.0, 10.0)
+
+
+def networks(said: dict[str, Any]) -> list[str]:
+    """The names of a folder's networks, from what it says of itself."""
+    return ["encoder", "dynamics", "reward", "policy", *(f"value_{index}" for index in range(said.get("critics", 2)))]
 
 
 class Planner:
@@ -41,8 +48,9 @@ class Planner:
         self.discounts = np.float32(settings.discount) ** np.arange(settings.horizon + 1, dtype=np.float32)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        networks = (_function(Path(folder, f"{name}.onnx"), options) for name in NETWORKS)
-        self.encoder, self.dynamics, self.reward, self.policy, self.value_0, self.value_1 = networks
+        found = (_function(Path(folder, f"{name}.onnx"), options) for name in networks(said))
+        self.encoder, self.dynamics, self.reward, self.policy, *self.values = found
+        self.distributional = said["algorithm"] == "tdmpc2"
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -67,6 +75,8 @@ class Planner:
             "last": (j, self.settings.num_samples, a),
             "policy": (h + 1, self.policy_samples, a),
         }
+        if self.distributional:
+            sizes["critics"] = (j + 1, len(self.values))
         noise = {name: self.generator.standard_normal(size, np.float32) for name, size in sizes.items()}
         return {**noise, "choice": self.generator.random()}
 
@@ -77,11 +87,12 @@ class Planner:
         and moves to the mean of the k best, weighted by exp(temperature (value - best value)).
         """
         latent = self.encoder(np.float32(observation).reshape(1, -1))
-        prior, prior_value = self._follow_policy(latent, noise["policy"])
+        critics = noise.get("critics", [None] * (self.settings.iterations + 1))
+        prior, prior_value = self._follow_policy(latent, noise["policy"], critics[0])
         std = np.full_like(mean, MAX_STD)
-        for samples, last in zip(noise["samples"], noise["last"], strict=True):
+        for samples, last, drawn in zip(noise["samples"], noise["last"], critics[1:], strict=True):
             sampled = np.clip(mean[:, None] + std[:, None] * samples, -1, 1)
-            value = self._evaluate(latent, sampled, last)
+            value = self._evaluate(latent, sampled, last, drawn)
             sequences, values = np.concatenate([sampled, prior], 1), np.concatenate([value, prior_value])
             best = np.argsort(-values, kind="stable")[: self.settings.num_elites]
             weights = np.exp(np.float32(self.settings.temperature) * (values[best] - values[best[0]]))
@@ -94,32 +105,48 @@ class Planner:
         chosen = min(int(np.sum(np.cumsum(weights) < noise["choice"])), len(best) - 1)
         return elites[0, chosen], np.concatenate([mean[1:], np.zeros_like(mean[:1])])
 
-    def _follow_policy(self, latent: Any, noise: Any) -> tuple[Any, Any]:
+    def _follow_policy(self, latent: Any, noise: Any, drawn: Any) -> tuple[Any, Any]:
         """The policy's own sequences ``(H, P, A)`` and their values ``(P,)``."""
         latent = np.repeat(latent, noise.shape[1], 0)
         value, taken = np.zeros(len(latent), np.float32), []
         for step in range(self.settings.horizon):
             action = self._policy(latent, noise[step])
             joint = np.concatenate([latent, action], 1)
-            value += self.discounts[step] * self.reward(joint)[:, 0]
+            value += self.discounts[step] * self._number(self.reward(joint))
             latent = self.dynamics(joint)
             taken.append(action)
-        return np.stack(taken), value + self.discounts[-1] * self._value(latent, noise[-1])
+        return np.stack(taken), value + self.discounts[-1] * self._value(latent, noise[-1], drawn)
 
-    def _evaluate(self, latent: Any, actions: Any, noise: Any) -> Any:
-        """Value of sequences ``(H, N, A)``: discounted rewards, then the smaller Q of what the policy would do."""
+    def _evaluate(self, latent: Any, actions: Any, noise: Any, drawn: Any) -> Any:
+        """Value of sequences ``(H, N, A)``: discounted rewards, then Q of what the policy would do."""
         latent, value = np.repeat(latent, actions.shape[1], 0), np.zeros(actions.shape[1], np.float32)
         for step in range(self.settings.horizon):
             joint = np.concatenate([latent, actions[step]], 1)
-            value += self.discounts[step] * self.reward(joint)[:, 0]
+            value += self.discounts[step] * self._number(self.reward(joint))
             latent = self.dynamics(joint)
-        return value + self.discounts[-1] * self._value(latent, noise)
+        return value + self.discounts[-1] * self._value(latent, noise, drawn)
 
-    def _value(self, latent: Any, noise: Any) -> Any:
+    def _value(self, latent: Any, noise: Any, drawn: Any) -> Any:
+        """The smaller Q; of distributional ones the mean of two, those of the two highest numbers ``drawn``."""
         joint = np.concatenate([latent, self._policy(latent, noise)], 1)
-        return np.minimum(self.value_0(joint), self.value_1(joint))[:, 0]
+        if not self.distributional:
+            return np.minimum(*(value(joint) for value in self.values))[:, 0]
+        first, second = (self._number(self.values[index](joint)) for index in np.argsort(-drawn)[:2])
+        return (first + second) / 2
+
+    def _number(self, output: Any) -> Any:
+        """What a network says, ``(n, 1)``, or the number that its logits of bins ``(n, bins)`` stand for: ``(n,)``."""
+        if not self.distributional:
+            return output[:, 0]
+        shares = np.exp(output - output.max(1, keepdims=True))
+        mean = shares @ np.linspace(*BINS, output.shape[1], dtype=np.float32) / shares.sum(1)
+        return np.sign(mean) * np.expm1(np.abs(mean))
 
     def _policy(self, latent: Any, noise: Any) -> Any:
+        if self.distributional:
+            mean, raw = np.split(self.policy(latent), 2, axis=1)
+            low, high = LOG_STD
+            return np.tanh(mean + np.exp(low + (high - low) / 2 * (np.tanh(raw) + 1)) * noise)
         spread = np.clip(np.float32(self.settings.min_std) * noise, -NOISE_CLIP, NOISE_CLIP)
         return np.clip(self.policy(latent) + spread, -1, 1)
 
@@ -134,7 +161,8 @@ def differences(planner: Planner, example: Any) -> Any:
     """How far each decision lies from the expected one. Where rounding decides between two elites, it may be far."""
     found = []
     for row, observation in enumerate(example["observations"]):
-        noise = {name: example[name][row] for name in ("samples", "last", "policy", "choice")}
+        names = ("samples", "last", "policy", "choice", *(["critics"] if planner.distributional else []))
+        noise = {name: example[name][row] for name in names}
         found.append(planner.decide(observation, np.zeros_like(planner.mean), noise)[0])
     return np.abs(np.stack(found) - example["decisions"]).max(1)
 

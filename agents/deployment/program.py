@@ -15,6 +15,7 @@ from torch import nn
 
 from prunectl.agents import boundary_layers as path
 from prunectl.agents.controller import ControllerError
+from prunectl.agents.tdmpc.layers import SimNorm
 
 Floats = NDArray[np.float32]
 #: What a bound at infinity becomes.
@@ -96,6 +97,13 @@ class LayerNorm:
 
 
 @dataclass(frozen=True)
+class Simplices:
+    """A softmax over each run of ``size`` units."""
+
+    size: int
+
+
+@dataclass(frozen=True)
 class Bound:
     """``x -> min(max(x, low), high)``, both ``(n,)``."""
 
@@ -124,7 +132,7 @@ class Switches:
     """1 where an entry is above 0, else 0; only ever the last step."""
 
 
-Step = Affine | Convolution | QuantisedAffine | Diagonal | LayerNorm | Bound | Map | Argmax | Switches
+Step = Affine | Convolution | QuantisedAffine | Diagonal | LayerNorm | Simplices | Bound | Map | Argmax | Switches
 
 
 @dataclass(frozen=True)
@@ -179,6 +187,7 @@ FUNCTIONS: dict[str, Callable[[Floats, float], NDArray[Any]]] = {
     "sigmoid": lambda x, _: 1 / (1 + np.exp(-x)),
     "silu": lambda x, _: x / (1 + np.exp(-x)),
     "elu": lambda x, alpha: np.where(x > 0, x, np.float32(alpha) * np.expm1(np.minimum(x, 0))),
+    "mish": lambda x, _: x * np.tanh(np.logaddexp(x, np.float32(0))),
     "abs": lambda x, _: np.abs(x),
     "leaky_relu": lambda x, alpha: np.where(x > 0, x, np.float32(alpha) * x),
 }
@@ -211,6 +220,10 @@ def _run(step: Step, values: Floats) -> Any:
             centred = values - values.mean(1, keepdims=True)
             spread = np.sqrt((centred**2).mean(1, keepdims=True) + np.float32(step.epsilon))
             return centred / spread * step.weight + step.bias
+        case Simplices():
+            runs = values.reshape(len(values), -1, step.size)
+            grown = np.exp(runs - runs.max(2, keepdims=True))
+            return (grown / grown.sum(2, keepdims=True)).reshape(values.shape)
         case Bound():
             return np.clip(values, step.low, step.high)
         case Map():
@@ -312,13 +325,15 @@ def _steps(layer: nn.Module, width: int) -> list[Step]:
             return [Argmax(tuple(layer.options))]
         case path.Switches():
             return [Switches()]
-        case nn.ReLU() | nn.Tanh() | nn.Sigmoid() | nn.SiLU():
+        case SimNorm():
+            return [Simplices(layer.simplex)]
+        case nn.ReLU() | nn.Tanh() | nn.Sigmoid() | nn.SiLU() | nn.Mish():
             return [Map(type(layer).__name__.lower())]
         case nn.ELU():
             return [Map("elu", layer.alpha)]
         case nn.LeakyReLU():
             return [Map("leaky_relu", layer.negative_slope)]
-    known = "Linear, Conv2d, LayerNorm, BatchRenorm, ReLU, LeakyReLU, ELU, SiLU, Sigmoid, Tanh, Hardtanh"
+    known = "Linear, Conv2d, LayerNorm, BatchRenorm, ReLU, LeakyReLU, ELU, SiLU, Mish, Sigmoid, Tanh, Hardtanh, SimNorm"
     raise ControllerError(f"a layer of type {type(layer).__name__} cannot be exported; these can: {known}")
 
 

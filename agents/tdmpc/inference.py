@@ -80,6 +80,6 @@ def _mish(values: Tensor) -> Tensor:
 
 
 def _simplices(values: Tensor, simplex: int) -> Tensor:
-    runs = values.view(len(values), -1, simplex)
+    runs = values.view(len(values), values.shape[1] // simplex, simplex)
     grown = ((runs - runs.amax(2, keepdim=True)) * _LOG2_E).exp2_()
     return grown.div_(grown.sum(2, keepdim=True)).view(values.shape)

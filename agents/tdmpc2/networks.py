@@ -70,14 +70,14 @@ def _mean_of_two(critics: Sequence[Function]) -> Callable[[Tensor, Tensor], Tens
     """The mean of the two critics that each environment has drawn: those of its two highest numbers."""
 
     def value(joint: Tensor, numbers: Tensor) -> Tensor:
-        by_environment = joint.view(len(numbers), -1, joint.shape[1])
+        by_environment = joint.view(len(numbers), len(joint) // len(numbers), joint.shape[1])
         total = torch.zeros(by_environment.shape[:2])
         chosen = numbers.topk(ASKED, dim=1).indices
         for index, critic in enumerate(critics):
             rows = (chosen == index).any(1).nonzero()[:, 0]
             if len(rows):
                 found = expected(critic(by_environment[rows].flatten(0, 1)))
-                total[rows] += found.view(len(rows), -1) / ASKED
+                total[rows] += found.view(len(rows), by_environment.shape[1]) / ASKED
         return total.flatten()
 
     return value

@@ -18,12 +18,14 @@ from prunectl.agents.deployment.planner_folder import decisions, planner_files
 from prunectl.agents.deployment.planner_script import Planner, differences
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build
-from prunectl.agents.tdmpc.planner import Noise, Planning
-from tests.conftest import untrained
+from prunectl.agents.tdmpc.planner import Planning
+from tests.conftest import untrained, untrained_planner2
 
 
-@pytest.fixture(scope="module")
-def controller() -> TDMPCController:
+@pytest.fixture(scope="module", params=["tdmpc", "tdmpc2"])
+def controller(request: pytest.FixtureRequest) -> TDMPCController:
+    if request.param == "tdmpc2":
+        return untrained_planner2(2)
     torch.manual_seed(2)
     networks = build(3, 1, latent=6, encoder=10, hidden=12)
     with torch.no_grad():  # fresh rewards and values are all zero, which would leave nothing to choose
@@ -48,7 +50,7 @@ def test_decides_as_the_controller_does(controller: TDMPCController, folder: Pat
 
 
 def test_the_next_search_starts_where_the_controllers_would(controller: TDMPCController, folder: Path) -> None:
-    noise = Noise.draw(controller.planning, 1, [torch.Generator().manual_seed(4)])
+    noise = controller.planner.draw([torch.Generator().manual_seed(4)])
     start = torch.full((3, 1, 1), 0.3)
     seen = torch.tensor([[0.5, -0.5, 1.0]])
     expected = controller.planner(seen, start, noise)
@@ -57,6 +59,7 @@ def test_the_next_search_starts_where_the_controllers_would(controller: TDMPCCon
         "last": noise.last[:, 0].numpy(),
         "policy": noise.policy[:, 0].numpy(),
         "choice": float(torch.special.ndtr(noise.choice)),
+        **({"critics": noise.critics[:, 0].numpy()} if controller.algorithm == "tdmpc2" else {}),
     }
     action, mean = Planner(folder).decide(seen[0].numpy(), start[:, 0].numpy(), numbers)
     np.testing.assert_allclose(action, expected.action[0], atol=1e-5)
@@ -80,8 +83,8 @@ runpy.run_path("plan.py", run_name="__main__")
 
 
 def test_the_script_says_when_a_network_is_another(controller: TDMPCController, folder: Path) -> None:
-    (folder / "value_0.onnx").write_bytes((folder / "reward.onnx").read_bytes())
-    (folder / "value_1.onnx").write_bytes((folder / "reward.onnx").read_bytes())
+    for value in folder.glob("value_*.onnx"):
+        value.write_bytes((folder / "reward.onnx").read_bytes())
     done = subprocess.run([sys.executable, str(folder / "plan.py")], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
 
@@ -110,6 +113,7 @@ def test_drives_each_episode_as_the_script_would_alone(folder: Path) -> None:
         (lambda folder: rewrite(folder, planning={"horizon": "far"}), "settings cannot be read"),
         (lambda folder: rewrite(folder, planning={"horizon": 0}), "horizon 0"),
         (lambda folder: rewrite(folder, format="?"), "this version reads"),
+        (lambda folder: rewrite(folder, critics=10**9), "1000000000 critics: 2 to 16 can be"),
     ],
 )
 def test_a_damaged_folder_is_one_clear_line(folder: Path, damage: object, says: str) -> None:

@@ -43,7 +43,7 @@ from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
 from tests.agents.test_sb3 import FAMILIES, name_of
 from tests.agents.test_spaces import KINDS, Still, box, rows_of
-from tests.conftest import SaveTiny, untrained
+from tests.conftest import SaveTiny, untrained, untrained_planner2
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc to compile the C with")
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O2")
@@ -213,7 +213,7 @@ def test_a_normalisation_is_folded_into_the_layer_behind_it() -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_each_activation_is_torchs_in_every_form(name: str, tmp_path: Path) -> None:
     modules = {"elu": nn.ELU(1.5), "leaky_relu": nn.LeakyReLU(0.2), "relu": nn.ReLU(), "silu": nn.SiLU()}
-    modules |= {"tanh": nn.Tanh(), "sigmoid": nn.Sigmoid()}
+    modules |= {"tanh": nn.Tanh(), "sigmoid": nn.Sigmoid(), "mish": nn.Mish()}
     # A magnitude is no layer of its own: it is a step of `OneHot`.
     made = Program(5, (Map(name),)) if name == "abs" else program(nn.Sequential(modules[name]), 5)
     seen = np.linspace(-6, 6, 60, dtype=np.float32).reshape(12, 5)
@@ -517,6 +517,17 @@ def test_the_policy_of_a_world_model_holds_its_decisions(tmp_path: Path) -> None
     np.testing.assert_array_equal(drive(seen[2:4], both), exported.act(seen[:2]))  # held
     np.testing.assert_array_equal(drive(seen[4:5], second), exported.act(seen[4:5]))
     np.testing.assert_array_equal(drive(seen[5:6], second), exported.act(seen[4:5]))
+
+
+def test_the_policy_of_simplices_and_mish(tmp_path: Path) -> None:
+    controller = untrained_planner2()
+    (tmp_path / "c.onnx").write_bytes(onnx_bytes(program_of(controller), said_by(controller)))
+    seen = 3.0 * seen_by(controller, 40)
+    with torch.no_grad():
+        expected = controller.deployed_path()(torch.as_tensor(seen)).numpy()
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(agents.load(tmp_path / "c.onnx").controller.act(seen), expected, atol=1e-5)
+    np.testing.assert_allclose(program_of(controller)(seen), expected, atol=1e-5)
 
 
 @needs_gcc

@@ -26,6 +26,8 @@ NAMED = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 #: Normalised returns at which profiles are drawn.
 THRESHOLDS = np.linspace(0.0, 1.1, 221)
 
+_WORLD_MODELS = {"tdmpc": "TD-MPC", "tdmpc2": "TD-MPC2"}
+
 
 def overall_figure(table: pd.DataFrame, axis: str) -> Figure:
     """Normalised return against sparsity, from an `aggregate_table`: the inter-quartile mean, which leaves the worst
@@ -51,7 +53,7 @@ def algorithms_figure(tables: Mapping[str, pd.DataFrame], axis: str) -> Figure:
         grid = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
         for panel, (algorithm, table) in zip(grid.ravel(), tables.items(), strict=False):
             draw_overall(panel, table, "mean")
-            panel.set_title(f"{'TD-MPC' if algorithm == 'tdmpc' else plain(algorithm.upper())}: {_scope(table)}")
+            panel.set_title(f"{_WORLD_MODELS.get(algorithm) or plain(algorithm.upper())}: {_scope(table)}")
         _stretch(grid[0, 0], max(float(table["sparsity"].max()) for table in tables.values()))
         for panel in grid.ravel()[len(tables) :]:
             panel.set_visible(False)

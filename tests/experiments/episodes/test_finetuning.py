@@ -90,7 +90,7 @@ def test_a_choice_must_hold_by_more_than_luck() -> None:
     assert chosen(what_was_given, [same]) == (what_was_given, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("family", ["sac", "ppo", "tdmpc", "tdmpc2"])
+@pytest.mark.parametrize("family", ["sac", "ppo", "tdmpc", pytest.param("tdmpc2", marks=pytest.mark.slow)])
 def test_the_same_seed_gives_the_same_controller(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetuning, "CHOOSING", 1)
     monkeypatch.setattr(finetuning, "CONFIRMING", 2)
