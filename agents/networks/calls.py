@@ -207,7 +207,10 @@ class _Reader:
             return Call("layer", target, arguments, named)
         if node.op == "get_attr":
             value = read_tensor(self.root, target)
-            if not target.startswith("_tensor_constant"):
+            owner, _, attribute = target.rpartition(".")
+            held = self.root.get_submodule(owner)
+            # A tensor that is neither of these is in no state dict: it is a number that the function was given.
+            if owner and (attribute in held._parameters or attribute in held._buffers):
                 return Call("tensor", target)
             self.constants.append(value.detach().clone())
             return Call("constant", str(len(self.constants) - 1))

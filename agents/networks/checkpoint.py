@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from prunectl.agents.controller import ControllerError, attribute_name
 from prunectl.agents.networks.calls import Call, Calls
 from prunectl.agents.networks.controller import Networks, check_names, tried
 from prunectl.agents.networks.form import calls_from_json, read_file, space_from_json
-from prunectl.agents.networks.layers import rebuilt
+from prunectl.agents.networks.layers import Part, rebuilt
+from prunectl.agents.rows import form_from_json
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.agents.tensors import check_finite
 from prunectl.registry import one_line
@@ -67,9 +69,12 @@ def _controller(tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> Netwo
         ties=tuple(map(tuple, said["ties"])),
         surroundings=Surroundings.from_json(said["surroundings"]) if "surroundings" in said else PLAIN,
         algorithm=_word(said["algorithm"]),
+        given=form_from_json(said["given"], math.prod(observed.shape)) if "given" in said else None,
     )
     parts = {path.split(".", 1)[0] for path in (*layers, *free)}
-    if parts != set(map(attribute_name, names)):
+    for empty in set(map(attribute_name, names)) - parts:  # a function without layers
+        networks.add_module(empty, Part())
+    if not parts <= set(map(attribute_name, names)):
         raise ControllerError(f"its layers are of {', '.join(parts)[:100]}, its components {', '.join(names)[:100]}")
     _check_sizes(controller)
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith("constant of ")}

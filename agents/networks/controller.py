@@ -22,6 +22,7 @@ from prunectl.agents.networks.calls import Call, Calls, Flow, Value, follow, liv
 from prunectl.agents.networks.form import space_to_json, write_file
 from prunectl.agents.networks.layers import described
 from prunectl.agents.networks.path import NoSequence, Whole, path_of
+from prunectl.agents.rows import form_as_json
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.registry import one_line
 
@@ -42,6 +43,7 @@ class Networks(Controller):
         fixed: components whose output keeps its width though others read it.
         ties: components that keep equal widths.
         remarks: what `save` says, a line each.
+        given: the space that observations come from whose rows these are; None where it is their own.
     """
 
     suffix: ClassVar[str] = ".safetensors"  # type: ignore[misc]
@@ -57,6 +59,7 @@ class Networks(Controller):
     surroundings: Surroundings | None = PLAIN
     algorithm: str = "networks"
     remarks: tuple[str, ...] = ()
+    given: spaces.Space[Any] | None = None
 
     def __post_init__(self) -> None:
         self.networks.eval()
@@ -99,6 +102,10 @@ class Networks(Controller):
     def components(self) -> Mapping[str, Component]:
         acts = {self.component_of(path) for path in self.acting.layers}
         return {n: Component(n, module, n in acts) for n, module in modules_of(self.networks, self.names).items()}
+
+    @property
+    def observed(self) -> spaces.Space[Any]:
+        return self.observation_space if self.given is None else self.given
 
     @property
     def mirrors(self) -> Mapping[str, str]:
@@ -157,6 +164,7 @@ class Networks(Controller):
             "ties": [list(names) for names in self.ties],
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
+            **({} if self.given is None else {"given": form_as_json(self.given)}),
             **({} if self.surroundings is None else {"surroundings": self.surroundings.as_json()}),
             **provenance,
         }

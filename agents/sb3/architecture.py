@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from prunectl.agents.controller import ControllerError
+from prunectl.agents.sb3.families import NotRebuiltError
 
 State = Mapping[str, Tensor]
 
@@ -55,10 +56,10 @@ def policy_arguments(state: State, algorithm: str, actions: spaces.Space[Any]) -
             arguments["n_quantiles"] = outputs // int(actions.n)
         encoders = [_extractor(state, f"{network}.features_extractor.")]
     else:
-        raise ControllerError(f"its weights ({', '.join(list(state)[:3])}, ...) are not those of a known policy")
+        raise NotRebuiltError(f"its weights ({', '.join(list(state)[:3])}, ...) are not those of a known policy")
     encoders = [encoder for encoder in encoders if encoder]
     if any(encoder != encoders[0] for encoder in encoders):
-        raise ControllerError(f"the encoders differ in width ({encoders}); Stable-Baselines3 builds both from one list")
+        raise NotRebuiltError(f"the encoders differ in width ({encoders}); Stable-Baselines3 builds both from one list")
     if encoders:
         arguments["features_extractor_kwargs"] = encoders[0]
     return arguments

@@ -50,8 +50,8 @@ class Archive:
     sidecar: Mapping[str, Any]
 
 
-def read_archive(path: Path) -> Archive:
-    """Open a zip and read its JSON and tensors.
+def read_archive(path: Path, trusted: bool = False) -> Archive:
+    """Open a zip and read its JSON and tensors. ``trusted`` may have a policy of a user's own class.
 
     Raises:
         ControllerError: not a zip, cut short, not of Stable-Baselines3, or weights that are no plain tensors.
@@ -73,7 +73,7 @@ def read_archive(path: Path) -> Archive:
     except (zipfile.BadZipFile, EOFError, zipfile.zlib.error, NotImplementedError, RuntimeError) as error:  # type: ignore[attr-defined]
         raise ControllerError(f"{path}: not a readable zip ({one_line(error)}); was it cut short?") from error
     check_finite(state, str(path))
-    if recognise(data, str(path)) == "ars":  # sb3-contrib before 1.7 numbered no layer of the linear policy
+    if recognise(data, str(path), trusted) == "ars":  # sb3-contrib before 1.7 numbered no layer of the linear policy
         state = {
             re.sub(r"^action_net\.(weight|bias)$", r"action_net.0.\1", key): tensor for key, tensor in state.items()
         }

@@ -21,7 +21,7 @@ from prunectl.agents.choices import Actions
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.sb3.architecture import policy_arguments
 from prunectl.agents.sb3.extractor import known_extractor
-from prunectl.agents.sb3.families import ALGORITHMS
+from prunectl.agents.sb3.families import ALGORITHMS, NotRebuiltError
 from prunectl.agents.sb3.randomness import random_state_kept
 from prunectl.agents.supported import check_spaces
 from prunectl.registry import one_line
@@ -135,7 +135,7 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], environments: int =
             model._setup_model()
         model.policy.load_state_dict(dict(state))
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise ControllerError(f"the weights and the stated architecture do not fit: {one_line(error)}") from error
+        raise NotRebuiltError(f"the weights and the stated architecture do not fit: {one_line(error)}") from error
     model.seed = seed
     if buffer_size is not None:
         model.buffer_size, model.replay_buffer = buffer_size, None

@@ -50,16 +50,22 @@ class SB3Controller(Controller):
 
     @classmethod
     def of(  # type: ignore[override]  # made of a model, which says all itself
-        cls, algorithm: str, model: BaseAlgorithm, normalisation: Normalisation | None = None
+        cls,
+        algorithm: str,
+        model: BaseAlgorithm,
+        normalisation: Normalisation | None = None,
+        where: str | None = None,
     ) -> Self:
         """A copy of a live algorithm object's policy; the object goes on as it was.
 
         Raises:
-            ControllerError: it does something that its known parts alone do not.
+            ControllerError: its spaces are none that are read; messages begin with ``where``, or the algorithm.
+            NotRebuiltError: it has or does something that its known parts alone do not.
         """
-        blueprint, state = of_model(algorithm, model, algorithm)
+        where = where or algorithm
+        blueprint, state = of_model(algorithm, model, where)
         controller = cls(blueprint, build(blueprint, state).policy, normalisation)
-        check_faithful(controller.act, None if normalisation is None else normalisation.module(), model, algorithm)
+        check_faithful(controller, None if normalisation is None else normalisation.module(), model, where)
         return controller
 
     @property

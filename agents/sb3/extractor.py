@@ -16,8 +16,8 @@ from stable_baselines3.common.torch_layers import (
 )
 from torch import Tensor, nn
 
-from prunectl.agents.controller import ControllerError
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor, PartsExtractor
+from prunectl.agents.sb3.families import NotRebuiltError
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def known_extractor(policy: BasePolicy, where: str) -> Known:
     """How the extractors of a live policy are made again; messages begin with ``where``.
 
     Raises:
-        ControllerError: they do something that is not known, which would be lost.
+        NotRebuiltError: they do something that is not known, which would be lost.
     """
     modules = [module for name, module in policy.named_modules() if re.search(r"(^|\.|_)features_extractor$", name)]
     classes = {type(module) for module in modules}
@@ -128,7 +128,7 @@ def known_extractor(policy: BasePolicy, where: str) -> Known:
             arguments = _arguments(MlpExtractor, {"activation_fn": type(layers[1][1])})
             return Known(arguments, {name: f"net.{2 * place}" for place, name in enumerate(linear)})
     names = ", ".join(sorted(kind.__name__ for kind in classes))
-    raise ControllerError(
+    raise NotRebuiltError(
         f"{where}: its features extractor {names} cannot be made smaller: known are Stable-Baselines3's own "
         "and one that is but an nn.Sequential of linear layers, the same activation behind each"
     )

@@ -39,9 +39,28 @@ _POLICY_MODULES = {
     "sb3_contrib.ars.policies": "ars",
 }
 
+#: Settings that tell the algorithm of a policy that is of a user's own class, the first that is there.
+_TELLING = {
+    "n_delta": "ars",
+    "cg_max_steps": "trpo",
+    "top_quantiles_to_drop_per_net": "tqc",
+    "n_quantiles": "qrdqn",
+    "exploration_fraction": "dqn",
+    "target_policy_noise": "td3",
+    "target_update_interval": "sac",
+    "policy_delay": "crossq",
+    "n_epochs": "ppo",
+    "gae_lambda": "a2c",
+}
 
-def recognise(data: Mapping[str, Any], where: str) -> str:
-    """The algorithm's name, from the module of the policy class and the hyperparameters that only it has.
+
+class NotRebuiltError(ControllerError):
+    """A policy that no arguments of Stable-Baselines3 make again: it has layers, or does things, of its own."""
+
+
+def recognise(data: Mapping[str, Any], where: str, trusted: bool = False) -> str:
+    """The algorithm's name, from the module of the policy class and the hyperparameters that only it has; from these
+    alone where the class is a user's own, which is imported if it is ``trusted``.
 
     Raises:
         ControllerError: the policy is none that can be rebuilt.
@@ -53,9 +72,14 @@ def recognise(data: Mapping[str, Any], where: str) -> str:
             return "ppo"
         return "trpo" if "cg_max_steps" in data else "a2c"
     name = _POLICY_MODULES.get(str(module))
+    if name is None and trusted:
+        name = next((name for setting, name in _TELLING.items() if setting in data), None)
     if name is None:
         known = ", ".join(ALGORITHMS)
-        raise ControllerError(f"{where}: its policy class lives in '{module}'; these can be rebuilt: {known}")
+        raise ControllerError(
+            f"{where}: its policy class lives in '{module}'; these can be rebuilt: {known}; one of your own "
+            "can with --trust, which runs it"
+        )
     # DDPG is TD3 without the tricks, and saves the same policy class.
     kwargs = data.get("policy_kwargs")
     single = isinstance(kwargs, Mapping) and str(kwargs.get("n_critics")) == "1"

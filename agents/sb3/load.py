@@ -14,18 +14,22 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
 
 from prunectl.agents import extractors, rl_zoo
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.files import digest_of
 from prunectl.agents.loaded import Loaded, plan_named, seed_named, task_named
+from prunectl.agents.networks.controller import Networks
+from prunectl.agents.rows import row_space
 from prunectl.agents.sb3 import archive as zips
 from prunectl.agents.sb3.beside import statistics_beside
-from prunectl.agents.sb3.blueprint import build, of_model
+from prunectl.agents.sb3.blueprint import Blueprint, build
 from prunectl.agents.sb3.controller import SB3Controller
-from prunectl.agents.sb3.faithful import check_faithful
-from prunectl.agents.sb3.families import ALGORITHMS, recognise
+from prunectl.agents.sb3.families import ALGORITHMS, NotRebuiltError, recognise
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
+from prunectl.agents.sb3.own_layers import controller_of
 from prunectl.agents.sb3.statistics import read_statistics
 from prunectl.agents.surroundings import GOAL_WRAPPER, PLAIN, TIME_FEATURE, Surroundings
 from prunectl.registry import one_line, search_working_folder
@@ -46,28 +50,29 @@ def load_run(path: Path, name: str, trust: bool, normalisation: Path | None, tim
         OSError: a file cannot be read.
     """
     run = rl_zoo.open_run(path)
-    archive = zips.read_archive(run.checkpoint)
+    archive = zips.read_archive(run.checkpoint, trust)
     where = str(run.checkpoint)
-    stock = _unpickled(run.checkpoint, archive) if trust else None
-    if stock is None:
-        blueprint, state = zips.blueprint(archive, where)
+    if trust:
+        stock = _unpickled(run.checkpoint, archive)
+        observed = stock.observation_space
     else:
-        blueprint, state = of_model(recognise(archive.data, where), stock, where)
-    held = _held_statistics(archive.sidecar, where)
-    observed, ours = blueprint.observation_space, bool(archive.sidecar)
+        blueprint, state = zips.blueprint(archive, where)
+        observed = blueprint.observation_space
+    held, ours = _held_statistics(archive.sidecar, where), bool(archive.sidecar)
     beside = normalisation or (None if held[0] else statistics_beside(run, observed, ours))
     statistics, rewards = held if beside is None else _read(beside, observed, where)
-    try:
-        model = build(blueprint, state)
-    except ControllerError as error:
-        raise ControllerError(f"{where}: {error}") from error
+    _check_statistics(statistics, rewards, row_space(observed), where)
     surroundings, said_beside = _surroundings(archive, run, where), not archive.sidecar
     if time_feature:
         surroundings = (surroundings or PLAIN).with_time_feature()
-    controller = SB3Controller(blueprint, model.policy, statistics, rewards, surroundings)
-    _check_statistics(controller, where)
-    if stock is not None:
-        check_faithful(controller.act, None if statistics is None else statistics.module(), stock, where)
+    controller: SB3Controller | Networks
+    if trust:
+        controller = controller_of(recognise(archive.data, where, trusted=True), stock, statistics, where)
+        controller = replace(controller, surroundings=surroundings)
+        if isinstance(controller, SB3Controller):
+            controller = replace(controller, rewards=rewards)
+    else:
+        controller = SB3Controller(blueprint, _policy(blueprint, state, where), statistics, rewards, surroundings)
     return Loaded(
         controller=controller,
         name=name,
@@ -75,8 +80,17 @@ def load_run(path: Path, name: str, trust: bool, normalisation: Path | None, tim
         training_seed=seed_named(archive.sidecar.get("training_seed", archive.data.get("seed"))),
         digest=_digest([run.checkpoint, *([] if beside is None else [beside])], surroundings if said_beside else PLAIN),
         plan=plan_named(archive.sidecar.get("plan"), path),
-        remarks=(*run.remarks, *_remarks(controller, name, beside, run)),
+        remarks=(*run.remarks, *_remarks(surroundings or PLAIN, name, None if statistics is None else beside, run)),
     )
+
+
+def _policy(blueprint: Blueprint, state: Mapping[str, Tensor], where: str) -> BasePolicy:
+    try:
+        return build(blueprint, state).policy
+    except NotRebuiltError as error:
+        raise ControllerError(f"{where}: {error}; if it has layers of its own, --trust reads those too") from error
+    except ControllerError as error:
+        raise ControllerError(f"{where}: {error}") from error
 
 
 def _read(path: Path, observed: spaces.Space[Any], where: str) -> tuple[Normalisation | None, RewardScale | None]:
@@ -128,11 +142,10 @@ def _digest(files: list[Path], surroundings: Surroundings | None) -> str:
     return hashlib.sha256((content + json.dumps(told, sort_keys=True)).encode()).hexdigest()
 
 
-def _remarks(controller: SB3Controller, name: str, statistics: Path | None, run: rl_zoo.Run) -> Iterator[str]:
+def _remarks(surroundings: Surroundings, name: str, statistics: Path | None, run: rl_zoo.Run) -> Iterator[str]:
     """What was found beside the checkpoint."""
-    if statistics is not None and controller.normalisation is not None:
+    if statistics is not None:
         yield f"{name}: its observations are normalised by {statistics}"
-    surroundings = controller.surroundings or PLAIN
     if surroundings.time_feature:
         yield f"{name}: its observation ends with the share of the episode that is left (TimeFeatureWrapper)"
     if surroundings.settings:
@@ -147,7 +160,7 @@ def _remarks(controller: SB3Controller, name: str, statistics: Path | None, run:
 
 def _unpickled(path: Path, archive: zips.Archive) -> BaseAlgorithm:
     """What Stable-Baselines3 makes of the file when it may run what is in it."""
-    algorithm = recognise(archive.data, str(path))
+    algorithm = recognise(archive.data, str(path), trusted=True)
     search_working_folder()
     try:
         with _old_names():
@@ -175,9 +188,10 @@ def _old_names() -> Iterator[None]:
                 sys.modules[name] = module
 
 
-def _check_statistics(controller: SB3Controller, where: str) -> None:
-    statistics = controller.normalisation
-    shape = controller.observation_space.shape
+def _check_statistics(
+    statistics: Normalisation | None, rewards: RewardScale | None, rows: spaces.Box, where: str
+) -> None:
+    shape = rows.shape
     if statistics is not None and not statistics.mean.shape == statistics.var.shape == shape:
         raise ControllerError(
             f"{where}: its observation statistics have shape {statistics.mean.shape}, its observations {shape}"
@@ -186,6 +200,5 @@ def _check_statistics(controller: SB3Controller, where: str) -> None:
         numbers = [*statistics.mean, *statistics.var, statistics.epsilon]
         if not (np.isfinite(numbers).all() and (statistics.var + statistics.epsilon > 0).all() and statistics.clip > 0):
             raise ControllerError(f"{where}: its observation statistics are no finite means and positive spreads")
-    rewards = controller.rewards
     if rewards is not None and not (np.isfinite([rewards.var, rewards.epsilon]).all() and rewards.var >= 0):
         raise ControllerError(f"{where}: the spread of its rewards is {rewards.var}")

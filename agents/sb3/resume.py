@@ -43,9 +43,9 @@ NOISE = 0.1
 #: Random actions that Q-networks take where their settings name no share.
 EXPLORED = 0.01
 #: Steps that an update on policy should see at least, by algorithm: one bad update is never undone.
-ROLLOUT = {"ppo": 1024, "maskable_ppo": 1024, "trpo": 1024, "a2c": 64}
+ROLLOUT = {"ppo": 1024, "maskable_ppo": 1024, "recurrent_ppo": 1024, "trpo": 1024, "a2c": 64}
 #: The steps of a rollout where an algorithm's settings do not say.
-ROLLED_OUT = {"ppo": 2048, "maskable_ppo": 2048, "trpo": 2048, "a2c": 5}
+ROLLED_OUT = {"ppo": 2048, "maskable_ppo": 2048, "recurrent_ppo": 128, "trpo": 2048, "a2c": 5}
 
 
 def continue_learning(

@@ -14,7 +14,7 @@ from gymnasium import wrappers
 from gymnasium.envs.registration import EnvSpec, registry
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from prunectl import envs
@@ -83,7 +83,7 @@ def _of_vector(vector: VecEnv) -> Place:
     while isinstance(inner, VecEnvWrapper):
         if isinstance(inner, VecNormalize):
             normalisation, rewards = statistics_of(inner)
-        elif not isinstance(inner, VecMonitor):
+        elif not isinstance(inner, VecMonitor | VecTransposeImage):  # whoever runs it arranges images
             raise envs.TaskError(f"env: a {type(inner).__name__} around it is not supported: give an env without it")
         inner = inner.venv
     if isinstance(inner, DummyVecEnv):

@@ -13,6 +13,7 @@ from prunectl import agents, envs
 from prunectl.agents import Controller, ControllerError, Loaded
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.live import algorithm_name
+from prunectl.agents.sb3.own_layers import controller_of
 from prunectl.agents.surroundings import PLAIN
 from prunectl.experiments.api.calling import log
 from prunectl.experiments.api.place import Env, Place, place_of, place_of_model
@@ -128,8 +129,9 @@ def _of_model(model: BaseAlgorithm, place: Place | None) -> Subject:
     place = place or own
     statistics = next((p for p in (place, own) if p is not None and (p.normalisation or p.rewards)), None)
     algorithm = algorithm_name(model)
-    controller = SB3Controller.of(algorithm, model, None if statistics is None else statistics.normalisation)
-    if statistics is not None:
+    normalisation = None if statistics is None else statistics.normalisation
+    controller = controller_of(algorithm, model, normalisation, algorithm)
+    if statistics is not None and isinstance(controller, SB3Controller):
         controller = replace(controller, rewards=statistics.rewards)
     loaded = Loaded(controller, algorithm, None, model.seed, _digest(controller), None)
     return Subject(loaded, None if place is None else _today(place, controller), model)

@@ -91,16 +91,15 @@ def model(family: str, extractor: type[BaseFeaturesExtractor], policy: Any = "Ml
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("extractor", [Scaled, ScaledFlat, Residual])
-def test_an_extractor_that_is_not_known_is_refused(
+def test_an_extractor_that_is_not_known_is_not_read_from_text(
     tmp_path: Path, family: str, extractor: type[BaseFeaturesExtractor]
 ) -> None:
     live = model(family, extractor)
     with pytest.raises(ControllerError, match=f"features extractor {extractor.__name__}"):
         SB3Controller.of(family, live)
     live.save(tmp_path / "own.zip")
-    for trust in (False, True):
-        with pytest.raises(ControllerError, match=extractor.__name__):
-            agents.load(tmp_path / "own.zip", trust=trust)
+    with pytest.raises(ControllerError, match=f"{extractor.__name__}.*--trust"):
+        agents.load(tmp_path / "own.zip")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -37,6 +37,8 @@ FAMILIES = [
     ("trpo", "Pendulum-v1", {"n_steps": 16, "batch_size": 16}),
     ("dqn", "CartPole-v1", {"batch_size": 16, "target_update_interval": 20}),
     ("qrdqn", "CartPole-v1", {"batch_size": 16, "encoder": (12, 12)}),
+    ("recurrent_ppo", "Pendulum-v1", {"n_steps": 16, "batch_size": 16, "policy_kwargs": {"lstm_hidden_size": 8}}),
+    ("maskable_ppo", "CartPole-v1", {"n_steps": 16, "batch_size": 16}),
 ]
 
 

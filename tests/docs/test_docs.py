@@ -35,6 +35,7 @@ SLOW = {
     "choosing",
     "figures",
     "firmware",
+    "images-and-memory",
     "own-environment",
     "own-importance",
     "own-networks",
