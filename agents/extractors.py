@@ -11,6 +11,8 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from torch import nn
 
+from prunectl.agents.supported import LARGEST_VALUE, MOST_MACS
+
 
 class MlpExtractor(BaseFeaturesExtractor):
     """An MLP from a flat observation to ``widths[-1]`` features, an activation after each layer.
@@ -47,7 +49,8 @@ class CnnExtractor(BaseFeaturesExtractor):
         features_dim: outputs of the linear layer behind them.
 
     Raises:
-        ValueError: the three lists differ in length or are empty, or the images are too small for the kernels.
+        ValueError: the three lists differ in length or are empty, the images are too small for the kernels, or there
+            would be numbers or products without end, which a few weights can ask for.
     """
 
     def __init__(
@@ -63,11 +66,17 @@ class CnnExtractor(BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim)
         before, *sides = observation_space.shape
         layers: list[nn.Module] = []
+        work = 0
         for after, kernel, stride in zip(channels, kernels, strides, strict=True):
             if min(sides) < kernel:
                 raise ValueError(f"CnnExtractor: a kernel of {kernel} pixels on {min(sides)}")
             layers += [nn.Conv2d(before, after, kernel, stride), nn.ReLU()]
-            before, sides = after, [(side - kernel) // stride + 1 for side in sides]
+            sides = [(side - kernel) // stride + 1 for side in sides]
+            numbers = after * sides[0] * sides[1]
+            work += numbers * before * kernel**2
+            if numbers > LARGEST_VALUE or work > MOST_MACS:
+                raise ValueError(f"CnnExtractor: {numbers} numbers and {work} products for one image are too many")
+            before = after
         flat = before * sides[0] * sides[1]
         self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, features_dim), nn.ReLU())
 

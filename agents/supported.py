@@ -15,6 +15,8 @@ from prunectl.agents.rows import parts_of, width
 LARGEST_SPACE = 100_000
 #: Numbers that an observation may hold: four stacked colour pictures of 256 x 256 are more than enough.
 LARGEST_OBSERVATION = 2**20
+#: Numbers that any value on the way to an action may have for one observation, and multiply-accumulates of one layer.
+LARGEST_VALUE, MOST_MACS = 2**22, 2**33
 
 
 def check_spaces(observed: spaces.Space[Any], done: spaces.Space[Any], where: str) -> None:

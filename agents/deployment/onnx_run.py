@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from onnx.helper import make_graph, make_model, make_tensor_value_info
+from onnx.shape_inference import infer_shapes
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.deployment.exported import Exported
 from prunectl.agents.deployment.metadata import KEY, Interface, read
 from prunectl.agents.deployment.onnx_form import OPERATORS
 from prunectl.agents.files import read_bounded
+from prunectl.agents.supported import LARGEST_VALUE, MOST_MACS
 from prunectl.registry import one_line
 
 #: No controller's model is so large.
@@ -75,6 +79,7 @@ def read_model(path: Path) -> tuple[bytes, onnx.ModelProto]:
         model = onnx.load_model_from_string(content)
         _check_ours(model, str(path))
         onnx.checker.check_model(model)
+        _check_sizes(model, str(path))
     except ControllerError:
         raise
     except Exception as error:  # a damaged file may fail in any way
@@ -102,6 +107,32 @@ def _check_ours(model: onnx.ModelProto, where: str) -> None:
             raise ControllerError(f"{where}: its '{tensor.name[:40]}' has {len(tensor.dims)} dimensions, ours have not")
     if model.functions or graph.sparse_initializer or len(graph.input) != 1 or len(graph.output) != 1:
         raise ControllerError(f"{where}: a controller's model has one input, one output and no functions of its own")
+
+
+def _check_sizes(model: onnx.ModelProto, where: str) -> None:
+    """Raise ControllerError where a value would have numbers without end: a few filters make any number of an image."""
+    graph = model.graph
+    seen = [dimension.dim_value for dimension in graph.input[0].type.tensor_type.shape.dim]
+    shapes = [make_tensor_value_info(graph.input[0].name, onnx.TensorProto.FLOAT, [1, *seen[1:]])]
+    whole = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT64]
+    shapes += [
+        make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in graph.initializer
+        if tensor.data_type != onnx.TensorProto.INT64
+    ]
+    end = make_tensor_value_info(graph.output[0].name, graph.output[0].type.tensor_type.elem_type, None)
+    sized = make_model(make_graph(graph.node, "sizes", shapes, [end], whole), opset_imports=model.opset_import)
+    found = infer_shapes(sized, data_prop=True).graph
+    sizes = {
+        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*shapes, *found.value_info, *found.output)
+    }
+    for node in graph.node:
+        numbers = [math.prod(sizes[name]) if name in sizes else 0 for name in node.output]
+        if not all(0 < number <= LARGEST_VALUE for number in numbers):
+            raise ControllerError(f"{where}: its {node.op_type} would give {sum(numbers)} numbers for one observation")
+        if node.op_type == "Conv" and sum(numbers) * math.prod(sizes[node.input[1]][1:]) > MOST_MACS:
+            raise ControllerError(f"{where}: a convolution in it takes products without end")
 
 
 def _pads_less_than_it_reads(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:

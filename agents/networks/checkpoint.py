@@ -18,12 +18,10 @@ from prunectl.agents.networks.controller import Networks, check_names, tried
 from prunectl.agents.networks.form import calls_from_json, read_file, space_from_json
 from prunectl.agents.networks.layers import Part, rebuilt
 from prunectl.agents.rows import form_from_json
+from prunectl.agents.supported import LARGEST_VALUE, MOST_MACS
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.agents.tensors import check_finite
 from prunectl.registry import one_line
-
-#: Numbers that any value on the way may have for one observation, and multiply-accumulates of one layer's call.
-LARGEST_VALUE, MOST_MACS = 2**22, 2**33
 
 
 def read_networks(path: Path) -> tuple[Networks, Mapping[str, Any]]:

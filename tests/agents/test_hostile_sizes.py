@@ -24,6 +24,7 @@ from prunectl.agents import ControllerError
 from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.onnx_form import onnx_bytes
 from prunectl.agents.deployment.program import program
+from prunectl.agents.extractors import CnnExtractor
 from prunectl.agents.sb3.statistics import read_statistics
 from prunectl.agents.tensors import read_tensors
 from tests import hostile
@@ -181,6 +182,47 @@ def test_an_export_that_says_too_much(exported: tuple[onnx.ModelProto, dict[str,
     assert "cannot be read" in str(said(tmp_path / "export.onnx"))
 
 
+# Convolutions: a few filters make any number of an image
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(4096, 1), (20, 900)])
+def test_a_convolution_of_an_export(
+    exported: tuple[onnx.ModelProto, dict[str, Any]], tmp_path: Path, channels: int, kernel: int
+) -> None:
+    helper, numpy = onnx.helper, onnx.numpy_helper
+    _, interface = exported
+    constants = {
+        "image": np.array([-1, 1, 1024, 1024]),
+        "filters": np.zeros((channels, 1, kernel, kernel), np.float32),
+        "bias": np.zeros(channels, np.float32),
+    }
+    nodes = [
+        helper.make_node("Reshape", ["observation", "image"], ["seen"]),
+        helper.make_node("Conv", ["seen", "filters", "bias"], ["wide"]),
+        helper.make_node("Flatten", ["wide"], ["action"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("observation", ["batch", 2**20]), ("action", ["batch", "numbers"]))
+    ]
+    graph = helper.make_graph(
+        nodes, "g", ends[:1], ends[1:], [numpy.from_array(value, name) for name, value in constants.items()]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"prunectl": json.dumps({**interface, "observations": 2**20})})
+    onnx.save_model(model, tmp_path / "wide.onnx")
+    line = str(said(tmp_path / "wide.onnx"))
+    assert ("products without end" if kernel > 1 else "4294967296 numbers for one observation") in line
+
+
+@pytest.mark.parametrize(("channels", "kernels"), [([512, 1], [1, 1]), ([40], [900])])
+def test_a_convolution_of_a_policy(channels: list[int], kernels: list[int]) -> None:
+    image = spaces.Box(0, 255, (1, 1024, 1024), np.uint8)
+    strides = [1, 999][: len(channels)]
+    with hostile.watched(), pytest.raises(ValueError, match="for one image are too many"):
+        CnnExtractor(image, channels, kernels, strides, features_dim=1)
+
+
 # Surroundings
 
 
@@ -206,7 +248,7 @@ def test_stacks_of_stacks(ppo: bytes, tmp_path: Path) -> None:
 
 def test_a_file_of_very_many_tensors(tmp_path: Path) -> None:
     path = tmp_path / "many.safetensors"
-    tensors = {f"t{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(100_000)}
+    tensors = {f"t{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(20_000)}
     text = json.dumps({"__metadata__": {"prunectl": '{"format": "prunectl networks 1"}'}, **tensors}).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text)
     assert said(path) is not None
