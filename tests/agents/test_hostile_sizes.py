@@ -89,7 +89,8 @@ def test_a_world_model_of_a_million_layers(tmp_path: Path) -> None:
     path = tmp_path / "tdmpc.pt"
     state = {f"{part}.0.weight": torch.zeros(1, 1) for part in ("online.encoder", "target.encoder")}
     names = ("encoder", "dynamics", "reward", "actor", "critic_0", "critic_1")
-    config = {"format": "prunectl tdmpc 1", "layers": dict.fromkeys(names, []) | {"encoder": ["elu"] * 1_000_000}}
+    layers = {name: [] for name in names} | {"encoder": ["elu"] * 1_000_000}
+    config = {"format": "prunectl tdmpc 1", "layers": layers}
     torch.save({"config": json.dumps(config), "networks": state}, path)
     assert "1000000 layers" in str(said(path))
 
