@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunectl.agents.controller import ControllerError
 from prunectl.agents.deployment.metadata import KEY
 from prunectl.agents.deployment.program import (
     MOST,
@@ -24,9 +23,11 @@ from prunectl.agents.deployment.program import (
     Bound,
     Convolution,
     Diagonal,
+    LayerNorm,
     Map,
     Program,
     QuantisedAffine,
+    Simplices,
     Switches,
 )
 
@@ -80,9 +81,6 @@ def c_source(
         metadata: what the controller says of itself; JSON in a comment.
         examples: observations ``(n, inputs)`` for the test, whose expected actions are the program's own.
         tolerance: how far the test's actions may lie from those; indices must be equal.
-
-    Raises:
-        ControllerError: a step that there is no C for.
     """
     name = identifier(file.rpartition(".")[0])
     writer = _Writer(program)
@@ -129,12 +127,14 @@ class _Writer:
                     self.each(f"v < {low}[i] ? {low}[i] : v > {high}[i] ? {high}[i] : v")
                 case Map():
                     self.each(_EXPRESSIONS[step.function].format(alpha=_number(step.alpha)))
+                case LayerNorm():
+                    self.normalised(index, step)
+                case Simplices():
+                    self.simplices(step.size)
                 case Argmax():
                     self.argmax(step.options or (self.width,))
                 case Switches():
                     self.body.append(f"for (i = 0; i < {self.width}; i++) action[i] = {self.current}[i] > 0.0f;")
-                case _:
-                    raise ControllerError(f"a {type(step).__name__} layer cannot be exported as C")
         if not program.discrete:
             self.body.append(f"for (i = 0; i < {self.width}; i++) action[i] = {self.current}[i];")
         buffers = [f"float {name}[{size}];" for name, size in self.sizes.items() if size]
@@ -222,6 +222,35 @@ class _Writer:
         offset = f" + {self.constant(f'b{index}', step.bias)}[i]" if step.bias.any() else ""
         self.each(f"{value} * {weight}[i]{offset}")
 
+    def normalised(self, index: int, step: LayerNorm) -> None:
+        weight, bias = self.constant(f"k{index}", step.weight), self.constant(f"b{index}", step.bias)
+        (source, target), count = self.in_place(), self.width
+        self.body += [
+            "{",
+            "    float mean = 0.0f, spread = 0.0f;",
+            f"    for (i = 0; i < {count}; i++) mean += {source}[i];",
+            f"    mean /= {count}.0f;",
+            f"    for (i = 0; i < {count}; i++) spread += ({source}[i] - mean) * ({source}[i] - mean);",
+            f"    spread = sqrtf(spread / {count}.0f + {_number(step.epsilon)});",
+            f"    for (i = 0; i < {count}; i++)",
+            f"        {target}[i] = ({source}[i] - mean) / spread * {weight}[i] + {bias}[i];",
+            "}",
+        ]
+
+    def simplices(self, size: int) -> None:
+        source, target = self.in_place()
+        self.body += [
+            f"for (i = 0; i < {self.width}; i += {size}) {{",
+            f"    float most = {source}[i], sum = 0.0f;",
+            f"    for (k = 1; k < {size}; k++) most = {source}[i + k] > most ? {source}[i + k] : most;",
+            f"    for (k = 0; k < {size}; k++) {{",
+            f"        {target}[i + k] = expf({source}[i + k] - most);",
+            f"        sum += {target}[i + k];",
+            "    }",
+            f"    for (k = 0; k < {size}; k++) {target}[i + k] /= sum;",
+            "}",
+        ]
+
     def argmax(self, options: tuple[int, ...]) -> None:
         begin = 0
         for number, count in enumerate(options):
@@ -235,15 +264,19 @@ class _Writer:
             begin += count
 
     def each(self, expression: str) -> None:
-        """Unit by unit, in place behind the observation, which is not ours to write to."""
-        source = self.current
-        target = self.target(self.width) if source == "observation" else source
+        """Unit by unit."""
+        source, target = self.in_place()
         self.body += [
             f"for (i = 0; i < {self.width}; i++) {{",
             f"    const float v = {source}[i];",
             f"    {target}[i] = {expression};",
             "}",
         ]
+
+    def in_place(self) -> tuple[str, str]:
+        """Where the values are and where they go: there too, but for the observation, which is not ours to write."""
+        source = self.current
+        return source, self.target(self.width) if source == "observation" else source
 
     def target(self, width: int) -> str:
         """The buffer that the next values go to."""

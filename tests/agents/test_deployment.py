@@ -39,6 +39,7 @@ from prunectl.agents.rows import row_space
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.normalisation import Normalisation
 from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.agents.tdmpc.layers import SimNorm
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
 from tests.agents.test_sb3 import FAMILIES, name_of
@@ -230,9 +231,20 @@ def test_a_layer_without_a_step_is_named() -> None:
         program(nn.Sequential(nn.Linear(2, 2), nn.Softsign()), 2)
 
 
-def test_a_layer_norm_has_no_c() -> None:
-    with pytest.raises(ControllerError, match="LayerNorm layer cannot be exported as C"):
-        c_source(program(nn.Sequential(nn.LayerNorm(3)), 3), "x.c", {}, np.zeros((1, 3)), 0.0)
+@pytest.mark.parametrize("first", [nn.LayerNorm(6), SimNorm(3)], ids=["norm", "simplices"])
+def test_layers_over_several_units_are_torchs_in_every_form(first: nn.Module, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(first, nn.Linear(6, 6), nn.LayerNorm(6, eps=0.1), SimNorm(2))
+    for parameter in layers.parameters():
+        nn.init.normal_(parameter)
+    made, seen = program(layers, 6), np.random.default_rng(0).normal(size=(9, 6), scale=4.0).astype(np.float32)
+    with torch.no_grad():
+        expected = layers(torch.as_tensor(seen)).numpy()
+    np.testing.assert_allclose(made(seen), expected, atol=1e-6)
+    (found,) = onnx_run.session(onnx_bytes(made, {})).run(None, {"observation": seen})
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    if shutil.which("gcc"):
+        assert self_test(write_c(tmp_path, made, {}, tolerance=1e-5)).returncode == 0
 
 
 # C
@@ -528,6 +540,8 @@ def test_the_policy_of_simplices_and_mish(tmp_path: Path) -> None:
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(agents.load(tmp_path / "c.onnx").controller.act(seen), expected, atol=1e-5)
     np.testing.assert_allclose(program_of(controller)(seen), expected, atol=1e-5)
+    if shutil.which("gcc"):
+        assert self_test(write_c(tmp_path, program_of(controller), {}, tolerance=1e-4)).returncode == 0
 
 
 @needs_gcc

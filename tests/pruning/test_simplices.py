@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from test_distill import FakeLoop
+from test_plan import calibration
 
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.pruning import Method, prune, trace
 from prunectl.pruning.allocation import ALLOCATIONS
 from prunectl.pruning.grouping import GROUPINGS
+from prunectl.pruning.recovery import Budget
 from tests.conftest import untrained_planner2
-from tests.pruning.test_plan import calibration
 
 LATENT = "encoder,dynamics->dynamics,reward,actor," + ",".join(f"critic.{index}" for index in range(5))
 
@@ -68,12 +70,12 @@ def test_every_method_keeps_simplices_whole_and_slow_copies_alike(grouping: str,
     assert np.isfinite(actions).all()
 
 
-def test_refitting_brings_the_outputs_back() -> None:
+@pytest.mark.slow
+def test_refitting_brings_the_outputs_back_and_distilling_more_of_them() -> None:
     agent = planner()
-    plain, refitted = (
-        prune(agent, Method("component", "surgeon", "uniform", recovery), 0.5, calibration(agent, 200))
-        for recovery in ("none", "reconstruct")
-    )
-    for name in ("dynamics", "reward", "critic.3"):
-        assert refitted.fidelity[name] > plain.fidelity[name]
-    assert refitted.integrity > 0.5
+    seen = calibration(agent, 200)
+    plain, refitted = (prune(agent, Method(recovery=recovery), 0.5, seen) for recovery in ("none", "reconstruct"))
+    distilled = prune(agent, Method(recovery="distill"), 0.5, seen, loop=FakeLoop(), budget=Budget(200))
+    for name in agent.components:
+        assert plain.fidelity[name] < refitted.fidelity[name] < distilled.fidelity[name]
+    assert refitted.integrity > 0.7
