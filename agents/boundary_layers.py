@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunectl.agents.choices import options
+from prunectl.agents.choices import among, options
 
 
 class Normalise(nn.Module):
@@ -139,6 +139,19 @@ class Switches(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         return torch.sigmoid(logits).round().to(torch.int8)
+
+
+class MaskedStep(nn.Module):
+    """One decision of a controller that is told which options are allowed: raw observations ``(n, obs)`` and those
+    ``(n, options)``, above 0 for allowed -> actions."""
+
+    def __init__(self, before: nn.Module, options: int, decide: nn.Module) -> None:
+        super().__init__()
+        self.before, self.decide, self.beside = before, decide, ("mask", options)
+
+    def forward(self, observation: Tensor, mask: Tensor) -> Tensor:
+        chosen: Tensor = self.decide(among(self.before(observation), mask > 0))
+        return chosen
 
 
 def decision(space: spaces.Space[Any]) -> nn.Module:

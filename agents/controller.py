@@ -199,13 +199,17 @@ class Controller(ABC):
         raise ControllerError(f"controllers of the kind '{self.algorithm}' have no path to export")
 
     def deployed_step(self) -> nn.Module:
-        """What is exported of a controller with a memory: from raw observations ``(n, obs)`` and what is remembered by
-        what acts ``(n, memory)``, which lies first in recorded memories, to actions and what is remembered after them.
+        """What is exported of a controller that decides by more than an observation ``(n, obs)``.
+
+        Of one with a memory: also from what is remembered by what acts ``(n, memory)``, which lies first in recorded
+        memories, to actions and what is remembered after them. Of one that is told which options are allowed: also from
+        these ``(n, options)``, above 0 for allowed, to actions. Its attribute ``beside`` has the name of that input and
+        its width.
 
         Raises:
-            ControllerError: it has no memory.
+            ControllerError: an observation is all that it decides by.
         """
-        raise ControllerError(f"controllers of the kind '{self.algorithm}' have no memory")
+        raise ControllerError(f"controllers of the kind '{self.algorithm}' decide by observations alone")
 
     @property
     def held_steps(self) -> int:

@@ -20,19 +20,22 @@ from prunectl.agents.deployment.onnx_form import OPSET
 from prunectl.registry import one_line
 
 
-def whole_onnx_bytes(path: nn.Module, metadata: Mapping[str, Any], inputs: int, memory: int = 0) -> bytes:
+def whole_onnx_bytes(
+    path: nn.Module, metadata: Mapping[str, Any], inputs: int, beside: tuple[str, int] | None = None
+) -> bytes:
     """The model's file: one input ``(batch, inputs)`` float32, one output; metadata as `onnx_form` stores it.
 
-    With a memory there are two of each, ``observation`` and ``memory`` ``(batch, memory)``, ``action`` and
-    ``memory_after``: the caller keeps what comes out for the next decision, and begins an episode with zeros.
+    ``beside`` names another input, ``(batch, width)``, after ``observation``: the ``mask`` of the options that are
+    allowed; or ``memory``, with another output ``memory_after`` beside ``action``: the caller keeps what comes out for
+    the next decision, and begins an episode with zeros.
 
     The exporter that follows a run is used, whose models say the same at every export; layers are left as they are.
 
     Raises:
         ControllerError: PyTorch cannot export an operation of it.
     """
-    given = {"observation": inputs, **({"memory": memory} if memory else {})}
-    made = ["action", *(["memory_after"] if memory else [])]
+    given = {"observation": inputs, **dict([] if beside is None else [beside])}
+    made = ["action", *(["memory_after"] if "memory" in given else [])]
     batch = {name: {0: "batch"} for name in (*given, *made)}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # that there is a newer exporter, which needs another package

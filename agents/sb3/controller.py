@@ -17,7 +17,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from prunectl.agents.boundary_layers import Argmax, ArgmaxEach, QuantileMean, Rescale, Switches, decision, flat
+from prunectl.agents.boundary_layers import (
+    Argmax,
+    ArgmaxEach,
+    MaskedStep,
+    QuantileMean,
+    Rescale,
+    Switches,
+    decision,
+    flat,
+)
 from prunectl.agents.choices import Actions, Choice, among, options
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Policy
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor
@@ -176,9 +185,7 @@ class SB3Controller(Controller):
         if self._memories:
             raise ControllerError("a controller with a memory has no path from an observation alone to export")
         if self.masked:
-            raise ControllerError(
-                "a controller that is told which actions are allowed decides by more than exports hold"
-            )
+            raise ControllerError("a controller that is told which actions are allowed decides by those too")
         return self._layers()
 
     def _layers(self) -> nn.Sequential:
@@ -189,6 +196,8 @@ class SB3Controller(Controller):
         return flat(*self._before, encoder, *self._from_latent())
 
     def deployed_step(self) -> nn.Module:
+        if self.masked:
+            return MaskedStep(self._layers(), sum(options(self.action_space)), decision(self._decided_in)).eval()
         if not self._memories:
             return super().deployed_step()
         modules = {name: component.module for name, component in self.components.items()}

@@ -60,7 +60,7 @@ class DeployedStep(nn.Module):
     def __init__(self, before: nn.Module, memory: Memory, after: nn.Module) -> None:
         super().__init__()
         self.before, self.memory, self.after = before, memory, after
-        self.remembered = 2 * memory.lstm.num_layers * memory.lstm.hidden_size
+        self.beside = "memory", 2 * memory.lstm.num_layers * memory.lstm.hidden_size
 
     def forward(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         lstm = self.memory.lstm

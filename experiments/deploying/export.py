@@ -92,11 +92,11 @@ def export(
     """
     controller = loaded.controller
     interface = Interface.of(controller)
-    if controller.memory and form == "c":
-        raise ControllerError(
-            f"{out}: a controller with a memory is exported as ONNX alone, which passes it in and out"
-        )
-    layers: nn.Module = controller.deployed_step() if controller.memory else controller.deployed_path()
+    more = controller.memory > 0 or controller.masked
+    if more and form == "c":
+        what = "that is told which actions are allowed" if controller.masked else "with a memory"
+        raise ControllerError(f"{out}: a controller {what} is exported as ONNX alone, which has an input for it")
+    layers: nn.Module = controller.deployed_step() if more else controller.deployed_path()
     path = _program(layers, interface.observations, form) if isinstance(layers, nn.Sequential) else None
     if int8:
         assert path is not None
@@ -228,7 +228,7 @@ def difference(actions: NDArray[Any], expected: NDArray[Any], space: Actions) ->
 def _onnx(
     path: Program | nn.Module, said: Mapping[str, Any], rows: Batch, observations: int
 ) -> tuple[bytes, NDArray[Any]]:
-    """The model, and its actions for the rows, which end with what is remembered if anything is."""
+    """The model, and its actions for the rows, which end with what else it is given."""
     from prunectl.agents.deployment.onnx_form import onnx_bytes
     from prunectl.agents.deployment.onnx_run import session
 
@@ -238,7 +238,7 @@ def _onnx(
     else:
         from prunectl.agents.deployment.onnx_whole import whole_onnx_bytes
 
-        content = whole_onnx_bytes(path, said, observations, getattr(path, "remembered", 0))
+        content = whole_onnx_bytes(path, said, observations, getattr(path, "beside", None))
     try:
         running = session(content)
         widths = [(entry.name, int(entry.shape[1])) for entry in running.get_inputs()]
