@@ -16,9 +16,9 @@ from prunectl.agents.controller import ControllerError, attribute_name
 from prunectl.agents.networks.calls import Call, Calls
 from prunectl.agents.networks.controller import Networks, check_names, tried
 from prunectl.agents.networks.form import calls_from_json, read_file, space_from_json
-from prunectl.agents.networks.layers import Part, rebuilt
+from prunectl.agents.networks.layers import MOST_LAYERS, Part, rebuilt
 from prunectl.agents.rows import form_from_json
-from prunectl.agents.supported import LARGEST_VALUE, MOST_MACS
+from prunectl.agents.supported import LARGEST_OBSERVATION, LARGEST_VALUE, MOST_MACS
 from prunectl.agents.surroundings import PLAIN, Surroundings
 from prunectl.agents.tensors import check_finite
 from prunectl.registry import one_line
@@ -35,7 +35,7 @@ def read_networks(path: Path) -> tuple[Networks, Mapping[str, Any]]:
         controller = _controller(tensors, said)
     except ControllerError as error:
         raise ControllerError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, AssertionError) as error:
         raise ControllerError(f"{path}: what it says of its networks cannot be read ({one_line(error)})") from error
     check_finite(controller.networks.state_dict(), str(path))
     return controller.checked(str(path)), said
@@ -52,7 +52,8 @@ def _controller(tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> Netwo
     flow, acting = lists["dataflow"], lists["act"]
     if flow is None or acting is None or acting.inputs != 1:
         raise ControllerError("'dataflow' and 'act' are needed, the latter of observations alone")
-    observed, done = space_from_json(said["observation_space"]), space_from_json(said["action_space"])
+    observed = space_from_json(said["observation_space"], LARGEST_OBSERVATION)
+    done = space_from_json(said["action_space"])
     if not isinstance(observed, spaces.Box):
         raise ControllerError("its observations are no numbers")
     controller = Networks(
@@ -70,8 +71,11 @@ def _controller(tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> Netwo
         given=form_from_json(said["given"], math.prod(observed.shape)) if "given" in said else None,
     )
     parts = {path.split(".", 1)[0] for path in (*layers, *free)}
-    for empty in set(map(attribute_name, names)) - parts:  # a function without layers
-        networks.add_module(empty, Part())
+    empty = set(map(attribute_name, names)) - parts  # functions without layers
+    if len(empty) > MOST_LAYERS:
+        raise ControllerError(f"{len(empty)} components without layers")
+    for name in empty:
+        networks.add_module(name, Part())
     if not parts <= set(map(attribute_name, names)):
         raise ControllerError(f"its layers are of {', '.join(parts)[:100]}, its components {', '.join(names)[:100]}")
     _check_sizes(controller)

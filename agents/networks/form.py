@@ -133,8 +133,8 @@ def space_to_json(space: spaces.Box | spaces.Discrete) -> dict[str, Any]:
     return {**sides, "shape": list(space.shape), "dtype": str(space.dtype)}
 
 
-def space_from_json(data: Any) -> spaces.Box | spaces.Discrete:
-    """What `space_to_json` wrote.
+def space_from_json(data: Any, most: int = LARGEST_SPACE) -> spaces.Box | spaces.Discrete:
+    """What `space_to_json` wrote, of ``most`` numbers.
 
     Raises:
         ControllerError: it is none, or too large.
@@ -145,7 +145,7 @@ def space_from_json(data: Any) -> spaces.Box | spaces.Discrete:
         return spaces.Discrete(data["n"])
     shape, dtype = data["shape"], data["dtype"]
     sensible = isinstance(shape, list) and len(shape) <= 4 and all(type(n) is int and n > 0 for n in shape)
-    if not sensible or math.prod(shape) > LARGEST_SPACE or dtype not in _DTYPES:
+    if not sensible or math.prod(shape) > most or dtype not in _DTYPES:
         raise ControllerError(f"a space of shape {str(shape)[:40]} of {str(dtype)[:20]}")
     low, high = (np.broadcast_to(np.asarray(data[side], dtype=dtype), shape) for side in ("low", "high"))
     return spaces.Box(low, high, tuple(shape), dtype=np.dtype(dtype).type)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 from torch import Tensor, nn
@@ -66,10 +67,11 @@ def plain_networks(algorithm: str, model: BaseAlgorithm, normalisation: Normalis
     policy: Any = model.policy
     observed, done = model.observation_space, model.action_space
     check_spaces(observed, done, where)
-    if memories(policy) or not isinstance(done, spaces.Box | spaces.Discrete):
+    told = isinstance(policy, MaskableActorCriticPolicy)
+    if memories(policy) or told or algorithm == "crossq" or not isinstance(done, spaces.Box | spaces.Discrete):
         raise ControllerError(
-            f"{where}: a policy with layers of its own is read with actions that are numbers or one choice, "
-            "and without a memory"
+            f"{where}: a policy with layers of its own is read with actions that are numbers or one choice, without a "
+            "memory, masks or CrossQ's norms"
         )
     try:
         modules = _with_bounds(copy.deepcopy(views.component_modules(policy)), done)

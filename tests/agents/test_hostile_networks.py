@@ -173,6 +173,12 @@ LINEAR = {"kind": "Linear", "in_features": 10**9, "out_features": 10**9, "bias":
         (lambda data: {**data, "tensors": {"encoder.2.weight": "parameter"}}, "there is no tensor|lies inside"),
         (lambda data: {**data, "observation_space": {**data["observation_space"], "shape": [10**9]}}, "a space of"),
         (lambda data: {**data, "components": ["encoder"]}, "its layers are of"),
+        (
+            lambda data: {**data, "components": [*data["components"], *(f"c{n}" for n in range(9_999))]},
+            "9999 components without layers",
+        ),
+        (lambda data: {**data, "given": {"choices": [-1, 2, 3], "alone": False}}, "cannot be read"),
+        (lambda data: {**data, "given": {"shape": [10**9], "type": "float32"}}, "cannot be read"),
         (lambda data: {**data, "format": "prunectl networks 2"}, "this version reads 'prunectl networks 1'"),
     ],
 )

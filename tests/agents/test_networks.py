@@ -169,6 +169,16 @@ def test_a_pruned_one_is_the_same_controller_after_saving_and_loading(tmp_path: 
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
+def test_pictures_as_large_as_observations_may_be_come_back(tmp_path: Path) -> None:
+    seeing = nn.Sequential(nn.AvgPool2d(30), nn.Flatten(), nn.Linear(3 * 7 * 6, 1))
+    act: Callable[..., Any] = lambda c, x: c["actor"](x)  # noqa: E731
+    controller = Controller.of({"actor": seeing}, lambda c, x: {"actor": c["actor"](x)}, act, (3, 210, 180))
+    controller.save(tmp_path / "large.safetensors", {})
+    seen = np.random.default_rng(0).normal(size=(2, 3, 210, 180)).astype(np.float32)
+    again = agents.load(tmp_path / "large.safetensors").controller
+    np.testing.assert_array_equal(again.act(seen), controller.act(seen))
+
+
 def test_the_deployed_path_is_what_acts() -> None:
     mean = torch.tensor([1.0, 2.0, 3.0])
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib import CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
@@ -218,3 +219,13 @@ def test_statistics_are_part_of_what_is_seen() -> None:
 def test_what_cannot_be_followed_is_named(extractor: Any, said: str) -> None:
     with pytest.raises(ControllerError, match=f"^here: .*{said}"):
         controller_of("ppo", model_of("ppo", features_extractor_class=extractor), None, "here")
+
+
+@pytest.mark.parametrize(
+    ("family", "policy"), [(MaskablePPO, "MlpPolicy"), (RecurrentPPO, "MlpLstmPolicy"), (CrossQ, "MlpPolicy")]
+)
+def test_what_plain_networks_cannot_do_is_not_left_out(family: Any, policy: str) -> None:
+    task = "CartPole-v1" if family is MaskablePPO else "Pendulum-v1"
+    model = family(policy, task, policy_kwargs={"features_extractor_class": Normed}, device="cpu")
+    with pytest.raises(ControllerError, match="without a memory, masks or CrossQ's norms"):
+        subject_of(model)
