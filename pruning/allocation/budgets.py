@@ -123,6 +123,7 @@ def _shared(
             "overall: ask for more overall, or for less of what is named"
         )
     high, below = 1.0, above - most / dense
+    # Why nothing lies beyond: until something does, all that what is not named has is too little.
     why: object = f"what is named is to keep {(graph.parameters(widths) - most) / dense:.4g} of all parameters"
     guess = above * dense / most
     for _ in range(ROUNDS):
@@ -134,13 +135,12 @@ def _shared(
             why, high = error, guess
             guess = (low + high) / 2
             continue
-        why = None
         if abs(over(found)) < abs(over(best)):
             best = found
         if over(found) > 0:
             low, above, below = guess, over(found), below / 2
         else:
-            high, below, above = guess, over(found), above / 2
+            high, below, above, why = guess, over(found), above / 2, None
         guess = low + (high - low) * above / (above - below)
     if why is not None and over(best) > NEAR:
         raise PruningError(f"sparsity {overall:g} cannot be met by what has no share of its own: {why}")

@@ -32,6 +32,8 @@ from prunectl.pruning.importance import Scores, score
 
 SHARED = trace(untrained("sac", "Pendulum-v1", widths=(32, 32), encoder=(24, 16)))
 (FLOW,) = SHARED.flows
+#: Most of its parameters read the flow.
+WIDE = trace(untrained("sac", "Pendulum-v1", widths=(12, 12), encoder=(96,)))
 
 
 def gone(graph: ComponentGraph, widths: dict[str, int], component: str | None = None) -> float:
@@ -131,17 +133,37 @@ def test_a_component_that_its_flow_leaves_less_than_is_asked_is_not_cut_further(
     shares=st.dictionaries(st.sampled_from(["encoder", "actor", "critic", "flow"]), st.floats(0, 0.8), max_size=2),
     overall=st.floats(0.05, 0.9),
     grouping=st.sampled_from(["component", "layer", "global"]),
+    graph=st.sampled_from([SHARED, WIDE]),
 )
-@example(shares={"encoder": 0.0, "critic": 0.0}, overall=0.25, grouping="component")  # they shrink with the flow
-@settings(max_examples=40, deadline=None)
-def test_an_ask_is_met_or_refused(shares: dict[str, float], overall: float, grouping: str) -> None:
+@example(
+    shares={"encoder": 0.0, "critic": 0.0}, overall=0.25, grouping="component", graph=SHARED
+)  # they shrink with the flow
+@settings(max_examples=60, deadline=None)
+def test_an_ask_is_met_or_refused(
+    shares: dict[str, float], overall: float, grouping: str, graph: ComponentGraph
+) -> None:
+    (flow,) = graph.flows
     try:
-        widths = allocate(SHARED, rising(SHARED), grouping, "uniform", {"overall": overall, **shares})
+        widths = allocate(graph, rising(graph), grouping, "uniform", {"overall": overall, **shares})
     except PruningError:
         return
-    assert gone(SHARED, widths) == pytest.approx(overall, abs=0.02)
+    assert gone(graph, widths) == pytest.approx(overall, abs=0.03)
     if "flow" in shares:
-        assert widths[FLOW] == max(round((1 - shares["flow"]) * 16), 1)
+        assert widths[flow] == max(round((1 - shares["flow"]) * graph.dense[flow]), 1)
+
+
+@pytest.mark.parametrize("overall", np.arange(0.05, 1, 0.05).round(2))
+def test_beyond_what_is_left_to_cut_every_ask_is_refused(overall: float) -> None:
+    narrowest = {**dict.fromkeys(WIDE.groups, 1), WIDE.flows[0]: 96}
+    most = gone(WIDE, narrowest)
+    asked = {"overall": overall, "flow": 0}
+    if overall < most - 0.05:
+        assert gone(WIDE, allocate(WIDE, rising(WIDE), "component", "uniform", asked)) == pytest.approx(
+            overall, abs=0.03
+        )
+    elif overall > most:
+        with pytest.raises(PruningError, match=rf"sparsity {overall:g} cannot be met by what has no share of its own"):
+            allocate(WIDE, rising(WIDE), "component", "uniform", asked)
 
 
 def test_libraries_pruners_know_no_shares_and_zeros_no_steps() -> None:
