@@ -207,17 +207,16 @@ def test_odd_values_beside_an_authors_state_dict(authors: Path, depth: int) -> N
     fuzz(depth, spoilt, hostile.json_edits)
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("older", [True, False], ids=["older", "newer"])
-def test_odd_values_beside_an_authors_state_dict_of_tdmpc2(tmp_path: Path, older: bool, depth: int) -> None:
-    path = written(tmp_path, authors_state(untrained_planner2(), older), episode_length=500, simnorm_dim=8)
+@pytest.mark.slow
+def test_odd_values_beside_an_authors_state_dict_of_tdmpc2(tmp_path: Path) -> None:
+    written(tmp_path, authors_state(untrained_planner2(), older=False), episode_length=500, simnorm_dim=8)
     good = json.loads((tmp_path / "config.json").read_text())
 
     def spoilt(spoil: Callable[[Any], Any]) -> None:
         (tmp_path / "config.json").write_text(json.dumps(spoil(good)))
-        said(path)
+        said(tmp_path / "agent.pt")
 
-    fuzz(depth, spoilt, hostile.json_edits)
+    fuzz(400, spoilt, hostile.json_edits)
 
 
 @pytest.fixture
