@@ -18,7 +18,7 @@ from torch import nn
 from prunectl.agents.choices import Actions, options
 from prunectl.agents.choices import Choice as Choice  # a word of this vocabulary
 from prunectl.agents.surroundings import PLAIN, Surroundings
-from prunectl.errors import Error
+from prunectl.errors import ControllerError as ControllerError
 
 #: Rows of numbers, first axis the batch: whatever the space of observations, each is a flat row (`agents.rows`).
 Batch = NDArray[Any]
@@ -26,10 +26,6 @@ Batch = NDArray[Any]
 #: What drives a batch of episodes: ``(observations, episodes) -> actions``. ``episodes`` holds, for each row of
 #: ``observations``, the index of the episode it belongs to (finished episodes drop out of the batch).
 Policy = Callable[[Batch, NDArray[np.intp]], NDArray[Any]]
-
-
-class ControllerError(Error):
-    """A checkpoint or a controller that cannot be used as asked; the message says what, where and what to do."""
 
 
 def attribute_name(component: str) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.rl_zoo import CURVES
+from prunectl.references import HUB
 from prunectl.registry import one_line
 
-PREFIX = "hf://"
 #: What a checkpoint ends in, rl-zoo's or CleanRL's.
 _CHECKPOINTS = (".zip", ".cleanrl_model")
 #: What an upload of theirs holds and we read; everything else stays on the hub.
@@ -28,7 +28,7 @@ def download(reference: str) -> Path:
     Raises:
         ControllerError: no such repository, no network, or huggingface_hub is not installed.
     """
-    repository = reference.removeprefix(PREFIX)
+    repository = reference.removeprefix(HUB)
     if repository.count("/") != 1:
         raise ControllerError(f"'{reference}': expected hf://user/name")
     try:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from prunectl.agents import hub
 from prunectl.agents.controller import ControllerError
@@ -26,10 +21,8 @@ from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.agents.sb3.load import load_run
 from prunectl.agents.tdmpc.checkpoint import CONFIG, read_checkpoint
 from prunectl.errors import DEBUG
+from prunectl.references import HUB, ZOO, bundled_entry, check_reference
 from prunectl.registry import one_line
-
-#: Where the bundled controllers lie.
-ZOO = Path(__file__).parent / "zoo"
 
 
 def load(
@@ -79,8 +72,8 @@ class _Word:
 
 
 def _load(text: str, word: _Word) -> Loaded:
-    if text.startswith(hub.PREFIX):
-        folder, repository = hub.download(text), text.removeprefix(hub.PREFIX)
+    if text.startswith(HUB):
+        folder, repository = hub.download(text), text.removeprefix(HUB)
         if (theirs := cleanrl.file_in(folder)) is not None:
             return _load_cleanrl(theirs, repository, repository.rpartition("/")[2], word)
         return load_run(folder, repository, **vars(word))
@@ -88,24 +81,10 @@ def _load(text: str, word: _Word) -> Loaded:
     if text and path.exists():
         found = _load_path(path, _short_name(path.resolve()), word)
         return replace(found, folder=path if path.is_dir() else path.parent)
-    entry = _bundled_entry(text)
-    if entry is None:
-        near = difflib.get_close_matches(text, [e["name"] for e in bundled()], n=3, cutoff=0.5)
-        offer = f"; did you mean {', '.join(near)}?" if near else "; `prunectl agents` lists what is bundled"
-        raise ControllerError(f"no checkpoint '{text}': neither a file, nor a folder, nor a bundled name{offer}")
+    check_reference(text)
+    entry = bundled_entry(text)
+    assert entry is not None
     return _load_path(ZOO / entry["name"], entry["name"], word)
-
-
-@cache
-def bundled() -> Sequence[Mapping[str, Any]]:
-    """The index of the bundled controllers: name, algorithm, task, training seed, steps, dense return, command."""
-    index = ZOO / "index.json"
-    return tuple(json.loads(index.read_text())) if index.is_file() else ()
-
-
-def _bundled_entry(name: str) -> Mapping[str, Any] | None:
-    """By full name, or without the training seed for the first one."""
-    return next((entry for entry in bundled() if entry["name"] in (name, f"{name}-1")), None)
 
 
 def _load_path(path: Path, name: str, word: _Word) -> Loaded:

@@ -16,7 +16,7 @@ PACKAGES = ("agents", "envs", "experiments", "pruning")
 #: What each package may import of ours, by prefix.
 ALLOWED = {
     "envs": ("prunectl.envs", "prunectl.errors", "prunectl.registry"),
-    "agents": ("prunectl.agents", "prunectl.errors", "prunectl.registry"),
+    "agents": ("prunectl.agents", "prunectl.errors", "prunectl.references", "prunectl.registry"),
     "pruning": ("prunectl.pruning", "prunectl.agents.controller", "prunectl.errors", "prunectl.registry"),
     "experiments": ("prunectl.",),
 }

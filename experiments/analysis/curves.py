@@ -191,10 +191,12 @@ def _curve(
     keys = cells.pivot(index="seed", columns="sparsity_asked", values="key").dropna(axis=1)
     if keys.empty:
         return None
-    by_key = cells.set_index("key")
+    place = {key: number for number, key in enumerate(cells["key"])}
+    places = np.asarray([[place[key] for key in row] for row in keys.to_numpy()])
 
     def mean(column: str) -> Array:
-        return np.asarray([by_key.loc[keys[asked], column].astype(float).mean() for asked in keys.columns])
+        values = cells[column].to_numpy(np.float64, na_value=np.nan)
+        return np.asarray([pd.Series(values[of_seeds]).mean() for of_seeds in places.T])
 
     return Curve(
         Method.recorded(list(map(str, names))),

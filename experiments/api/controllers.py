@@ -40,9 +40,8 @@ from prunectl.pruning import apply as carry_out
 from prunectl.pruning import prune as prune_controller
 from prunectl.pruning import trace as find_groups
 from prunectl.pruning.recovery import Budget, Loop
+from prunectl.references import RANDOM
 
-#: The word that stands for uniformly random actions where `evaluate` takes a model.
-RANDOM = "random"
 #: Episodes that a pruning is judged by.
 JUDGED = 10
 

@@ -12,14 +12,31 @@ from typing import Annotated, Any
 import typer
 
 from prunectl.experiments.episodes.seeds import MOST_SEED
+from prunectl.references import RANDOM, check_reference
 
 #: Bytes of a file of rows: of all that are in it, 16,000 are looked at.
 LARGEST_ROWS = 2**30
+
+
+def there(named: str | list[str]) -> str | list[str]:
+    """Refuse what names no checkpoint before anything heavy is imported."""
+    for reference in [named] if isinstance(named, str) else named:
+        check_reference(reference)
+    return named
+
+
+def there_or_random(named: str) -> str:
+    """The same where random actions may stand in for a checkpoint."""
+    if named != RANDOM:
+        check_reference(named)
+    return named
+
 
 Checkpoint = Annotated[
     str,
     typer.Argument(
         metavar="CKPT",
+        callback=there,
         help="An SB3 .zip, an rl-zoo run folder, a TD-MPC .pt, a .safetensors of own networks, a .cleanrl_model, a "
         "bundled name, or hf://user/name.",
     ),

@@ -18,6 +18,11 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Hold the methods of a sweep against those of another, on the cells that both have. Neither is written to."""
+    from prunectl.experiments.sweeping.connection import check_there
+
+    for one in (folder, against):
+        check_there(one)  # before anything heavy is imported
+
     from prunectl.experiments.analysis.comparison import compare as compared
 
     found = compared(folder, against)

@@ -21,8 +21,10 @@ from prunectl.experiments.cli.common import (
     emit,
     rows_of,
     say,
+    there_or_random,
 )
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED
+from prunectl.references import RANDOM
 
 if TYPE_CHECKING:
     from prunectl.agents import Loaded
@@ -202,7 +204,10 @@ def prune(
 
 def evaluate(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CKPT", help="A checkpoint, an exported .onnx or .c, or 'random'.")
+        str,
+        typer.Argument(
+            metavar="CKPT", callback=there_or_random, help="A checkpoint, an exported .onnx or .c, or 'random'."
+        ),
     ],
     task: Task = None,
     episodes: Annotated[int, typer.Option(min=1, metavar="N")] = 20,
@@ -219,7 +224,6 @@ def evaluate(
     trust: Trust = False,
 ) -> None:
     """Measure a controller's return over seeded episodes with deterministic actions."""
-    from prunectl.experiments.api.controllers import RANDOM
     from prunectl.experiments.api.controllers import evaluate as run
     from prunectl.experiments.api.subject import Model, subject_of
     from prunectl.experiments.provenance import parts_of

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import Json, Task, Trust, emit, progress
+from prunectl.experiments.cli.common import Json, Task, Trust, emit, progress, there
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED
 
 
 def watch(
     checkpoints: Annotated[
-        list[str], typer.Argument(metavar="CKPT...", help="Checkpoints as elsewhere; several play side by side.")
+        list[str],
+        typer.Argument(metavar="CKPT...", callback=there, help="Checkpoints as elsewhere; several play side by side."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="A .gif or a .mp4.")],
     task: Task = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import Json, Seed, Task, Trust, columns, emit, progress, say
+from prunectl.experiments.cli.common import Json, Seed, Task, Trust, columns, emit, progress, say, there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def stability(
     checkpoints: Annotated[
-        list[str], typer.Argument(metavar="CKPT...", help="The dense controller, then pruned ones of it.")
+        list[str],
+        typer.Argument(metavar="CKPT...", callback=there, help="The dense controller, then pruned ones of it."),
     ],
     task: Task = None,
     out: Annotated[

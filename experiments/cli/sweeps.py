@@ -75,6 +75,10 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")],
 ) -> None:
     """Make figures, the summary table and a page from a sweep's store, and print the summary."""
+    from prunectl.experiments.sweeping.connection import check_there
+
+    check_there(folder)  # before anything heavy is imported
+
     from prunectl.experiments.api.sweeps import report as make
 
     made = make(folder)

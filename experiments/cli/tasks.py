@@ -69,7 +69,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
 
 def _is_bundle(folder: Path) -> bool:
     """Whether these are the bundled controllers, in this installation or in a clone of the repository."""
-    from prunectl.agents.load import ZOO
+    from prunectl.references import ZOO
 
     theirs, ours = folder / "index.json", ZOO / "index.json"
     return theirs.is_file() and theirs.read_bytes() == ours.read_bytes()

@@ -25,12 +25,12 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from prunectl.agents import hub
 from prunectl.agents.files import read_bounded
 from prunectl.errors import Error
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED, MOST_SEED
 from prunectl.experiments.stability.bounds import CONFIDENCE, FEWEST, TOLERATED
 from prunectl.pruning import Method, Variant, variants
+from prunectl.references import HUB
 from prunectl.registry import import_plugins, one_line
 
 #: A config of thousands of controllers takes so much; PyYAML reads some 100 KiB a second.
@@ -86,7 +86,7 @@ class ControllerEntry(_Frozen):
 
     @model_validator(mode="after")
     def _says_nothing_abroad(self) -> Self:
-        if self.controller.startswith(hub.PREFIX) and _VARIABLE.search(self.controller):
+        if self.controller.startswith(HUB) and _VARIABLE.search(self.controller):
             raise ValueError(f"{self.controller[:80]}: what an environment variable holds is sent to no other machine")
         return self
 

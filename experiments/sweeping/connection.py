@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from prunectl.agents.files import check_regular
 from prunectl.errors import DEBUG, Error
 from prunectl.registry import one_line
 
@@ -54,6 +53,12 @@ class Patience:
         return self.left < 0
 
 
+def check_there(folder: Path) -> None:
+    """Raise StoreError where there is no store."""
+    if not (folder / FILE).is_file():
+        raise StoreError(f"{folder}: there is no {FILE} here; `prunectl sweep CONFIG --out {folder}` makes one")
+
+
 @contextmanager
 def read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """The file as it stands, also while a sweep is writing.
@@ -72,7 +77,7 @@ def read_only(path: Path) -> Iterator[sqlite3.Connection]:
         if _is_written(path.parent):
             how = "mode=ro"
         elif log.exists() and log.stat().st_size:
-            check_regular(log)
+            _check_regular(log)
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="prunectl-")))
             for file in (path, log):
                 shutil.copyfile(file, folder / file.name)
@@ -175,7 +180,7 @@ def locked(folder: Path, pid: int) -> Iterator[None]:
     if path.is_symlink():
         raise StoreError(f"{path}: a link, which no sweep leaves: {AWAY}")
     if path.exists():
-        check_regular(path)
+        _check_regular(path)
     with path.open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -187,6 +192,12 @@ def locked(folder: Path, pid: int) -> Iterator[None]:
         stream.write(str(pid))
         stream.flush()
         yield
+
+
+def _check_regular(path: Path) -> None:
+    from prunectl.agents.files import check_regular  # its package is heavy, and whether there is a store is asked first
+
+    check_regular(path)
 
 
 def _is_written(folder: Path) -> bool:

@@ -27,6 +27,7 @@ from prunectl.experiments.sweeping.connection import (
     MOST_FIRST_STEPS,
     MOST_STEPS,
     StoreError,
+    check_there,
     counted,
     explained,
     fetched,
@@ -87,8 +88,7 @@ class Store:
         Raises:
             StoreError: there is none, or the file is damaged or not ours.
         """
-        if not (folder / FILE).is_file():
-            raise StoreError(f"{folder}: there is no {FILE} here; `prunectl sweep CONFIG --out {folder}` makes one")
+        check_there(folder)
         with read_only(folder / FILE) as connection:
             yield cls(folder, connection, read_only=True)
 

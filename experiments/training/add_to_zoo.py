@@ -13,9 +13,9 @@ import torch
 
 from prunectl import agents
 from prunectl.agents.files import replacing
-from prunectl.agents.load import ZOO
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import reported_seeds
+from prunectl.references import ZOO
 
 EPISODES = 20
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from prunectl import agents, envs
-from prunectl.agents.load import ZOO
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import reported_seeds
+from prunectl.references import ZOO
 
 #: What RL Baselines3 Zoo reports in its benchmark, over 750 and 300 episodes: mean and standard deviation.
 RL_ZOO = {

@@ -56,6 +56,22 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         assert command in done.stdout
 
 
+def test_names_of_nothing_are_refused_before_anything_heavy_is_imported() -> None:
+    commands = [
+        *(["inspect", "no"], ["evaluate", "no"], ["prune", "no", "--sparsity", "0.5", "-o", "x.zip"]),
+        *(["export", "no", "--format", "c", "-o", "x.c"], ["watch", "ppo-cartpole", "no", "-o", "x.gif"]),
+        *(["stability", "no"], ["report", "no"], ["compare", "no", "no"], ["sweep", "no.yaml"]),
+    ]
+    code = (
+        "import sys\nfrom prunectl.experiments.cli import run\n"
+        f"assert [run(command) for command in {commands}] == [2] * {len(commands)}\n"
+        "assert not {'torch', 'stable_baselines3', 'pandas', 'scipy', 'matplotlib'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == len(commands)
+
+
 def test_a_mistake_at_the_shell_is_one_line_and_status_2() -> None:
     code = "from prunectl.experiments.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "evaluate", "nowhere.zip"], capture_output=True, text=True)
@@ -398,7 +414,7 @@ def test_bundled_sweeps_go_by_a_short_name(prunectl: Prunectl, tmp_path: Path, m
 def test_bundled_controllers_are_listed_once_in_a_clone_too(
     prunectl: Prunectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, balancer: Path
 ) -> None:
-    from prunectl.agents.load import ZOO
+    from prunectl.references import ZOO
 
     shutil.copytree(ZOO / "sac-pendulum-1", tmp_path / "agents" / "zoo" / "sac-pendulum-1")
     shutil.copy(ZOO / "index.json", tmp_path / "agents" / "zoo")
