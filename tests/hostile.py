@@ -30,12 +30,15 @@ MEMORY = 700 * 2**20
 PATIENCE = 120
 
 _WATCHED = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "pickle.find_class")
-#: Pydantic sets a variable of this process whenever it looks for plug-ins of its own.
-_HARMLESS = {"os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.putenv", "os.unsetenv"}
+_HARMLESS = {"os.listdir", "os.scandir", "os.walk", "os.fwalk"}
 _seen: list[str] | None = None
+_folder: str | None = None
+_ran: list[str] = []
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _folder is not None and event == "exec" and arguments[0].co_filename.startswith(_folder):
+        _ran.append(arguments[0].co_filename)
     if _seen is None:
         return
     writes = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
@@ -75,6 +78,19 @@ def watched() -> Iterator[None]:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     assert not events, events
+
+
+@contextmanager
+def nothing_runs_from(folder: Path) -> Iterator[None]:
+    """Fail if code that lies in this folder is run; libraries may be imported late, and do what they do then."""
+    global _folder
+    _folder = str(folder)
+    _ran.clear()
+    try:
+        yield
+    finally:
+        _folder = None
+    assert not _ran
 
 
 def said(reference: Path) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 from conftest import SaveTiny
 
 from prunectl.envs import tasks
-from prunectl.experiments.cli import main, run
+from prunectl.experiments.cli import main
 from tests import hostile
 
 #: Packages that some checkpoint, task or command may ask for; those that are installed are found where they are.
@@ -23,7 +23,6 @@ Command = Callable[..., int]
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """A command in a folder of a stranger's, with that folder first on the path, as Python has it."""
-    assert run(["evaluate", "ppo-cartpole", "--episodes", "1"]) == 0  # imports what is imported late
     monkeypatch.chdir(tmp_path)
     for name in ASKED_FOR:
         (tmp_path / f"{name}.py").write_text("raise SystemExit(99)\n")
@@ -52,14 +51,14 @@ def test_a_task_that_a_file_names_imports_nothing_from_there(
     said = json.dumps({"task": task}).encode()
     path.write_bytes(hostile.with_entry(path.read_bytes(), "prunectl.json", lambda _: said))
     for first in ("", str(path.parent)):
-        with hostile.watched():
+        with hostile.nothing_runs_from(path.parent):
             assert command("inspect", str(path), first=first) == 0
             assert command("evaluate", str(path), "--episodes", "1", first=first) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_names_that_nobody_knows_look_for_no_plugins_there(command: Command) -> None:
-    with hostile.watched():
+def test_names_that_nobody_knows_look_for_no_plugins_there(tmp_path: Path, command: Command) -> None:
+    with hostile.nothing_runs_from(tmp_path):
         assert command("prune", "ppo-cartpole", "--sparsity", "0.5", "--importance", "nobody", "-o", "small.zip") == 2
 
 
