@@ -189,7 +189,9 @@ def prune(
         for stage, took in zip(seconds, (planned - started, operated - planned, done - operated), strict=True):
             seconds[stage] += took
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
-    return Pruned(small, plan, fidelities(small, controller, graph, plan, held_out), seconds, returns)
+    options = controller.allowed(calibration.held_out_observations)
+    told_options = None if options is None else torch.as_tensor(options)
+    return Pruned(small, plan, fidelities(small, controller, graph, plan, held_out, told_options), seconds, returns)
 
 
 def _check(method: Method, ask: Ask, min_width: int, schedule: Schedule) -> None:

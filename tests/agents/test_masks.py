@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from prunectl.experiments.api.exporting import export
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
 from prunectl.experiments.episodes.finetuning import finetune
+from prunectl.pruning import trace
+from prunectl.pruning.fidelity import fidelities
+from prunectl.pruning.plan import uncut
 from prunectl.pruning.recovery.pupil import Lesson, choice_loss
 
 
@@ -225,3 +229,30 @@ def test_masks_of_another_size_are_refused() -> None:
     model = model_of("Roads-v0")
     with pytest.raises(envs.TaskError, match="action_masks says of 3 options, its actions have 4"):
         evaluate(SB3Controller.of("maskable_ppo", model), "MisledRoads-v0", (0,))
+
+
+def test_fidelity_is_of_what_was_said_of_allowed_options() -> None:
+    dense = SB3Controller.of("maskable_ppo", model_of("Roads-v0"))
+    graph = trace(dense)
+    plan = uncut(graph)
+    other = dense.with_networks(copy.deepcopy(dense.networks))
+    with torch.no_grad():
+        other.networks.action_net.bias[3] += 5.0  # type: ignore[operator,index,union-attr]
+    rows = np.random.default_rng(0).uniform(-1, 1, (50, 8)).astype(np.float32)
+    inputs = dense.inputs(rows, dense.act(rows))
+    allowed = torch.ones(50, 4, dtype=torch.bool)
+    assert fidelities(other, dense, graph, plan, inputs, allowed)["actor"] < 0
+    allowed[:, 3] = False
+    assert fidelities(other, dense, graph, plan, inputs, allowed) == {"actor": 1.0, "value": 1.0}
+    # The mean that it is held against is that of the rows where an option was allowed.
+    allowed[:, 1] = torch.arange(50) < 25
+    with torch.no_grad():
+        silent = dense.with_networks(copy.deepcopy(dense.networks))
+        for tensor in silent.components["actor"].module.parameters():
+            tensor.zero_()
+        logits = dense.dataflow()(*inputs)["actor"].double()
+        parts = [logits[:25, 1], logits[:, 0], logits[:, 2]]
+        spread = sum(((part - part.mean()) ** 2).sum() for part in parts)
+        wanted = 1 - sum((part**2).sum() for part in parts) / spread
+    found = fidelities(silent, dense, graph, plan, inputs, allowed)["actor"]
+    assert found == pytest.approx(float(wanted))
