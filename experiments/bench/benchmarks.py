@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prunectl.experiments.bench import cluster, cutting, decisions, memory, planning, stepping, sweep_speed
+from prunectl.experiments.bench import answers, cluster, cutting, decisions, memory, planning, stepping, sweep_speed
 from prunectl.experiments.bench.timing import Section
 from prunectl.experiments.drawing.tables import markdown, write_file
 from prunectl.experiments.provenance import versions
@@ -35,6 +35,7 @@ CATALOGUE = (
     Benchmark("latency", "a decision in PyTorch, ONNX Runtime and C, dense and pruned", decisions.measure),
     Benchmark("sweep", "cells on 1 and on 2 workers, overhead a cell, work that cells share", sweep_speed.measure),
     Benchmark("memory", "peak memory of a sweep as its cells grow in number", memory.measure),
+    Benchmark("answers", "a mistake in a name, and the report of the reference study", answers.measure),
     Benchmark("cluster", "how a sweep grows to thousands of workers, simulated from measured costs", cluster.measure),
 )
 

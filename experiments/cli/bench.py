@@ -18,7 +18,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="evaluator, surgery, planner, latency, sweep, memory, cluster; without a name all of them. "
+            help="evaluator, surgery, planner, latency, sweep, memory, answers, cluster; without a name all of them. "
             "latency CKPT...: of these checkpoints, each against the first.",
         ),
     ] = None,

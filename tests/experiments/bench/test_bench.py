@@ -14,7 +14,7 @@ import pytest
 from distributed import Client
 
 from prunectl import agents
-from prunectl.experiments.bench import simulated
+from prunectl.experiments.bench import answers, simulated
 from prunectl.experiments.bench.benchmarks import CATALOGUE, machine, write_results
 from prunectl.experiments.bench.queueing import Costs, saturation, simulate
 from prunectl.experiments.bench.stepping import _actions_taken, stepped
@@ -257,3 +257,11 @@ def test_sweeps_of_a_quick_run_share_their_work_and_are_simulated(tmp_path: Path
     assert max(row["workers"] for row in growth) == 2_000
     assert all(0 < row["efficiency"] <= 1 for row in growth)
     assert all(row["busiest"] in ("scheduler", "driver") for row in saturated)
+
+
+@pytest.mark.slow
+def test_a_refusal_is_an_answer_in_time() -> None:
+    (section,) = answers.measure(quick=True)
+    assert section.table["case"].tolist() == ["prunectl evaluate nowhere.zip", "prunectl report nowhere"]
+    assert (section.table["seconds"] > 0).all()
+    assert section.table["held"].tolist() == ["yes", "yes"]
