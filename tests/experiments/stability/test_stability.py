@@ -63,6 +63,7 @@ def law(gain: np.ndarray, task: str = PENDULUM) -> Controller:
     fake = SimpleNamespace(
         surroundings=None,
         plans=False,
+        masked=False,
         act=act,
         policy=policy,
         observed=space.observation_space,
