@@ -146,10 +146,22 @@ class Look:
 def look(method: Method) -> Look:
     """The method's look, whichever others are drawn beside it."""
     cut = method.grouping, method.importance, method.allocation
-    colour, marker, symbol = _BASELINES.get(method.grouping) or _cut_looks().get(cut) or _foreign_cut(cut)
+    colour, marker, symbol = _BASELINES.get(method.grouping) or _cut_look(cut)
     recovery, _, _ = method.recovery.partition("[")  # in steps or not, it is dashed alike
     dash, plotly_dash, white = _RECOVERIES.get(recovery) or _drawn_by(recovery, _FOREIGN_RECOVERIES)
     return Look(colour, _paler(colour, white), marker, f"{symbol}-open" if white == 1 else symbol, dash, plotly_dash)
+
+
+def _cut_look(cut: tuple[str, str, str]) -> tuple[str, str, str]:
+    """Colour and marker of a cut; with shares set beside it, another colour than the cut has without them, and than
+    other cuts have with the same ones."""
+    grouping, bracket, shares = cut[0].partition("[")
+    plain = grouping, cut[1], cut[2]
+    colour, marker, symbol = _cut_looks().get(plain) or _foreign_cut(plain)
+    if not bracket:
+        return colour, marker, symbol
+    moved = COLOURS.index(colour) + 1 + crc32(shares.encode()) % (len(COLOURS) - 1)
+    return (COLOURS[moved % len(COLOURS)], *_drawn_by(f"{' '.join(cut)} marker", MARKERS))
 
 
 def _foreign_cut(cut: tuple[str, str, str]) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.lines import Line2D
 from plotly.graph_objects import Scatter
 
-from prunectl.experiments.drawing.style import COLOURS, FLOW, component_colour, look
+from prunectl.experiments.drawing.style import COLOURS, FLOW, Look, component_colour, look
 from prunectl.pruning import ALLOCATIONS, GROUPINGS, IMPORTANCES, RECOVERIES, Method
 from prunectl.pruning.errors import PruningError
 
@@ -81,3 +81,15 @@ def test_twins_are_shades_of_one_colour_and_flows_are_told_from_components() -> 
     assert component_colour("critic.0") == component_colour("value") in COLOURS
     assert component_colour("critic.1") == "#F0C566"  # 40% of the way from #E69F00 to white
     assert component_colour("encoder->actor,value") == FLOW
+
+
+def test_shares_beside_a_cut_change_its_colour_and_steps_leave_the_dashes() -> None:
+    def of(grouping: str, recovery: str = "reconstruct") -> Look:
+        return look(Method.recorded([grouping, "surgeon", "uniform", recovery]))
+
+    plain = [of(name).colour for name in ("component", "global")]
+    kept = [of(f"{name}[flow=0]").colour for name in ("component", "global")]
+    assert len({*plain, *kept}) >= 3
+    assert kept[0] not in (plain[0], kept[1])
+    assert kept[1] != plain[1]
+    assert of("component", "reconstruct[4 geometric steps]").dash == of("component").dash
