@@ -7,7 +7,7 @@ from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.grouping import GROUPINGS
 from prunectl.pruning.importance import IMPORTANCES, Scores, score
 from prunectl.pruning.method import Method
-from prunectl.pruning.pipeline import Calibration, Pruned, check_budget, plan_for, prune
+from prunectl.pruning.pipeline import Calibration, Pruned, check_ask, check_budget, plan_for, prune
 from prunectl.pruning.plan import PruningPlan, make_plan
 from prunectl.pruning.recovery import RECOVERIES, reconstruct
 from prunectl.pruning.surgery import apply
@@ -35,6 +35,7 @@ __all__ = [
     "Variant",
     "apply",
     "bench",
+    "check_ask",
     "check_budget",
     "check_sparsity",
     "make_plan",

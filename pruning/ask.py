@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self, TypeAlias
 
@@ -121,12 +121,17 @@ class Ask:
         return Ask(None if self.overall is None else of(None, self.overall), shares)
 
     def __str__(self) -> str:
-        parts = [] if self.overall is None else [f"{self.overall:g}"]
-        return ",".join([*parts, *(f"{name}={share:g}" for name, share in self.shares)])
+        overall = "" if self.overall is None else f"{self.overall:g}"
+        return ",".join(filter(None, (overall, shares_in_words(self.shares))))
 
 
 #: As a user says it: a share of all parameters, or shares by name.
 Sparsity: TypeAlias = float | Mapping[str, float] | Ask
+
+
+def shares_in_words(shares: Iterable[tuple[str, float]]) -> str:
+    """Shares by name as `Ask.parse` reads them: ``encoder=0.5,flow=0``."""
+    return ",".join(f"{name}={share:g}" for name, share in shares)
 
 
 def _meant(said: str, graph: ComponentGraph) -> list[str]:

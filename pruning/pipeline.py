@@ -88,7 +88,7 @@ def plan_for(
         PruningError: a sparsity outside [0, 1), one that cannot be met, or a method without a plan.
     """
     ask = Ask.of(sparsity)
-    _check(method, ask, min_width, ONCE)
+    check_ask(method, ask, min_width, ONCE)
     if method.grouping == UNSTRUCTURED:
         raise PruningError(f"grouping '{UNSTRUCTURED}' has no plan: it removes no unit")
     if ask.leaves_all:
@@ -143,7 +143,7 @@ def prune(
     """
     ask = Ask.of(sparsity)
     check_budget(method, budget)
-    _check(method, ask, min_width, schedule)
+    check_ask(method, ask, min_width, schedule)
     if method.looks_at_task and loop is None:
         raise PruningError(f"recovery '{method.recovery}' needs the control task: pass a loop")
     graph = trace(controller)
@@ -194,7 +194,8 @@ def prune(
     return Pruned(small, plan, fidelities(small, controller, graph, plan, held_out, told_options), seconds, returns)
 
 
-def _check(method: Method, ask: Ask, min_width: int, schedule: Schedule) -> None:
+def check_ask(method: Method, ask: Ask, min_width: int, schedule: Schedule) -> None:
+    """Raise PruningError where a library's pruner is asked for what it does not know."""
     if min_width != 1 and method.stock:
         raise PruningError(f"grouping '{method.grouping}' knows no least width: min_width must be 1, not {min_width}")
     if ask.shares and method.stock:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from itertools import product
 
-from prunectl.pruning.ask import ONCE, Schedule
+from prunectl.pruning.ask import ONCE, Schedule, shares_in_words
 from prunectl.pruning.method import Method
 from prunectl.pruning.unstructured import UNSTRUCTURED
 
@@ -28,9 +28,8 @@ class Variant:
     def names(self) -> tuple[str, str, str, str]:
         """The four names that results go by, those of the grouping and the recovery with what is set besides."""
         grouping, importance, allocation, recovery = astuple(self.method)
-        shares = ",".join(f"{name}={share:g}" for name, share in self.budgets)
         steps = f"{self.schedule.steps} {self.schedule.form} steps" if self.schedule.steps > 1 else ""
-        return _with(grouping, shares), importance, allocation, _with(recovery, steps)
+        return _with(grouping, shares_in_words(self.budgets)), importance, allocation, _with(recovery, steps)
 
 
 def _with(name: str, settings: str) -> str:

@@ -33,6 +33,7 @@ from prunectl.pruning import (
     Schedule,
     Sparsity,
     Variant,
+    check_ask,
     check_budget,
     plan_for,
 )
@@ -338,6 +339,7 @@ def check_method(
     """
     ask = Ask.of(sparsity)
     variant = Variant(Method.of(grouping, importance, allocation, recovery), ask.shares, Schedule(steps, schedule))
+    check_ask(variant.method, ask, 1, variant.schedule)
     allowed = read_budget(budget)
     try:
         check_budget(variant.method, allowed)

@@ -164,8 +164,8 @@ def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:
     """The config as plain data that reads back the same: tasks, names and defaults filled in, methods one by one."""
     subjects = dict.fromkeys(cell.subject for cell in work.cells)
     entries = zip(config.controllers, subjects, strict=True)
-    plain = {"budgets": ({},), "steps": (1,), "schedule": "geometric"}
-    unasked = {name for name, value in plain.items() if getattr(config, name) == value}
+    fields = SweepConfig.model_fields
+    unasked = {n for n in ("budgets", "steps", "schedule") if getattr(config, n) == fields[n].default}
     return {
         "controllers": [
             {"controller": entry.controller, "task": subject.task, "name": subject.controller}

@@ -19,6 +19,7 @@ from prunectl.agents.tdmpc.planner import Noise
 from prunectl.agents.tdmpc2.authors import planned
 from prunectl.agents.tdmpc2.distributions import action, cross_entropy, expected, log_likelihood, two_hot
 from prunectl.agents.tdmpc2.networks import build
+from tests.agents.test_tdmpc_planner import noise_of
 from tests.conftest import untrained_planner2
 
 NAMES = ["encoder", "dynamics", "reward", "actor", *(f"critic.{index}" for index in range(5))]
@@ -132,13 +133,7 @@ def test_plans_equal_the_reference() -> None:
     observations = torch.as_tensor(seen(2))
     found = agent.planner(observations, torch.zeros(3, 2, 1), noise).action
     for row in range(2):
-        own = Noise(
-            noise.samples[:, :, row, None],
-            noise.policy[:, row, None],
-            noise.last[:, row, None],
-            noise.choice[row, None],
-            noise.critics[:, row, None],
-        )
+        own = noise_of(noise, row)
         with torch.no_grad():
             torch.testing.assert_close(found[row], plainly(agent, observations[row], own), rtol=1e-4, atol=1e-4)
 

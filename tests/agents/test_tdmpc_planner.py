@@ -105,6 +105,17 @@ def reference(online: WorldModel, planning: Planning, observation: Tensor, mean:
     return [elites[chosen, 0], mean, std[0]]
 
 
+def noise_of(noise: Noise, row: int) -> Noise:
+    """What of the noise of several decisions one of them has."""
+    return Noise(
+        noise.samples[:, :, row, None],
+        noise.policy[:, row, None],
+        noise.last[:, row, None],
+        noise.choice[row, None],
+        noise.critics[:, row, None],
+    )
+
+
 @pytest.mark.parametrize("online", [model(), model(1, actions=1), uneven()], ids=["even", "one action", "uneven"])
 def test_plan_equals_the_reference(online: WorldModel) -> None:
     generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
@@ -112,13 +123,7 @@ def test_plan_equals_the_reference(online: WorldModel) -> None:
     observations, start = torch.randn(2, 3), torch.randn(PLANNING.horizon, 2, online.actions) * 0.3
     plan = Planner(online, PLANNING)(observations, start, noise)
     for row in range(2):
-        own = Noise(
-            noise.samples[:, :, row, None],
-            noise.policy[:, row, None],
-            noise.last[:, row, None],
-            noise.choice[row, None],
-            noise.critics[:, row, None],
-        )
+        own = noise_of(noise, row)
         with torch.no_grad():
             action, mean, std = reference(online, PLANNING, observations[row], start[:, row], own)
         torch.testing.assert_close(plan.action[row], action, rtol=1e-4, atol=1e-4)

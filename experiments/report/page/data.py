@@ -231,7 +231,7 @@ def _missing(config: Mapping[str, Any] | None, results: pd.DataFrame, planned: i
         return None
     try:
         cells = _asked(config, planned)
-    except (KeyError, TypeError, ValueError):  # somebody has changed it
+    except (KeyError, TypeError, ValueError, AttributeError):  # somebody has changed it
         return None
     known = {_identity(row) for row in results.to_dict("records")}
     return [list(cell) for cell in cells if cell not in known] if known <= set(cells) else None

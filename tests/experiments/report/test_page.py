@@ -172,6 +172,16 @@ def test_missing_cells_are_named_where_the_config_agrees_with_the_store(
     assert yaml.safe_load(data["made"]["config"]) == config
 
 
+@pytest.mark.parametrize(
+    "changed", [{"budgets": [5]}, {"steps": [0]}, {"schedule": "cubic"}, {"methods": [7]}], ids=str
+)
+def test_a_record_that_somebody_has_changed_names_no_cells(folder: Path, changed: dict[str, object]) -> None:
+    names = {"grouping": "component", "importance": "surgeon", "allocation": "uniform", "recovery": "distill"}
+    plain = {"controllers": [{"name": NASTY}], "methods": [names], "sparsities": [0.5], "seeds": [0], "only": []}
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain | changed))
+    assert data_of(folder)["missing"] is None
+
+
 def test_a_store_of_four_thousand_cells_stays_under_six_megabytes(tmp_path: Path) -> None:
     """Worked out from one of 100, all returns different and with all their digits."""
     generator = np.random.default_rng(0)
