@@ -13,11 +13,13 @@ from prunectl.pruning.unstructured import UNSTRUCTURED
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with the shares that components and flows get besides, and the steps in which it is pruned."""
+    """A method with the shares that components and flows get besides, the steps in which it is pruned, and the steps
+    that a recovery which looks at the task may take (`Budget`; None: as many as it takes by itself)."""
 
     method: Method
     budgets: tuple[tuple[str, float], ...] = ()
     schedule: Schedule = ONCE
+    recovery_budget: int | None = None
 
     @property
     def label(self) -> str:
@@ -28,8 +30,10 @@ class Variant:
     def names(self) -> tuple[str, str, str, str]:
         """The four names that results go by, those of the grouping and the recovery with what is set besides."""
         grouping, importance, allocation, recovery = astuple(self.method)
-        steps = f"{self.schedule.steps} {self.schedule.form} steps" if self.schedule.steps > 1 else ""
-        return _with(grouping, shares_in_words(self.budgets)), importance, allocation, _with(recovery, steps)
+        steps = [f"{self.schedule.steps} {self.schedule.form} steps"] if self.schedule.steps > 1 else []
+        budget = [] if self.recovery_budget is None else [f"budget {self.recovery_budget}"]
+        settings = ", ".join(steps + budget)
+        return _with(grouping, shares_in_words(self.budgets)), importance, allocation, _with(recovery, settings)
 
 
 def _with(name: str, settings: str) -> str:
@@ -37,16 +41,22 @@ def _with(name: str, settings: str) -> str:
 
 
 def variants(
-    methods: Iterable[Method], budgets: Iterable[Mapping[str, float]], steps: Iterable[int], form: str
+    methods: Iterable[Method],
+    budgets: Iterable[Mapping[str, float]],
+    steps: Iterable[int],
+    form: str,
+    recovery_budget: int | None = None,
 ) -> tuple[Variant, ...]:
-    """Every method with every budget in every number of steps, each once. Libraries' pruners know no components, and
-    what removes no unit has no steps: they stand beside as they come."""
+    """Every method with every budget in every number of steps, each once. Libraries' pruners know no components, what
+    removes no unit has no steps, and recoveries that do not look at the task no budget: they stand beside as they
+    come."""
     return tuple(
         dict.fromkeys(
             Variant(
                 method,
                 () if method.stock else tuple(shares.items()),
                 ONCE if method.grouping == UNSTRUCTURED else Schedule(count, form),
+                recovery_budget if recovery_budget is not None and method.looks_at_task else None,
             )
             for method, shares, count in product(methods, budgets, steps)
         )

@@ -30,7 +30,7 @@ FLOORS = (
     ("sweeping",),
     ("analysis",),
     ("report",),
-    ("bench", "paper"),
+    ("bench", "paper", "suite"),
     ("api",),
     ("cli",),
 )

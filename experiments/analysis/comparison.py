@@ -54,16 +54,19 @@ class Comparison:
     its 95% interval, ``low`` and ``high``; ``p``, corrected for the number of methods that ``method`` is held against
     (Holm); ``detectable``, the least difference that these cells would show with 80% probability; the ``controllers``
     and ``cells`` that both have, in how many of those ``method`` returns more (``wins``) and less (``losses``), and
-    ``deployed``, how much more of what acts it removes.
+    ``deployed``, how much more of what acts it removes. ``by_controller`` has the same pairs on each controller alone:
+    ``method``, ``against``, ``controller``, ``difference``, ``low`` and ``high``.
     """
 
     folder: Path
     against: Path
     table: pd.DataFrame
+    by_controller: pd.DataFrame
 
     @property
     def verdict(self) -> str:
-        """How the method does that keeps most beside its nearest rival, in one line."""
+        """How the method does that keeps most beside its nearest rival, and on which controllers it keeps more and less
+        than that one, in one line."""
         nearest = self.table.sort_values("difference").drop_duplicates("method").iloc[-1]
         own = self.table[self.table["method"] == nearest["method"]]
         shown = own["p"] < LEVEL
@@ -71,8 +74,18 @@ class Comparison:
         return (
             f"{nearest['method']} keeps more of the return than {better} of {len(own)} methods, less than {worse}, and "
             f"from {len(own) - better - worse} no difference is shown (95%, corrected for their number); its "
-            f"nearest rival is {nearest['against']}: {_interval(nearest)}"
+            f"nearest rival is {nearest['against']}: {_interval(nearest)}{self._where(nearest)}"
         )
+
+    def _where(self, pair: pd.Series[Any]) -> str:
+        """The controllers on which one of a pair keeps more, shown by the interval on that controller alone."""
+        rows = self.by_controller
+        rows = rows[(rows["method"] == pair["method"]) & (rows["against"] == pair["against"])]
+        if len(rows) < 2:
+            return ""
+        more, less = rows.loc[rows["low"] > 0, "controller"], rows.loc[rows["high"] < 0, "controller"]
+        said = [f"{word} on {', '.join(names)}" for word, names in (("more", more), ("less", less)) if len(names)]
+        return "".join(f"; {part}" for part in said) or "; on no controller alone is a difference shown"
 
     def __str__(self) -> str:
         shown = self.table[["method", "against"]].copy()
@@ -113,18 +126,21 @@ def _compared(folder: Path, against: Path) -> Comparison:
             raise ComparisonError(f"{where}: no pruned controller has been measured yet that could be compared")
     known = set(theirs.cells["method"])
     methods = [m for m in mine.cells["method"].unique() if m not in known] or list(mine.cells["method"].unique())
-    rows = []
+    rows, alone = [], []
     for method in methods:
         for rival in theirs.cells["method"].unique():
             joined = _joined(mine, theirs, method, rival)
             if method != rival and len(joined):
-                rows.append({"method": method, "against": rival, **_row(joined, mine, theirs)})
+                pair = {"method": method, "against": rival}
+                row, on_each = _row(joined, mine, theirs)
+                rows.append({**pair, **row})
+                alone += [{**pair, **each} for each in on_each]
     if not rows:
         raise ComparisonError(f"{folder} and {against} {_apart(mine.cells, theirs.cells)}")
     table = pd.DataFrame(rows)
     table["p"] = table.groupby("method")["p"].transform(lambda p: statistics.holm(p.to_numpy()))
     table = table.sort_values(["method", "difference"], kind="stable", ignore_index=True)
-    return Comparison(folder, against, table)
+    return Comparison(folder, against, table, pd.DataFrame(alone))
 
 
 @dataclass(frozen=True)
@@ -135,6 +151,12 @@ class _Side:
     cells: pd.DataFrame
     returns: Mapping[str, Array]
     references: Mapping[tuple[Any, ...], tuple[Array, Array]]
+
+    @property
+    def names(self) -> Mapping[tuple[Any, ...], str]:
+        """What each controller is called here."""
+        rows = self.cells[[*_CONTROLLER, "controller"]].itertuples(index=False, name=None)
+        return {tuple(row[:-1]): row[-1] for row in rows}
 
     @classmethod
     def of(cls, store: Store) -> _Side:
@@ -171,8 +193,9 @@ def _joined(mine: _Side, theirs: _Side, method: str, rival: str) -> pd.DataFrame
     return one.merge(other, on=list(SAME), suffixes=("", "_rival"))
 
 
-def _row(joined: pd.DataFrame, mine: _Side, theirs: _Side) -> dict[str, object]:
-    found, draws, apart = [], [], []
+def _row(joined: pd.DataFrame, mine: _Side, theirs: _Side) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """What a pair comes to over all controllers, and on each alone."""
+    found, draws, apart, alone = [], [], [], []
     for number, (controller, cells) in enumerate(joined.groupby(_CONTROLLER, sort=True)):
         generator, episodes = np.random.default_rng([SEED, number]), int(cells["episodes"].iloc[0])
         even = np.full(episodes, 1 / episodes)
@@ -186,10 +209,13 @@ def _row(joined: pd.DataFrame, mine: _Side, theirs: _Side) -> dict[str, object]:
         found.append(means[0])
         draws.append(means[1:])
         apart.append(one[0] - other[0])
+        low, high = statistics.interval(means[1:])
+        name = str(mine.names[controller])
+        alone.append({"controller": name, "difference": float(means[0]), "low": float(low), "high": float(high)})
     differing = np.mean(draws, axis=0)
     low, high = statistics.interval(differing)
     differences = np.concatenate(apart)
-    return {
+    row: dict[str, object] = {
         "difference": float(np.mean(found)),
         "low": float(low),
         "high": float(high),
@@ -201,6 +227,7 @@ def _row(joined: pd.DataFrame, mine: _Side, theirs: _Side) -> dict[str, object]:
         "losses": int((differences < 0).sum()),
         "deployed": float((joined["sparsity_deployed"] - joined["sparsity_deployed_rival"]).mean()),
     }
+    return row, alone
 
 
 def _apart(mine: pd.DataFrame, theirs: pd.DataFrame) -> str:

@@ -11,7 +11,18 @@ import typer
 
 from prunectl import __version__
 from prunectl.errors import Error
-from prunectl.experiments.cli import bench, comparing, controllers, deployment, films, paper, stability, sweeps, tasks
+from prunectl.experiments.cli import (
+    bench,
+    comparing,
+    controllers,
+    deployment,
+    films,
+    paper,
+    stability,
+    suite,
+    sweeps,
+    tasks,
+)
 from prunectl.experiments.cli.common import say
 from prunectl.registry import one_line
 
@@ -56,6 +67,7 @@ app.command()(films.watch)
 app.command()(sweeps.sweep)
 app.command()(sweeps.report)
 app.command()(comparing.compare)
+app.add_typer(suite.app, name="suite")
 app.command()(paper.reproduce)
 app.command()(controllers.train)
 app.command()(bench.bench)

@@ -27,6 +27,7 @@ def compare(
 
     found = compared(folder, against)
     if as_json:
-        emit({"verdict": found.verdict, "methods": found.table.to_dict("records")})
+        methods, alone = (table.to_dict("records") for table in (found.table, found.by_controller))
+        emit({"verdict": found.verdict, "methods": methods, "by_controller": alone})
         return
     print(found)

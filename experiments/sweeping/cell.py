@@ -38,8 +38,9 @@ class Cell:
 
     ``seed`` drives the pruning, ``episode_seed`` is the first of ``episodes`` environment seeds. With ``only``, one
     component or flow is pruned, and ``sparsity`` is its own; with ``budgets``, some have shares of their own besides
-    (`Ask`). ``schedule`` says in how many steps. ``stability`` are the independent starts of each check of
-    the loop's stability, None where that is not recorded; ``seed`` then decides the function that must fall as well.
+    (`Ask`). ``schedule`` says in how many steps, ``recovery_budget`` how many a recovery may take. ``stability`` are
+    the independent starts of each check of the loop's stability, None where that is not recorded; ``seed`` then decides
+    the function that must fall as well.
     """
 
     subject: Subject
@@ -53,6 +54,7 @@ class Cell:
     stability: int | None = None
     budgets: tuple[tuple[str, float], ...] = ()
     schedule: Schedule = ONCE
+    recovery_budget: int | None = None
 
     @property
     def ask(self) -> Ask:
@@ -62,7 +64,9 @@ class Cell:
     @property
     def variant(self) -> Variant | None:
         """The method as it is asked for, after which results are named; None for the dense controller."""
-        return None if self.method is None else Variant(self.method, self.budgets, self.schedule)
+        if self.method is None:
+            return None
+        return Variant(self.method, self.budgets, self.schedule, self.recovery_budget)
 
     @property
     def measures(self) -> bool:
@@ -97,6 +101,8 @@ class Cell:
             decisive["budgets"] = self.budgets
         if self.schedule.steps > 1:  # likewise
             decisive["schedule"] = astuple(self.schedule)
+        if self.recovery_budget is not None:  # likewise
+            decisive["recovery_budget"] = self.recovery_budget
         if self.stability is not None:  # likewise
             decisive["stability"] = [self.stability, stability.VERSION]
         if self.plugins:  # likewise

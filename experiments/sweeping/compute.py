@@ -21,6 +21,7 @@ from prunectl.experiments.stability.lyapunov import Lyapunov, LyapunovError
 from prunectl.experiments.sweeping.cell import Cell, Outcome
 from prunectl.pruning import Calibration, Damage, PruningPlan, Scores, bench, measure, prune, score, trace
 from prunectl.pruning.plan import uncut
+from prunectl.pruning.recovery import Budget
 
 
 def run_calibration(controller: Controller, task: str, seed: int) -> Calibration:
@@ -93,6 +94,7 @@ def run_pruned(
         loop=TaskLoop(cell.subject.task, cell.seed),
         damage=damage,
         schedule=cell.schedule,
+        budget=None if cell.recovery_budget is None else Budget(steps=cell.recovery_budget),
     )
     return _measured(pruned.controller, pruned.plan, pruned.integrity, pruned.seconds, cell, lyapunov)
 

@@ -160,10 +160,12 @@ class SweepConfig(_Frozen):
     asked of that component or flow. Empty: the whole controller is pruned. ``budgets`` are shares of components and
     flows to be met beside each sparsity, ``{critic: 0.5, flow: 0}``, each compared with the others; ``{}`` is none.
     ``steps`` are numbers of steps to prune in, along a ``schedule``; libraries' pruners take no budgets, and
-    ``unstructured`` no steps: they stand beside as they come. ``stability`` are the independent starts of
-    each check of the loops' stability, on the tasks that have a goal to come to rest at; None: it is not recorded.
-    ``plugins`` are modules to import first, which name methods, plants or loaders (`prunectl.plugins`). ``timeout`` are
-    the seconds after which a cell, or a piece of work that cells share, is given up and recorded as failed.
+    ``unstructured`` no steps: they stand beside as they come. ``recovery_budget`` are the steps that a recovery which
+    runs the task may take (distill: batches); None: as many as it takes by itself. ``stability`` are the independent
+    starts of each check of the loops' stability, on the tasks that have a goal to come to rest at; None: it is not
+    recorded. ``plugins`` are modules to import first, which name methods, plants or loaders (`prunectl.plugins`).
+    ``timeout`` are the seconds after which a cell, or a piece of work that cells share, is given up and recorded as
+    failed.
 
     Validated in a context that allows it (`config_of`), it imports the modules that it names.
     """
@@ -186,6 +188,7 @@ class SweepConfig(_Frozen):
     budgets: Annotated[tuple[Shares, ...], BeforeValidator(_listed), Field(min_length=1)] = ({},)
     steps: Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_STEPS)], ...], BeforeValidator(_listed)] = (1,)
     schedule: Literal["geometric", "linear"] = "geometric"
+    recovery_budget: Annotated[int, Field(ge=1)] | None = None
     stability: Annotated[int, Field(ge=1, le=MOST_STARTS)] | None = None
     timeout: Annotated[float, Field(gt=0)] | None = None
 
@@ -242,7 +245,7 @@ class SweepConfig(_Frozen):
     @property
     def variants(self) -> tuple[Variant, ...]:
         """All methods, each with the budgets and the steps that it can be asked for, each once."""
-        return variants(self.expanded_methods, self.budgets, self.steps, self.schedule)
+        return variants(self.expanded_methods, self.budgets, self.steps, self.schedule, self.recovery_budget)
 
     @property
     def modules(self) -> tuple[str, ...]:

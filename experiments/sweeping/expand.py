@@ -157,7 +157,8 @@ def _cells(config: SweepConfig, subject: Subject) -> Iterator[Cell]:
     shared = (config.episodes, config.episode_seed, config.min_width)
     sparsities = config.pruned_sparsities
     for only, variant, sparsity, seed in product(alone, config.variants, sparsities, seeds):
-        yield Cell(subject, variant.method, sparsity, seed, *shared, only, starts, variant.budgets, variant.schedule)
+        how = variant.budgets, variant.schedule, variant.recovery_budget
+        yield Cell(subject, variant.method, sparsity, seed, *shared, only, starts, *how)
 
 
 def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:

@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 #: Cells of a sample.
 CELLS = 24
+#: Columns that come out again to the last bit, the return first.
+MEASURED = (
+    "mean_return",
+    "std_return",
+    "sparsity_total",
+    "sparsity_deployed",
+    "params_total",
+    "params_deployed",
+    "macs_deployed",
+    "integrity",
+)
 
 
 def published(name: str) -> pd.DataFrame:
@@ -60,9 +71,20 @@ def sample(work: Work, results: pd.DataFrame, cells: int = CELLS, seed: int = 0)
 
 
 def compare(work: Work, results: pd.DataFrame, client: Client) -> list[Mapping[str, Any]]:
-    """Compute the cells anew: ``cell``, and its mean return as ``published`` and as ``found`` (NaN where it failed)."""
+    """Compute the cells anew: ``cell``, its mean return as ``published`` and as ``found`` (NaN where it failed), and
+    the columns of `MEASURED` that are ``differing``."""
     with tempfile.TemporaryDirectory() as folder, Store.writing(Path(folder)) as store:
         run(work, still_to_do(work, store), store, client, lambda cell: None)
-        found = store.results().set_index("key")["mean_return"].astype(float)
-    before = results["mean_return"].astype(float)
-    return [{"cell": cell, "published": before[cell.key], "found": found[cell.key]} for cell in work.cells]
+        found = store.results().set_index("key")
+    keys = [cell.key for cell in work.cells]
+    before, now = (table.loc[keys, [*MEASURED]].to_numpy(np.float64, na_value=np.nan) for table in (results, found))
+    same = (before == now) | (np.isnan(before) & np.isnan(now))
+    return [
+        {
+            "cell": cell,
+            "published": before[number, 0],
+            "found": now[number, 0],
+            "differing": [name for name, equal in zip(MEASURED, same[number], strict=True) if not equal],
+        }
+        for number, cell in enumerate(work.cells)
+    ]

@@ -150,6 +150,31 @@ class Store:
             return None
         return np.asarray([found[seed] for seed in seeds]) if found.keys() >= set(seeds) else None
 
+    def take(self, other: Self) -> None:
+        """Plan and keep what another store's sweep has planned and computed, behind what is here, which stays.
+
+        Raises:
+            StoreError: one of them cannot be read, or this one not written.
+        """
+        names = ", ".join(("key", *COLUMNS))
+        with other._explained():
+            planned = fetched(other._connection, "SELECT key FROM planned ORDER BY position")
+            cells = fetched(other._connection, f"SELECT {names} FROM cell JOIN planned USING (key)")
+            episodes = fetched(other._connection, "SELECT e.* FROM episode e JOIN planned ON planned.key = e.cell")
+            random = fetched(other._connection, "SELECT * FROM random_episode")
+        with self._transaction() as connection:
+            (first,) = connection.execute("SELECT coalesce(max(position), -1) + 1 FROM planned").fetchone()
+            here = {key for (key,) in connection.execute("SELECT key FROM cell")}
+            for table, rows in (
+                ("planned", [(key, first + number) for number, (key,) in enumerate(planned)]),
+                (f"cell ({names})", [row for row in cells if row[0] not in here]),
+                ("episode", [row for row in episodes if row[0] not in here]),
+                ("random_episode", random),
+            ):
+                if rows:
+                    places = ", ".join("?" * len(rows[0]))
+                    connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", rows)
+
     def results(self) -> pd.DataFrame:
         """The planned cells that were computed or failed, a row each, in the order of the config.
 

@@ -22,7 +22,7 @@ from prunectl.experiments.stability.bounds import clopper_pearson
 from prunectl.experiments.sweeping.config import read_yaml
 from prunectl.experiments.sweeping.connection import AWAY, StoreError
 from prunectl.experiments.sweeping.schema import METHOD
-from prunectl.pruning import Method, variants
+from prunectl.pruning import Method, PruningError, variants
 
 #: Digits of a number on the page; ``results.csv`` has them all.
 DIGITS = 7
@@ -231,7 +231,7 @@ def _missing(config: Mapping[str, Any] | None, results: pd.DataFrame, planned: i
         return None
     try:
         cells = _asked(config, planned)
-    except (KeyError, TypeError, ValueError, AttributeError):  # somebody has changed it
+    except (KeyError, TypeError, ValueError, AttributeError, PruningError):  # somebody has changed it
         return None
     known = {_identity(row) for row in results.to_dict("records")}
     return [list(cell) for cell in cells if cell not in known] if known <= set(cells) else None
@@ -244,7 +244,7 @@ def _asked(config: Mapping[str, Any], planned: int) -> list[tuple[Any, ...]]:
     if math.prod(map(len, (config["methods"], *beside))) > MOST_VARIANTS * planned:
         return []
     methods = (Method.recorded([method[name] for name in METHOD]) for method in config["methods"])
-    every = variants(methods, *beside, config.get("schedule", "geometric"))
+    every = variants(methods, *beside, config.get("schedule", "geometric"), config.get("recovery_budget"))
     axes = config["only"] or (None,), every, sorted(set(config["sparsities"]) - {0}), config["seeds"]
     if len(config["controllers"]) * (1 + math.prod(map(len, axes))) != planned:
         return []

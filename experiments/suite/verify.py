@@ -1,0 +1,152 @@
+"""Whether an entry holds: it is its tier's, its cells agree with their own episodes, and a sample comes out again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from prunectl.experiments.episodes.seeds import reported_seeds
+from prunectl.experiments.suite.entry import read_entry
+from prunectl.experiments.suite.tiers import settings_of
+from prunectl.experiments.sweeping.cell import Cell, Work
+from prunectl.experiments.sweeping.compute import run_random
+from prunectl.experiments.sweeping.expand import load_work
+from prunectl.experiments.sweeping.recheck import compare
+from prunectl.experiments.sweeping.schema import METHOD
+from prunectl.experiments.sweeping.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Client
+
+#: Pruned cells that are computed anew, besides every dense one.
+CELLS = 24
+#: What a cell says of its own parameters is held to this, and means of returns to this share of themselves.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` found: ``wrong``, a line each, and how many of the entry's ``cells`` were ``computed`` anew."""
+
+    cells: int
+    computed: int
+    wrong: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.wrong:
+            return "\n".join((*self.wrong, f"{len(self.wrong)} found: the entry does not hold"))
+        left = self.cells - self.computed
+        rest = f"; {left} were not computed, their episodes agree with what they say (--all computes them)"
+        return (
+            f"{self.computed} of {self.cells} cells and every random reference computed anew, all equal to the last bit"
+            + (rest if left else "")
+        )
+
+
+def verify(
+    folder: Path,
+    client: Client,
+    cells: int | None = CELLS,
+    seed: int = 0,
+    allow_plugins: bool = False,
+    remark: Callable[[str], None] = lambda line: None,
+) -> Verdict:
+    """Check an entry of the suite against the code that is here.
+
+    Every dense cell, every one that is said to have failed, every random reference and a sample of the pruned cells are
+    computed anew: half of them those that
+    stand out most from their neighbours along the sparsities, where a single altered cell is found, half at random.
+
+    Args:
+        folder: the entry; it is only read.
+        client: where cells are computed.
+        cells: pruned cells of the sample; None: all.
+        seed: of the half that is drawn at random; nobody should know it before the entry is there.
+        allow_plugins: import the modules that the entry names, on the user's word.
+        remark: told what the user should know, a line at a time.
+
+    Raises:
+        ConfigError: no entry, one of another version, or modules to import that nobody allowed.
+        StoreError: its store cannot be read.
+    """
+    entry = read_entry(folder)
+    work = load_work(settings_of(entry.tier, entry.methods, allow_plugins), trust=False, remark=remark)
+    with Store.reading(folder) as store:
+        table, returns = store.results().set_index("key"), store.episode_returns()
+        tasks = sorted({(cell.subject.task, cell.episodes, cell.episode_seed) for cell in work.cells})
+        references = {task: store.random_returns(task[0], reported_seeds(*task[1:])) for task in tasks}
+    wrong = [*_amiss(work, table), *(_disagreeing(table, returns))]
+    for (task, episodes, first), random in references.items():
+        if random is None or not np.array_equal(random, run_random(task, episodes, first).returns):
+            wrong.append(f"random actions on {task}: other returns than the entry's")
+    chosen = _chosen(work.cells, table, cells, seed)
+    remark(f"{len(chosen)} of {len(work.cells)} cells are computed anew")
+    for row in compare(replace(work, cells=chosen), table, client):
+        if row["differing"]:
+            said = f"mean return {row['published']:.6g} in the entry, {row['found']:.6g} computed"
+            wrong.append(f"{row['cell']}: {said} ({', '.join(row['differing'])})")
+    return Verdict(len(work.cells), len(chosen), tuple(wrong))
+
+
+def _amiss(work: Work, table: pd.DataFrame) -> list[str]:
+    """What of the tier the entry lacks, and what it has besides."""
+    asked = {cell.key: cell for cell in work.cells}
+    lacking, more = [cell for key, cell in asked.items() if key not in table.index], set(table.index) - set(asked)
+    found = []
+    if lacking:
+        found.append(f"{len(lacking)} cells of the tier are not there, or of other code: {lacking[0]}")
+    if more:
+        found.append(f"{len(more)} cells are none of the tier's and its methods'")
+    return found
+
+
+def _disagreeing(table: pd.DataFrame, returns: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]) -> list[str]:
+    """Cells whose numbers are not those of their own episodes and components."""
+    found = []
+    for key, row in table[table["status"] == "done"].iterrows():
+        own = returns.get(str(key), np.empty(0))
+        right = len(own) == row["episodes"] and np.isclose(own.mean(), row["mean_return"], ROUNDING, ROUNDING)
+        if not right or not np.isclose(own.std(), row["std_return"], 1e-6, 1e-6):
+            names = [str(row[name]) for name in METHOD if not pd.isna(row[name])]
+            where = f"{row['controller']}, {' + '.join(names) or 'dense'} at sparsity {row['sparsity_asked']:g}"
+            found.append(f"{where}: its mean return is not that of its episodes")
+    return found
+
+
+def _chosen(cells: Sequence[Cell], table: pd.DataFrame, count: int | None, seed: int) -> tuple[Cell, ...]:
+    """The dense cells, those that are said to have failed, and the sample of the pruned ones that are done."""
+    done, said = set(table.index[table["status"] == "done"]), set(table.index)
+    there = [cell for cell in cells if cell.key in said]
+    pruned = [cell for cell in there if cell.method is not None and cell.key in done]
+    if count is None or count >= len(pruned):
+        return tuple(there)
+    apart = _apart(pruned, table)
+    first = sorted(pruned, key=lambda cell: -apart[cell.key])[: (count + 1) // 2]
+    others = [cell for cell in pruned if cell not in first]
+    drawn = np.random.default_rng(seed).choice(len(others), count - len(first), replace=False).tolist()
+    sample = {*first, *(others[index] for index in drawn)}
+    return tuple(cell for cell in there if cell.method is None or cell.key not in done or cell in sample)
+
+
+def _apart(cells: Sequence[Cell], table: pd.DataFrame) -> dict[str, float]:
+    """How far each cell lies from the mean of its neighbours along the sparsities, with all else equal."""
+    height = {str(key): float(value) for key, value in table["normalised_return"].dropna().items()}
+    curves: dict[object, list[Cell]] = {}
+    for cell in cells:
+        curves.setdefault((cell.subject, cell.variant, cell.seed), []).append(cell)
+    apart = {}
+    for curve in curves.values():
+        curve.sort(key=lambda cell: cell.sparsity)
+        # The dense controller is 1 by definition; nothing is known beyond the last sparsity but that it falls.
+        heights = [height.get(cell.key, 0.0) for cell in curve]
+        values = [1.0, *heights, heights[-1]]
+        for place, cell in enumerate(curve, 1):
+            apart[cell.key] = abs(values[place] - (values[place - 1] + values[place + 1]) / 2)
+    return apart
