@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from prunectl.agents.controller import Controller
+from prunectl.pruning.ask import Ask
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Group
 from prunectl.pruning.plugged import explained
@@ -26,12 +27,14 @@ class Grouping:
     """A way of putting groups into scopes, or a library's pruner as it comes, which has a way of its own.
 
     ``scope`` is asked once for groups that must stay equally wide, with the first of them. ``plan`` gives the
-    `PruningPlan` that a library makes of a controller, its graph, what the dataflow takes and a sparsity. ``version``
-    goes up when the name begins to mean another computation.
+    `PruningPlan` that a library makes of a controller, its graph, what the dataflow takes, what is asked, one of its
+    own ``importances`` (the first is its default) and a seed. ``version`` goes up when the name begins to mean another
+    computation.
     """
 
     scope: Scope | None = None
-    plan: Callable[[Controller, ComponentGraph, Sequence[torch.Tensor], float], Any] | None = None
+    plan: Callable[[Controller, ComponentGraph, Sequence[torch.Tensor], Ask, str, int], Any] | None = None
+    importances: tuple[str, ...] = ()
     version: int = 0
 
 

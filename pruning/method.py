@@ -22,7 +22,7 @@ TABLES: Mapping[str, Registry[Any]] = {
     "allocation": ALLOCATIONS,
     "recovery": RECOVERIES,
 }
-#: Pruners of Torch-Pruning and PyTorch as they come.
+#: Pruners of Torch-Pruning and PyTorch.
 LIBRARIES = tuple(name for name in GROUPINGS.builtin if GROUPINGS[name].scope is None)
 
 #: Goes up whenever the same names begin to mean another computation; part of a cell's identity. What changes under one
@@ -34,9 +34,9 @@ VERSION = 2
 class Method:
     """Any grouping with any importance, allocation and recovery.
 
-    The ``stock-`` groupings are Torch-Pruning's own pruners, ``unstructured`` is PyTorch's: they come with their own
-    magnitude importance and their own way of dividing, so only the recovery is free, and of ``unstructured``, whose
-    zeros a recovery would fill again, not even that.
+    The ``stock-`` groupings are Torch-Pruning's own pruners, ``unstructured`` is PyTorch's: they come with importances
+    of their own (magnitude, where none is named) and their own way of dividing. Any recovery may follow, but for
+    ``unstructured``, whose zeros it would fill again.
 
     Raises:
         PruningError: a name that does not exist, or such a grouping with another importance, allocation or recovery.
@@ -50,10 +50,11 @@ class Method:
     def __post_init__(self) -> None:
         for kind, table in TABLES.items():
             table.find(getattr(self, kind))
-        if self.stock and (self.importance, self.allocation) != ("magnitude", "uniform"):
+        own = GROUPINGS.find(self.grouping).importances
+        if self.stock and (self.importance not in own or self.allocation != "uniform"):
             raise PruningError(
-                f"grouping '{self.grouping}' is a library's pruner as it comes: it takes importance 'magnitude' and "
-                f"allocation 'uniform', not '{self.importance}' and '{self.allocation}'"
+                f"grouping '{self.grouping}' is a library's pruner: it takes its own importances, {', '.join(own)}, "
+                f"and allocation 'uniform', not '{self.importance}' and '{self.allocation}'"
             )
         if self.grouping == UNSTRUCTURED and self.recovery != "none":
             raise PruningError(f"grouping '{UNSTRUCTURED}' only sets weights to zero: it takes recovery 'none'")
@@ -66,14 +67,13 @@ class Method:
         allocation: str = "uniform",
         recovery: str | None = None,
     ) -> Self:
-        """The method with what is not named filled in: the default, or what a library's pruner as it comes takes.
+        """The method with what is not named filled in: the default, or what a library's pruner comes with.
 
         Names may be ``module:name`` of plug-ins; that imports the module, which the caller vouches for.
         """
-        as_it_comes = grouping in LIBRARIES
         names = (
             grouping,
-            importance or ("magnitude" if as_it_comes else cls.importance),
+            importance or (GROUPINGS[grouping].importances[0] if grouping in LIBRARIES else cls.importance),
             allocation,
             recovery or ("none" if grouping == UNSTRUCTURED else cls.recovery),
         )
@@ -89,7 +89,7 @@ class Method:
 
     @property
     def stock(self) -> bool:
-        """Whether the cut is a library's own, as it comes."""
+        """Whether the cut is a library's own."""
         return self.grouping in LIBRARIES
 
     @property
@@ -105,7 +105,9 @@ class Method:
     @property
     def label(self) -> str:
         """A short name, the same everywhere."""
-        parts = [self.grouping] if self.stock else [self.grouping, self.importance]
+        parts = [self.grouping]
+        if not (self.stock and self.importance == GROUPINGS[self.grouping].importances[0]):
+            parts.append(self.importance)
         if self.allocation != "uniform":
             parts.append(self.allocation)
         if self.recovery != "none":

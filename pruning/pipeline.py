@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prunectl.agents.controller import Batch, Controller
 from prunectl.pruning.allocation import Damage
-from prunectl.pruning.ask import ONCE, Ask, Schedule, Sparsity
+from prunectl.pruning.ask import DEPLOYED, ONCE, Ask, Schedule, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.fidelity import fidelities, integrity
 from prunectl.pruning.graph import ComponentGraph
@@ -94,11 +94,11 @@ def plan_for(
     if ask.leaves_all:
         return uncut(graph)
     if (stock := GROUPINGS.find(method.grouping).plan) is not None:
-        plan: PruningPlan = stock(controller, graph, inputs, ask.figure)
+        plan: PruningPlan = stock(controller, graph, inputs, ask, method.importance, seed)
         return plan
     if scores is None:
         scores = score(controller, graph, method.importance, inputs, seed)
-    if ask.overall is None or not method.measures:
+    if not ask.divides or not method.measures:
         return make_plan(graph, scores, method.grouping, method.allocation, ask, min_width)
     trials = bench(controller, graph, scores, inputs, seed)
     if damage is None:
@@ -156,7 +156,7 @@ def prune(
     for number, level in enumerate(schedule.levels(ask)):
         started = time.perf_counter()
         if method.grouping == UNSTRUCTURED:
-            small, plan = unstructured(controller, graph, ask.figure)
+            small, plan = unstructured(controller, graph, ask)
             planned = time.perf_counter()
         else:
             first = number == 0
@@ -195,12 +195,13 @@ def prune(
 
 
 def check_ask(method: Method, ask: Ask, min_width: int, schedule: Schedule) -> None:
-    """Raise PruningError where a library's pruner is asked for what it does not know."""
+    """Raise PruningError where a library's pruner is asked for what it cannot give."""
     if min_width != 1 and method.stock:
         raise PruningError(f"grouping '{method.grouping}' knows no least width: min_width must be 1, not {min_width}")
-    if ask.shares and method.stock:
+    if ask.leaves_a_rest and method.stock:
         raise PruningError(
-            f"grouping '{method.grouping}' knows no components, so '{ask.shares[0][0]}' cannot have a share of its own"
+            f"grouping '{method.grouping}' divides no rest: ask for one figure, as {ask.figure:g} or "
+            f"{DEPLOYED}={ask.figure:g}, or for shares alone, as actor={ask.figure:g}, not for '{ask}'"
         )
     if schedule.steps > 1 and method.grouping == UNSTRUCTURED:
         raise PruningError(

@@ -146,10 +146,18 @@ class Look:
 def look(method: Method) -> Look:
     """The method's look, whichever others are drawn beside it."""
     cut = method.grouping, method.importance, method.allocation
-    colour, marker, symbol = _BASELINES.get(method.grouping) or _cut_look(cut)
+    colour, marker, symbol = _baseline_look(method) or _cut_look(cut)
     recovery, _, _ = method.recovery.partition("[")  # in steps or not, it is dashed alike
     dash, plotly_dash, white = _RECOVERIES.get(recovery) or _drawn_by(recovery, _FOREIGN_RECOVERIES)
     return Look(colour, _paler(colour, white), marker, f"{symbol}-open" if white == 1 else symbol, dash, plotly_dash)
+
+
+def _baseline_look(method: Method) -> tuple[str, str, str] | None:
+    """A library's pruner keeps its grey; by another importance than it comes with, it has another marker."""
+    if (found := _BASELINES.get(method.grouping)) is None:
+        return None
+    others = GROUPINGS[method.grouping].importances[1:]
+    return (found[0], *MARKERS[others.index(method.importance)]) if method.importance in others else found
 
 
 def _cut_look(cut: tuple[str, str, str]) -> tuple[str, str, str]:

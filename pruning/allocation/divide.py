@@ -23,7 +23,7 @@ from prunectl.pruning.allocation.knobs import (
 from prunectl.pruning.allocation.searched import searched
 from prunectl.pruning.allocation.sensitivity import sensitivity
 from prunectl.pruning.allocation.unmeasured import ranked, uniform
-from prunectl.pruning.ask import Ask, Sparsity
+from prunectl.pruning.ask import DEPLOYED, Ask, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
 from prunectl.pruning.grouping import CONTROLLER
@@ -135,6 +135,9 @@ def allocate(
     if not graph.groups:
         raise PruningError("the controller has no units to prune: its networks have no hidden layer")
 
+    if ask.deployed is not None:
+        return _acting(graph, scores, grouping, allocation, ask, min_width, damage, error)
+
     def divide(rest: ComponentGraph, share: float, others: Widths) -> Widths:
         whole = None if error is None else lambda widths: error({**others, **widths})
         return _divided(rest, scores, grouping, allocation, share, min_width, damage, whole)
@@ -142,6 +145,24 @@ def allocate(
     if not ask.shares:
         return divide(graph, ask.figure, {})
     return budgeted(graph, ask.by_scope(graph), ask.overall, min_width, divide)
+
+
+def _acting(
+    graph: ComponentGraph,
+    scores: Scores,
+    grouping: str,
+    allocation: str,
+    ask: Ask,
+    min_width: int,
+    damage: Damage | None,
+    error: Callable[[Widths], float] | None,
+) -> Widths:
+    """What acts divided as a controller of its own, the groups of all else whole."""
+    idle = {name: group.units for name, group in graph.groups.items() if graph.deployed.isdisjoint(group.components)}
+    inside = Ask(ask.deployed, tuple((name, share) for name, share in ask.shares if name != DEPLOYED))
+    whole = None if error is None else lambda widths: error({**idle, **widths})
+    acting = graph.with_fixed(idle, graph.acting)
+    return {**idle, **allocate(acting, scores, grouping, allocation, inside, min_width, damage, whole)}
 
 
 def _divided(
