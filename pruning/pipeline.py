@@ -18,13 +18,13 @@ from prunectl.pruning.fidelity import fidelities, integrity
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.grouping import GROUPINGS
 from prunectl.pruning.importance import Scores, score
+from prunectl.pruning.lowrank import written_out
 from prunectl.pruning.method import Method
 from prunectl.pruning.plan import PruningPlan, composed, make_plan, uncut
 from prunectl.pruning.recovery import Budget, Cut, Loop, Progress, recover
 from prunectl.pruning.surgery import apply, select_inputs
 from prunectl.pruning.tracing import trace
 from prunectl.pruning.trial import bench, measure
-from prunectl.pruning.unstructured import UNSTRUCTURED, unstructured
 
 C = TypeVar("C", bound=Controller)
 
@@ -89,8 +89,8 @@ def plan_for(
     """
     ask = Ask.of(sparsity)
     check_ask(method, ask, min_width, ONCE)
-    if method.grouping == UNSTRUCTURED:
-        raise PruningError(f"grouping '{UNSTRUCTURED}' has no plan: it removes no unit")
+    if not method.removes_units:
+        raise PruningError(f"grouping '{method.grouping}' has no plan: it removes no unit")
     if ask.leaves_all:
         return uncut(graph)
     if (stock := GROUPINGS.find(method.grouping).plan) is not None:
@@ -155,8 +155,8 @@ def prune(
     seconds = dict.fromkeys(("plan", "surgery", "recovery"), 0.0)
     for number, level in enumerate(schedule.levels(ask)):
         started = time.perf_counter()
-        if method.grouping == UNSTRUCTURED:
-            small, plan = unstructured(controller, graph, ask)
+        if (reduce := GROUPINGS.find(method.grouping).cut) is not None:
+            small, plan = reduce(controller, graph, inputs, ask, method.importance, seed)
             planned = time.perf_counter()
         else:
             first = number == 0
@@ -188,6 +188,7 @@ def prune(
         done = time.perf_counter()
         for stage, took in zip(seconds, (planned - started, operated - planned, done - operated), strict=True):
             seconds[stage] += took
+    small = written_out(small)
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
     options = controller.allowed(calibration.held_out_observations)
     told_options = None if options is None else torch.as_tensor(options)
@@ -195,7 +196,7 @@ def prune(
 
 
 def check_ask(method: Method, ask: Ask, min_width: int, schedule: Schedule) -> None:
-    """Raise PruningError where a library's pruner is asked for what it cannot give."""
+    """Raise PruningError where a pruner with a way of its own is asked for what it cannot give."""
     if min_width != 1 and method.stock:
         raise PruningError(f"grouping '{method.grouping}' knows no least width: min_width must be 1, not {min_width}")
     if ask.leaves_a_rest and method.stock:
@@ -203,7 +204,7 @@ def check_ask(method: Method, ask: Ask, min_width: int, schedule: Schedule) -> N
             f"grouping '{method.grouping}' divides no rest: ask for one figure, as {ask.figure:g} or "
             f"{DEPLOYED}={ask.figure:g}, or for shares alone, as actor={ask.figure:g}, not for '{ask}'"
         )
-    if schedule.steps > 1 and method.grouping == UNSTRUCTURED:
+    if schedule.steps > 1 and not method.removes_units:
         raise PruningError(
-            f"grouping '{UNSTRUCTURED}' removes no unit: {schedule.steps} steps set what one does to zero"
+            f"grouping '{method.grouping}' removes no unit, so {schedule.steps} steps come to what one does"
         )

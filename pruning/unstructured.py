@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import torch
 from torch import nn
 from torch.nn.utils import prune
 
@@ -26,7 +28,14 @@ C = TypeVar("C", bound=Controller)
 UNSTRUCTURED = "unstructured"
 
 
-def unstructured(controller: C, graph: ComponentGraph, ask: Ask) -> tuple[C, PruningPlan]:
+def unstructured(
+    controller: C,
+    graph: ComponentGraph,
+    inputs: Sequence[torch.Tensor],
+    ask: Ask,
+    importance: str = "magnitude",
+    seed: int = 0,
+) -> tuple[C, PruningPlan]:
     """Set ``round(sparsity x parameters)`` weights to zero, the smallest |w| first, all components in one ranking; what
     has a share of its own, in a ranking of its own.
 
@@ -36,7 +45,10 @@ def unstructured(controller: C, graph: ComponentGraph, ask: Ask) -> tuple[C, Pru
     Args:
         controller: the dense one; it stays as it is.
         graph: its groups.
+        inputs: what its dataflow takes, which is not looked at.
         ask: the shares of parameters that become zero.
+        importance: magnitude alone.
+        seed: none of it is random.
 
     Returns:
         The controller, and a plan that keeps every unit: its ``params_pruned`` count the parameters that are left out
@@ -83,4 +95,4 @@ def unstructured(controller: C, graph: ComponentGraph, ask: Ask) -> tuple[C, Pru
     return controller.with_networks(networks), replace(plan, components=components)
 
 
-GROUPINGS.bring(UNSTRUCTURED, Grouping(importances=("magnitude",)))
+GROUPINGS.bring(UNSTRUCTURED, Grouping(cut=unstructured, importances=("magnitude",), recoveries=("none",)))

@@ -8,7 +8,6 @@ from itertools import product
 
 from prunectl.pruning.ask import ONCE, Schedule, shares_in_words
 from prunectl.pruning.method import Method
-from prunectl.pruning.unstructured import UNSTRUCTURED
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def variants(
             Variant(
                 method,
                 () if method.stock else tuple(shares.items()),
-                ONCE if method.grouping == UNSTRUCTURED else Schedule(count, form),
+                Schedule(count, form) if method.removes_units else ONCE,
             )
             for method, shares, count in product(methods, budgets, steps)
         )

@@ -125,15 +125,16 @@ def prune(
     grouping: Annotated[
         str,
         typer.Option(
-            help="global, layer, component; the libraries' own: stock-global, stock-local, stock-isomorphic, "
-            "unstructured."
+            help="global, layer, component; with ways of their own: stock-global, stock-local, stock-isomorphic, "
+            "unstructured, lowrank."
         ),
     ] = "component",
     importance: Annotated[
         str | None,
         typer.Option(
             help="magnitude, random, taylor, activation, surgeon, gradient, fisher, uncertainty, lamp, fpgm, hessian.  "
-            "(default: surgeon; libraries': magnitude; stock- takes magnitude, taylor, hessian, lamp, fpgm, random)"
+            "(default: surgeon; for groupings with ways of their own magnitude: stock- takes taylor, hessian, lamp, "
+            "fpgm, random too, lowrank activation)"
         ),
     ] = None,
     allocation: Annotated[str, typer.Option(help="uniform, ranked, sensitivity, searched.")] = "uniform",

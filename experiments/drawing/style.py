@@ -75,6 +75,7 @@ _BASELINES = {
     "stock-local": ("#808080", "+", "cross-thin"),
     "stock-isomorphic": ("#505050", "1", "y-down"),
     "unstructured": ("#A6A6A6", "*", "star"),
+    "lowrank": ("#707070", "2", "y-up"),
 }
 #: What is compared most gets the colours that differ most; all other cuts follow in a fixed order.
 _FIRST = (

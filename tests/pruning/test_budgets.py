@@ -176,13 +176,13 @@ def test_libraries_pruners_know_no_shares_and_zeros_no_steps() -> None:
             Schedule(),
             r"divides no rest: .* not for '0\.5,act",
         ),
-        ("unstructured", 0.5, Schedule(2), "2 steps set what one does to zero"),
+        ("unstructured", 0.5, Schedule(2), "removes no unit, so 2 steps come to what one does"),
     ):
         with pytest.raises(PruningError, match=why):
             prune(controller, Method.of(grouping, recovery="none"), said, data, schedule=schedule)
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "searched"])
+@pytest.mark.parametrize("allocation", ["uniform", pytest.param("searched", marks=pytest.mark.slow)])
 def test_what_acts_gives_its_share_and_only_what_reads_a_flow_is_smaller_besides(allocation: str) -> None:
     def of(said: dict[str, float]) -> dict[str, int]:
         return dict(allocate(SHARED, rising(SHARED), "component", allocation, said, 1, *made_up(SHARED)))

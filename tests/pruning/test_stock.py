@@ -169,9 +169,11 @@ def test_method_names() -> None:
     with pytest.raises(PruningError, match="unknown recovery 'magic'"):
         Method(recovery="magic")
     assert Method("stock-global", "taylor", "uniform", "none").label == "stock-global + taylor"
-    with pytest.raises(PruningError, match=r"its own importances, magnitude, taylor, .*, not 'surgeon' and 'uniform'"):
+    with pytest.raises(
+        PruningError, match=r"takes importance 'magnitude', 'taylor', .* or 'random' and .* not 'surgeon'"
+    ):
         Method("stock-local", "surgeon")
-    with pytest.raises(PruningError, match=r"importances, magnitude, and allocation 'uniform', not 'lamp'"):
+    with pytest.raises(PruningError, match=r"takes importance 'magnitude' and allocation 'uniform', not 'lamp'"):
         Method("unstructured", "lamp", "uniform", "none")
 
 
