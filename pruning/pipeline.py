@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
 from numpy.typing import NDArray
 
 from prunectl.agents.controller import Batch, Controller
-from prunectl.pruning.allocation import Damage
+from prunectl.pruning.allocation import ALLOCATIONS, Damage
 from prunectl.pruning.ask import DEPLOYED, ONCE, Ask, Schedule, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.fidelity import fidelities, integrity
@@ -81,11 +82,13 @@ def plan_for(
     min_width: int = 1,
     scores: Scores | None = None,
     damage: Damage | None = None,
+    loop: Loop | None = None,
 ) -> PruningPlan:
-    """The plan of a method, on what the dataflow takes; ``scores`` and ``damage`` spare computing them once more.
+    """The plan of a method, on what the dataflow takes; ``scores`` and ``damage`` spare computing them once more, and
+    ``loop`` is the task, for an allocation that looks at it.
 
     Raises:
-        PruningError: a sparsity outside [0, 1), one that cannot be met, or a method without a plan.
+        PruningError: a sparsity outside [0, 1), one that cannot be met, a method without a plan, or no task.
     """
     ask = Ask.of(sparsity)
     check_ask(method, ask, min_width, ONCE)
@@ -103,7 +106,12 @@ def plan_for(
     trials = bench(controller, graph, scores, inputs, seed)
     if damage is None:
         damage = measure(trials)
-    return make_plan(graph, scores, method.grouping, method.allocation, ask, min_width, damage, trials.error)
+    error: Callable[[Mapping[str, int]], float] = trials.error
+    if ALLOCATIONS.find(method.allocation).looks_at_task:
+        if loop is None:
+            raise PruningError(f"allocation '{method.allocation}' needs the control task: pass a loop")
+        error = partial(trials.shortfall, loop=loop)
+    return make_plan(graph, scores, method.grouping, method.allocation, ask, min_width, damage, error)
 
 
 def prune(
@@ -131,7 +139,7 @@ def prune(
         min_width: no layer falls below it.
         scores: what `score` gave for this controller, importance, calibration and seed, if it is there already.
         damage: what `measure` gave for these, if it is there already.
-        loop: the task, for a recovery that looks at it.
+        loop: the task, for an allocation or a recovery that looks at it.
         budget: how long such a recovery may go on, all steps together.
         told: how far it is.
         schedule: in how many steps. Each scores and cuts what the one before left, on what the dense controller saw,
@@ -171,6 +179,7 @@ def prune(
                 min_width,
                 scores if first else None,
                 damage if first else None,
+                loop,
             )
             plan = cut if first else composed(graph, plan, cut, level.figure)
             planned = time.perf_counter()

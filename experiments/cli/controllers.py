@@ -137,7 +137,9 @@ def prune(
             "fpgm, random too, lowrank activation)"
         ),
     ] = None,
-    allocation: Annotated[str, typer.Option(help="uniform, ranked, sensitivity, searched.")] = "uniform",
+    allocation: Annotated[
+        str, typer.Option(help="uniform, ranked, sensitivity, searched, searched-return.")
+    ] = "uniform",
     recovery: Annotated[
         str | None,
         typer.Option(help="none, reconstruct, distill, scratch, finetune.  (default: distill; unstructured: none)"),

@@ -68,6 +68,13 @@ MARKERS = (
     ("2", "y-up"),
     ("3", "y-left"),
     ("4", "y-right"),
+    (r"$\oplus$", "circle-cross"),
+    (r"$\otimes$", "circle-x"),
+    (r"$\boxplus$", "square-cross"),
+    (r"$\boxtimes$", "square-x"),
+    (r"$\bowtie$", "bowtie"),
+    (r"$\ast$", "asterisk"),
+    (r"$\#$", "hash"),
 )
 #: The libraries' own pruners, the baselines, stay out of the colours.
 _BASELINES = {
