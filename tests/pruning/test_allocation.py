@@ -159,12 +159,13 @@ def test_by_return_the_search_sees_the_task_and_nothing_that_does_not_act() -> N
     by_return, by_error = (
         Method("component", "magnitude", allocation, "none") for allocation in ("searched-return", "searched")
     )
-    found = prune(controller, by_return, 0.5, data, loop=Wide()).plan
+    damage, _ = made_up(trace(controller))
+    found = prune(controller, by_return, 0.5, data, loop=Wide(), damage=damage).plan
     assert found.components["actor"].params_pruned == max(count for count in asked if count <= 250)
     assert found.sparsity_total == pytest.approx(0.5, abs=0.02)
-    assert found.kept != prune(controller, by_error, 0.5, data).plan.kept
+    assert found.kept != prune(controller, by_error, 0.5, data, damage=damage).plan.kept
     with pytest.raises(PruningError, match="allocation 'searched-return' needs the control task: pass a loop"):
-        prune(controller, by_return, 0.5, data)
+        prune(controller, by_return, 0.5, data, damage=damage)
 
 
 def test_descent_cuts_more_where_less_is_lost() -> None:
