@@ -1,4 +1,5 @@
-"""What is asked for: a share of all parameters, shares of components and flows besides, and in how many steps."""
+"""What is asked for: a share of all parameters or of what acts, shares of components and flows besides, and in how
+many steps."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from typing import Self, TypeAlias
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph
 
-#: The key of a mapping under which the share of all parameters stands, and the name that means every flow.
-OVERALL, FLOWS = "overall", "flow"
+#: The key of a mapping under which the share of all parameters stands, the name that means every flow, and the one
+#: that means what acts.
+OVERALL, FLOWS, DEPLOYED = "overall", "flow", "deployed"
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,11 @@ class Ask:
     ``overall`` is of all parameters; without it nothing gives anything up but what is named. ``shares`` are those of
     components, of their own parameters, and of flows, of their units. A name is a component's, that of several
     (``critic`` for ``critic.0`` and ``critic.1``), a flow's, or ``flow`` for all flows; the more exact one holds.
+    ``deployed`` stands for all that acts: a share of its parameters, as ``overall`` is one of all, while the hidden
+    layers of everything else stay whole.
 
     Raises:
-        PruningError: a share outside [0, 1), a name twice, or nothing asked.
+        PruningError: a share outside [0, 1), a name twice, nothing asked, or shares of all and of what acts at once.
     """
 
     overall: float | None = None
@@ -36,6 +40,10 @@ class Ask:
             raise PruningError(f"the sparsity of '{twice}' is there twice: keep one")
         if self.overall is None and not names:
             raise PruningError("no sparsity is asked for: 0.9, or by component and flow as encoder=0.5,flow=0")
+        if self.overall is not None and self.deployed is not None:
+            raise PruningError(
+                f"{self.overall:g} is asked of all parameters and {self.deployed:g} of what acts: leave one of them out"
+            )
 
     @classmethod
     def of(cls, said: Sparsity) -> Ask:
@@ -79,12 +87,27 @@ class Ask:
         return max(share for _, share in self.shares) if self.overall is None else self.overall
 
     @property
+    def deployed(self) -> float | None:
+        """The share of what acts, if one is asked."""
+        return dict(self.shares).get(DEPLOYED)
+
+    @property
+    def divides(self) -> bool:
+        """Whether there is a share of several components to be divided among them."""
+        return self.overall is not None or self.deployed is not None
+
+    @property
+    def leaves_a_rest(self) -> bool:
+        """Whether some parts have shares of their own, and others share what is left."""
+        return self.divides and len(self.shares) > (self.deployed is not None)
+
+    @property
     def leaves_all(self) -> bool:
         """Whether nothing is to go."""
         return not self.overall and not any(share for _, share in self.shares)
 
     def by_scope(self, graph: ComponentGraph) -> dict[str, float]:
-        """The shares by component and flow.
+        """The shares by component and flow, that of what acts apart.
 
         Raises:
             PruningError: a name that means none of them, or shares that would set groups apart that must be equally
@@ -93,18 +116,37 @@ class Ask:
         names = [*graph.components, *graph.flows]
         meant: dict[str, tuple[int, float]] = {}
         for said, share in self.shares:
+            if said == DEPLOYED:
+                continue
             found = _meant(said, graph)
             if not found and said != FLOWS:  # where nothing is coupled there is nothing to ask of it
                 raise PruningError(f"unknown scope '{said}': there are {', '.join(names)}")
             for name in found:
                 meant[name] = min(meant.get(name, (len(names) + 1, 0.0)), (len(found), share))
         shares = {name: meant[name][1] for name in names if name in meant}
-        if self.overall is not None:
+        if self.divides:
             for tie in graph.ties:
                 tied = list(dict.fromkeys(component for name in tie for component in graph.groups[name].components))
                 if len({shares.get(component) for component in tied}) > 1:
                     raise PruningError(f"{', '.join(tied)} must be equally wide: name all with one share, or none")
         return shares
+
+    def parts(self, graph: ComponentGraph) -> list[Part]:
+        """What is asked of whom, one by one, flows first, where it leaves no rest to be divided.
+
+        Raises:
+            PruningError: a name that means nothing.
+        """
+        if self.overall is not None:
+            return [Part("", self.overall, graph.components, tuple(graph.groups))]
+        if self.deployed is not None:
+            touching = (name for name, group in graph.groups.items() if graph.deployed.intersection(group.components))
+            return [Part(DEPLOYED, self.deployed, graph.acting, tuple(touching))]
+        shares = self.by_scope(graph)
+        return [
+            *(Part(name, shares[name], (), (name,)) for name in graph.flows if name in shares),
+            *(Part(name, shares[name], (name,), graph.own(name)) for name in graph.components if name in shares),
+        ]
 
     def relative(self, graph: ComponentGraph, now: ComponentGraph) -> Ask:
         """The same ask, made of what is left of ``graph`` by now."""
@@ -117,12 +159,32 @@ class Ask:
                 return left(share, graph.dense[scope], now.dense[scope])
             return left(share, graph.parameters(graph.dense, scope), now.parameters(now.dense, scope))
 
-        shares = tuple((name, of(name, share)) for name, share in self.by_scope(graph).items())
-        return Ask(None if self.overall is None else of(None, self.overall), shares)
+        shares = [(name, of(name, share)) for name, share in self.by_scope(graph).items()]
+        if self.deployed is not None:
+            acting = [one.deployed_parameters(one.dense) for one in (graph, now)]
+            shares.append((DEPLOYED, left(self.deployed, *acting)))
+        return Ask(None if self.overall is None else of(None, self.overall), tuple(shares))
 
     def __str__(self) -> str:
         overall = "" if self.overall is None else f"{self.overall:g}"
         return ",".join(filter(None, (overall, shares_in_words(self.shares))))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a controller that gives up a share: the components whose parameters are counted, none for a flow, whose
+    units are; and the groups that may be cut for it."""
+
+    name: str
+    share: float
+    components: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    def size(self, graph: ComponentGraph, widths: Mapping[str, int]) -> int:
+        """What its share is of, when each group has the given width."""
+        if not self.components:
+            return widths[self.name]
+        return sum(graph.parameters(widths, name) for name in self.components)
 
 
 #: As a user says it: a share of all parameters, or shares by name.

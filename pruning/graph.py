@@ -131,6 +131,15 @@ class ComponentGraph:
         """Names of the groups that couple components."""
         return tuple(name for name, group in self.groups.items() if group.kind == "inter")
 
+    def own(self, component: str) -> tuple[str, ...]:
+        """Names of the groups that are this component's alone."""
+        return tuple(name for name, group in self.groups.items() if group.components == (component,))
+
+    @property
+    def acting(self) -> tuple[str, ...]:
+        """Names of the components that `act` runs."""
+        return tuple(name for name in self.components if name in self.deployed)
+
     def parameters(self, widths: Mapping[str, int], component: str | None = None) -> int:
         """Number of parameters, of one component or of all, when each group has the given width."""
         chosen = self.components if component is None else (component,)
@@ -138,7 +147,7 @@ class ComponentGraph:
 
     def deployed_parameters(self, widths: Mapping[str, int]) -> int:
         """Number of parameters of the components that `act` runs."""
-        return sum(self.parameters(widths, name) for name in self.components if name in self.deployed)
+        return sum(self.parameters(widths, name) for name in self.acting)
 
     def deployed_macs(self, widths: Mapping[str, int]) -> int:
         """Multiply-accumulates of one pass through every layer of the deployed components."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from prunectl.agents.controller import Controller
+from prunectl.pruning.ask import Ask
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Group
 from prunectl.pruning.plugged import explained
@@ -23,15 +24,21 @@ Scope = Callable[[ComponentGraph, Group], str]
 
 @dataclass(frozen=True)
 class Grouping:
-    """A way of putting groups into scopes, or a library's pruner as it comes, which has a way of its own.
+    """A way of putting groups into scopes, or a pruner that has a way of its own.
 
     ``scope`` is asked once for groups that must stay equally wide, with the first of them. ``plan`` gives the
-    `PruningPlan` that a library makes of a controller, its graph, what the dataflow takes and a sparsity. ``version``
-    goes up when the name begins to mean another computation.
+    `PruningPlan` that a library makes of a controller, its graph, what the dataflow takes, what is asked, one of its
+    own ``importances`` (the first is its default) and a seed. ``cut`` is given the same, of what removes no unit, and
+    gives the controller that it makes, with a plan that keeps every unit and counts what is left. ``recoveries`` are
+    those that may follow, all where none is named. ``version`` goes up when the name begins to mean another
+    computation.
     """
 
     scope: Scope | None = None
-    plan: Callable[[Controller, ComponentGraph, Sequence[torch.Tensor], float], Any] | None = None
+    plan: Callable[[Controller, ComponentGraph, Sequence[torch.Tensor], Ask, str, int], Any] | None = None
+    cut: Callable[[Any, ComponentGraph, Sequence[torch.Tensor], Ask, str, int], tuple[Any, Any]] | None = None
+    importances: tuple[str, ...] = ()
+    recoveries: tuple[str, ...] = ()
     version: int = 0
 
 
@@ -53,7 +60,7 @@ def by_component(graph: ComponentGraph, group: Group) -> str:
     return "+".join(dict.fromkeys(component for name in tied for component in graph.groups[name].components))
 
 
-#: Pruners of libraries stand with them (`stock`, `unstructured`).
+#: Pruners with a way of their own stand where they are written (`stock`, `unstructured`, `lowrank`).
 GROUPINGS = Registry(
     "grouping",
     {"global": Grouping(together), "layer": Grouping(alone), "component": Grouping(by_component)},
@@ -65,11 +72,11 @@ def scope_of(graph: ComponentGraph, group: Group, grouping: str) -> str:
     """The scope that a grouping puts a group into.
 
     Raises:
-        PruningError: a library's pruner, which has no scopes, or a plug-in that fails or gives no name.
+        PruningError: a pruner with a way of its own, which has no scopes, or a plug-in that fails or gives no name.
     """
     scope, plugin = GROUPINGS.find(grouping).scope, GROUPINGS.plugin(grouping)
     if scope is None:
-        raise PruningError(f"grouping '{grouping}' is a library's pruner as it comes: it has no scopes")
+        raise PruningError(f"grouping '{grouping}' has a way of its own, and no scopes")
     if plugin is None:
         return scope(graph, group)
     what = f"{plugin}, group '{group.name}'"

@@ -8,11 +8,12 @@ from typing import Any, Self
 
 from prunectl.pruning.allocation import ALLOCATIONS
 from prunectl.pruning.errors import PruningError
-from prunectl.pruning.grouping import GROUPINGS
+from prunectl.pruning.grouping import GROUPINGS, Grouping
 from prunectl.pruning.importance import IMPORTANCES
+from prunectl.pruning.lowrank import lowrank  # noqa: F401, these groupings are known once they have been imported
 from prunectl.pruning.recovery import RECOVERIES
-from prunectl.pruning.stock import stock_plan  # noqa: F401, its groupings are known once it has been imported
-from prunectl.pruning.unstructured import UNSTRUCTURED
+from prunectl.pruning.stock import stock_plan  # noqa: F401
+from prunectl.pruning.unstructured import unstructured  # noqa: F401
 from prunectl.registry import Plugin, Registry
 
 #: The table of each of the four names.
@@ -22,7 +23,7 @@ TABLES: Mapping[str, Registry[Any]] = {
     "allocation": ALLOCATIONS,
     "recovery": RECOVERIES,
 }
-#: Pruners of Torch-Pruning and PyTorch as they come.
+#: Pruners with a way of their own: Torch-Pruning's, PyTorch's, and low rank.
 LIBRARIES = tuple(name for name in GROUPINGS.builtin if GROUPINGS[name].scope is None)
 
 #: Goes up whenever the same names begin to mean another computation; part of a cell's identity. What changes under one
@@ -34,9 +35,9 @@ VERSION = 2
 class Method:
     """Any grouping with any importance, allocation and recovery.
 
-    The ``stock-`` groupings are Torch-Pruning's own pruners, ``unstructured`` is PyTorch's: they come with their own
-    magnitude importance and their own way of dividing, so only the recovery is free, and of ``unstructured``, whose
-    zeros a recovery would fill again, not even that.
+    The ``stock-`` groupings are Torch-Pruning's own pruners, ``unstructured`` is PyTorch's, ``lowrank`` limits layers'
+    ranks: they come with importances of their own (magnitude, where none is named) and their own way of dividing. Any
+    recovery may follow the stock ones, none ``unstructured``, whose zeros it would fill again.
 
     Raises:
         PruningError: a name that does not exist, or such a grouping with another importance, allocation or recovery.
@@ -50,13 +51,17 @@ class Method:
     def __post_init__(self) -> None:
         for kind, table in TABLES.items():
             table.find(getattr(self, kind))
-        if self.stock and (self.importance, self.allocation) != ("magnitude", "uniform"):
+        own = GROUPINGS.find(self.grouping)
+        if self.stock and (self.importance not in own.importances or self.allocation != "uniform"):
             raise PruningError(
-                f"grouping '{self.grouping}' is a library's pruner as it comes: it takes importance 'magnitude' and "
+                f"grouping '{self.grouping}' has a way of its own: it takes importance {_listed(own.importances)} and "
                 f"allocation 'uniform', not '{self.importance}' and '{self.allocation}'"
             )
-        if self.grouping == UNSTRUCTURED and self.recovery != "none":
-            raise PruningError(f"grouping '{UNSTRUCTURED}' only sets weights to zero: it takes recovery 'none'")
+        if own.recoveries and self.recovery not in own.recoveries:
+            raise PruningError(
+                f"grouping '{self.grouping}' removes no unit: it takes recovery {_listed(own.recoveries)}, not "
+                f"'{self.recovery}'"
+            )
 
     @classmethod
     def of(
@@ -66,16 +71,16 @@ class Method:
         allocation: str = "uniform",
         recovery: str | None = None,
     ) -> Self:
-        """The method with what is not named filled in: the default, or what a library's pruner as it comes takes.
+        """The method with what is not named filled in: the default, or what a library's pruner comes with.
 
         Names may be ``module:name`` of plug-ins; that imports the module, which the caller vouches for.
         """
-        as_it_comes = grouping in LIBRARIES
+        own = GROUPINGS[grouping] if grouping in LIBRARIES else Grouping()
         names = (
             grouping,
-            importance or ("magnitude" if as_it_comes else cls.importance),
+            importance or (*own.importances, cls.importance)[0],
             allocation,
-            recovery or ("none" if grouping == UNSTRUCTURED else cls.recovery),
+            recovery or (cls.recovery if cls.recovery in (own.recoveries or RECOVERIES) else own.recoveries[0]),
         )
         return cls(*(table.named(name) for table, name in zip(TABLES.values(), names, strict=True)))
 
@@ -89,8 +94,13 @@ class Method:
 
     @property
     def stock(self) -> bool:
-        """Whether the cut is a library's own, as it comes."""
+        """Whether the cut has a way of its own: a library's, mostly."""
         return self.grouping in LIBRARIES
+
+    @property
+    def removes_units(self) -> bool:
+        """Whether what is left has fewer units, and not fewer numbers in as many."""
+        return GROUPINGS.find(self.grouping).cut is None
 
     @property
     def looks_at_task(self) -> bool:
@@ -105,7 +115,9 @@ class Method:
     @property
     def label(self) -> str:
         """A short name, the same everywhere."""
-        parts = [self.grouping] if self.stock else [self.grouping, self.importance]
+        parts = [self.grouping]
+        if not (self.stock and self.importance == GROUPINGS[self.grouping].importances[0]):
+            parts.append(self.importance)
         if self.allocation != "uniform":
             parts.append(self.allocation)
         if self.recovery != "none":
@@ -126,3 +138,9 @@ class Method:
 
     def _entries(self) -> Iterator[tuple[Registry[Any], str]]:
         return ((table, getattr(self, kind)) for kind, table in TABLES.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``'a', 'b' or 'c'``."""
+    quoted = [f"'{name}'" for name in names]
+    return " or ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))

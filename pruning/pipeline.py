@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
 from numpy.typing import NDArray
 
 from prunectl.agents.controller import Batch, Controller
-from prunectl.pruning.allocation import Damage
-from prunectl.pruning.ask import ONCE, Ask, Schedule, Sparsity
+from prunectl.pruning.allocation import ALLOCATIONS, Damage
+from prunectl.pruning.ask import DEPLOYED, ONCE, Ask, Schedule, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.fidelity import fidelities, integrity
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.grouping import GROUPINGS
 from prunectl.pruning.importance import Scores, score
+from prunectl.pruning.lowrank import written_out
 from prunectl.pruning.method import Method
 from prunectl.pruning.plan import PruningPlan, composed, make_plan, uncut
 from prunectl.pruning.recovery import Budget, Cut, Loop, Progress, recover
 from prunectl.pruning.surgery import apply, select_inputs
 from prunectl.pruning.tracing import trace
 from prunectl.pruning.trial import bench, measure
-from prunectl.pruning.unstructured import UNSTRUCTURED, unstructured
 
 C = TypeVar("C", bound=Controller)
 
@@ -81,29 +82,36 @@ def plan_for(
     min_width: int = 1,
     scores: Scores | None = None,
     damage: Damage | None = None,
+    loop: Loop | None = None,
 ) -> PruningPlan:
-    """The plan of a method, on what the dataflow takes; ``scores`` and ``damage`` spare computing them once more.
+    """The plan of a method, on what the dataflow takes; ``scores`` and ``damage`` spare computing them once more, and
+    ``loop`` is the task, for an allocation that looks at it.
 
     Raises:
-        PruningError: a sparsity outside [0, 1), one that cannot be met, or a method without a plan.
+        PruningError: a sparsity outside [0, 1), one that cannot be met, a method without a plan, or no task.
     """
     ask = Ask.of(sparsity)
     check_ask(method, ask, min_width, ONCE)
-    if method.grouping == UNSTRUCTURED:
-        raise PruningError(f"grouping '{UNSTRUCTURED}' has no plan: it removes no unit")
+    if not method.removes_units:
+        raise PruningError(f"grouping '{method.grouping}' has no plan: it removes no unit")
     if ask.leaves_all:
         return uncut(graph)
     if (stock := GROUPINGS.find(method.grouping).plan) is not None:
-        plan: PruningPlan = stock(controller, graph, inputs, ask.figure)
+        plan: PruningPlan = stock(controller, graph, inputs, ask, method.importance, seed)
         return plan
     if scores is None:
         scores = score(controller, graph, method.importance, inputs, seed)
-    if ask.overall is None or not method.measures:
+    if not ask.divides or not method.measures:
         return make_plan(graph, scores, method.grouping, method.allocation, ask, min_width)
     trials = bench(controller, graph, scores, inputs, seed)
     if damage is None:
         damage = measure(trials)
-    return make_plan(graph, scores, method.grouping, method.allocation, ask, min_width, damage, trials.error)
+    error: Callable[[Mapping[str, int]], float] = trials.error
+    if ALLOCATIONS.find(method.allocation).looks_at_task:
+        if loop is None:
+            raise PruningError(f"allocation '{method.allocation}' needs the control task: pass a loop")
+        error = partial(trials.shortfall, loop=loop)
+    return make_plan(graph, scores, method.grouping, method.allocation, ask, min_width, damage, error)
 
 
 def prune(
@@ -131,7 +139,7 @@ def prune(
         min_width: no layer falls below it.
         scores: what `score` gave for this controller, importance, calibration and seed, if it is there already.
         damage: what `measure` gave for these, if it is there already.
-        loop: the task, for a recovery that looks at it.
+        loop: the task, for an allocation or a recovery that looks at it.
         budget: how long such a recovery may go on, all steps together.
         told: how far it is.
         schedule: in how many steps. Each scores and cuts what the one before left, on what the dense controller saw,
@@ -155,8 +163,8 @@ def prune(
     seconds = dict.fromkeys(("plan", "surgery", "recovery"), 0.0)
     for number, level in enumerate(schedule.levels(ask)):
         started = time.perf_counter()
-        if method.grouping == UNSTRUCTURED:
-            small, plan = unstructured(controller, graph, ask.figure)
+        if (reduce := GROUPINGS.find(method.grouping).cut) is not None:
+            small, plan = reduce(controller, graph, inputs, ask, method.importance, seed)
             planned = time.perf_counter()
         else:
             first = number == 0
@@ -171,6 +179,7 @@ def prune(
                 min_width,
                 scores if first else None,
                 damage if first else None,
+                loop,
             )
             plan = cut if first else composed(graph, plan, cut, level.figure)
             planned = time.perf_counter()
@@ -188,6 +197,7 @@ def prune(
         done = time.perf_counter()
         for stage, took in zip(seconds, (planned - started, operated - planned, done - operated), strict=True):
             seconds[stage] += took
+    small = written_out(small)
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
     options = controller.allowed(calibration.held_out_observations)
     told_options = None if options is None else torch.as_tensor(options)
@@ -195,14 +205,15 @@ def prune(
 
 
 def check_ask(method: Method, ask: Ask, min_width: int, schedule: Schedule) -> None:
-    """Raise PruningError where a library's pruner is asked for what it does not know."""
+    """Raise PruningError where a pruner with a way of its own is asked for what it cannot give."""
     if min_width != 1 and method.stock:
         raise PruningError(f"grouping '{method.grouping}' knows no least width: min_width must be 1, not {min_width}")
-    if ask.shares and method.stock:
+    if ask.leaves_a_rest and method.stock:
         raise PruningError(
-            f"grouping '{method.grouping}' knows no components, so '{ask.shares[0][0]}' cannot have a share of its own"
+            f"grouping '{method.grouping}' divides no rest: ask for one figure, as {ask.figure:g} or "
+            f"{DEPLOYED}={ask.figure:g}, or for shares alone, as actor={ask.figure:g}, not for '{ask}'"
         )
-    if schedule.steps > 1 and method.grouping == UNSTRUCTURED:
+    if schedule.steps > 1 and not method.removes_units:
         raise PruningError(
-            f"grouping '{UNSTRUCTURED}' removes no unit: {schedule.steps} steps set what one does to zero"
+            f"grouping '{method.grouping}' removes no unit, so {schedule.steps} steps come to what one does"
         )

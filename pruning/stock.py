@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -18,6 +18,8 @@ from torch import nn
 
 from prunectl.agents.controller import Controller
 from prunectl.pruning.allocation import TOLERANCE
+from prunectl.pruning.ask import Ask, Part
+from prunectl.pruning.dataflow_run import bounded
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Group, columns
 from prunectl.pruning.grouping import GROUPINGS, Grouping
@@ -30,8 +32,18 @@ Array = NDArray[np.float64]
 
 #: Layers whose outputs are the library's units as they are ours.
 _ROOTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-#: Rows that `hessian` takes a gradient of, one by one: a second or less.
-MOST_HESSIAN_ROWS = 256
+#: Rows that gradients are taken of, one by one: a second or less.
+MOST_GRADIENT_ROWS = 256
+#: The library's importances by the names that those of their kind go by here, made as it makes them. `magnitude`, over
+#: all layers of a group, is what the library also calls group norm.
+IMPORTANCES: Mapping[str, Callable[[], Any]] = {
+    "magnitude": partial(torch_pruning.importance.MagnitudeImportance, p=2),
+    "taylor": torch_pruning.importance.TaylorImportance,
+    "hessian": torch_pruning.importance.HessianImportance,
+    "lamp": torch_pruning.importance.LAMPImportance,
+    "fpgm": torch_pruning.importance.FPGMImportance,
+    "random": torch_pruning.importance.RandomImportance,
+}
 
 
 @dataclass(frozen=True)
@@ -114,75 +126,172 @@ class LibraryGroups:
 
     @cached_property
     def _hessian(self) -> Any:
-        """The importance, fed with a gradient a row: that of a random projection of the outputs (`project`)."""
-        parameters = list(self._dataflow.parameters())
-        total = [torch.zeros_like(parameter) for parameter in parameters]
-        count = len(self._inputs[0])
-        rows = range(0, count, -(-count // MOST_HESSIAN_ROWS))
-        with torch.no_grad():
-            scale = scales(self._dataflow(*self._inputs))
-        for row in rows:
-            with torch.enable_grad():
-                results = self._dataflow(*(tensor[row : row + 1] for tensor in self._inputs))
-                loss = project(results, scale, self._generator)
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-            for sum_, gradient in zip(total, gradients, strict=True):
-                if gradient is not None:
-                    sum_ += gradient.square()
         importance = torch_pruning.importance.GroupHessianImportance(normalizer=None)
-        # Once, with the root of the mean square: version 1.6.1 forgets all samples but the last, because it looks for
-        # names among tensors.
-        for parameter, squares in zip(parameters, total, strict=True):
-            parameter.grad = (squares / len(rows)).sqrt()
+        _tell_gradients(self._dataflow, self._inputs, self._generator)
         importance.accumulate_grad(self._dataflow)
         return importance
+
+
+def _tell_gradients(dataflow: nn.Module, inputs: Sequence[torch.Tensor], generator: np.random.Generator) -> None:
+    """Leave in each parameter the root mean square of its gradients, one a row: those of a random projection of the
+    outputs (`project`), since the loss of a trained controller has none left.
+
+    Not the gradient of their sum, in which rows cancel out. Nor a sample after another: in version 1.6.1 `hessian`
+    forgets all but the last, because it looks for names among tensors.
+    """
+    parameters = list(dataflow.parameters())
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    count = len(inputs[0])
+    rows = range(0, count, -(-count // MOST_GRADIENT_ROWS))
+    with torch.no_grad():
+        scale = scales(dataflow(*inputs))
+    for row in rows:
+        with torch.enable_grad():
+            results = dataflow(*(tensor[row : row + 1] for tensor in inputs))
+            loss = project(results, scale, generator)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for sum_, gradient in zip(total, gradients, strict=True):
+            if gradient is not None:
+                sum_ += gradient.square()
+    for parameter, squares in zip(parameters, total, strict=True):
+        parameter.grad = (squares / len(rows)).sqrt()
 
 
 def stock_plan(
     controller: Controller,
     graph: ComponentGraph,
     inputs: Sequence[torch.Tensor],
-    sparsity: float,
+    ask: Ask,
+    importance: str = "magnitude",
+    seed: int = 0,
+    *,
     global_pruning: bool,
     isomorphic: bool = False,
 ) -> PruningPlan:
-    """What ``torch_pruning.BasePruner`` removes with its own magnitude importance (L2), global or local.
+    """What ``torch_pruning.BasePruner`` removes by one of its own importances, global or local.
 
     Its ratio counts channels, so it is driven by bisection until the asked share of parameters is gone: within
     tolerance, or as near as can be where that lies between two neighbouring steps, which take a unit from a layer
     (global), from every layer (local) or from a layer of every form (isomorphic). It knows no components, keeps no
-    twins equally wide, and skips a layer that its threshold would empty altogether.
+    twins equally wide, and skips a layer that its threshold would empty altogether. Where shares are asked of
+    components, of flows, or of what acts, it is told to ignore the layers of all else, one share after another.
 
     With ``isomorphic`` (and ``global_pruning``, as its authors intend) units are ranked among the groups of the same
     form alone, and every form loses the same share of its units: Fang et al., "Isomorphic Pruning for Vision Models",
     ECCV 2024 (arXiv 2407.04616). Forms are told apart by the kinds of layers in a group, not by their component.
 
     Raises:
-        PruningError: no ratio comes that near to the asked sparsity.
+        PruningError: no ratio comes that near to the asked sparsity, or an unknown name.
     """
-    dataflow = controller.dataflow()
-    example = tuple(tensor[:2] for tensor in inputs)
-    dense = graph.parameters(graph.dense)
-
-    def at(ratio: float) -> _Step:
-        kept = _kept(dataflow, graph, example, ratio, global_pruning, isomorphic)
-        return _Step(ratio, kept, 1 - graph.parameters({name: len(units) for name, units in kept.items()}) / dense)
-
-    whole = _Step(0.0, {name: tuple(range(units)) for name, units in graph.dense.items()}, 0.0)
-    tried = _search(at, sparsity)
-    best = min(tried, key=lambda step: abs(step.achieved - sparsity))
-    if abs(best.achieved - sparsity) > TOLERANCE and not _between_neighbours([whole, *tried], sparsity):
-        kind = "isomorphic" if isomorphic else "global" if global_pruning else "local"
-        raise PruningError(
-            f"stock {kind} pruning cannot reach sparsity {sparsity:g}: the nearest it gives is {best.achieved:.3f}"
-        )
-    return describe(graph, best.kept, sparsity)
+    pruner = _Pruner.of(controller, graph, inputs, importance, seed, global_pruning, isomorphic)
+    kept = {name: tuple(range(units)) for name, units in graph.dense.items()}
+    for part in ask.parts(graph):
+        if part.share:
+            kept |= pruner.met(part, kept)
+    return describe(graph, kept, ask.figure)
 
 
 def cut_in_place(dataflow: nn.Module, graph: ComponentGraph, inputs: Sequence[torch.Tensor], ratio: float) -> None:
     """Let the library's own local pruner take one step on a dataflow, which it changes: this share of every layer's
     units goes, by magnitude. What a user of the library writes, to hold our time against."""
-    _pruner(dataflow, graph, tuple(tensor[:2] for tensor in inputs), ratio, False, False).step()
+    _Pruner(dataflow, graph, tuple(tensor[:2] for tensor in inputs), IMPORTANCES["magnitude"]()).at(ratio).step()
+
+
+@dataclass(frozen=True)
+class _Pruner:
+    """The library's pruner of a dataflow, at any ratio of channels. The dataflow itself is only looked at."""
+
+    dataflow: nn.Module
+    graph: ComponentGraph
+    example: tuple[torch.Tensor, ...]
+    importance: Any
+    seed: int = 0
+    global_pruning: bool = False
+    isomorphic: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        controller: Controller,
+        graph: ComponentGraph,
+        inputs: Sequence[torch.Tensor],
+        importance: str,
+        seed: int,
+        global_pruning: bool,
+        isomorphic: bool,
+    ) -> _Pruner:
+        """The pruner with an importance by name, which is told the gradients that it asks for."""
+        dataflow, made = controller.dataflow(), IMPORTANCES[importance]()
+        if importance in ("taylor", "hessian"):
+            dataflow = copy.deepcopy(dataflow).requires_grad_(True)
+            _tell_gradients(dataflow, bounded(inputs, graph), np.random.default_rng(seed))
+        if importance == "hessian":
+            made.accumulate_grad(dataflow)
+        example = tuple(tensor[:2] for tensor in inputs)
+        return cls(dataflow, graph, example, made, seed, global_pruning, isomorphic)
+
+    def met(self, part: Part, before: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """What is kept of a part's groups once it has given up its share, ``before`` being what is kept until then.
+
+        Raises:
+            PruningError: no ratio comes that near.
+        """
+        dense = part.size(self.graph, self.graph.dense)
+
+        def step(ratio: float, kept: Mapping[str, tuple[int, ...]]) -> _Step:
+            own = {name: kept[name] for name in part.groups}
+            widths = {name: len(units) for name, units in {**before, **own}.items()}
+            return _Step(ratio, own, 1 - part.size(self.graph, widths) / dense)
+
+        tried = _search(lambda ratio: step(ratio, self.kept(ratio, part.groups)), part.share)
+        best = min(tried, key=lambda step: abs(step.achieved - part.share))
+        whole = step(0.0, before)
+        if abs(best.achieved - part.share) > TOLERANCE and not _between_neighbours([whole, *tried], part.share):
+            kind = "isomorphic" if self.isomorphic else "global" if self.global_pruning else "local"
+            whose = f" of '{part.name}'" if part.name else ""
+            raise PruningError(
+                f"stock {kind} pruning cannot reach sparsity {part.share:g}{whose}: the nearest it gives is "
+                f"{best.achieved:.3f}"
+            )
+        return best.kept
+
+    def kept(self, ratio: float, groups: Collection[str]) -> dict[str, tuple[int, ...]]:
+        """The units that one step of the library's pruner leaves where it may cut these groups."""
+        path_of = {id(module): path for path, module in self.dataflow.named_modules()}
+        kept = {name: set(range(group.units)) for name, group in self.graph.groups.items()}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)  # the same random scores at every ratio
+            found = list(self.at(ratio, groups).step(interactive=True))
+        for group in found:
+            path = path_of.get(id(group[0].dep.target.module), "")
+            if path not in self.graph.layer_axes:
+                continue
+            _, output = self.graph.layer_axes[path]
+            for name in {segment.group for segment in output} - {None}:
+                where, gone = columns(output, str(name)), set(group[0].idxs)
+                units = range(self.graph.groups[str(name)].units)
+                indices = [[where.start + unit] for unit in units] if isinstance(where, slice) else where.tolist()
+                kept[str(name)] -= {unit for unit in units if gone.issuperset(indices[unit])}
+        return {name: tuple(sorted(units)) for name, units in kept.items()}
+
+    def at(self, ratio: float, groups: Collection[str] | None = None) -> Any:
+        """The library's own, which may cut these groups, or all."""
+        _check(self.dataflow)
+        others = [] if groups is None else [group for name, group in self.graph.groups.items() if name not in groups]
+        ignored = [self.dataflow.get_submodule(layer) for group in others for layer in group.producers]
+        with warnings.catch_warnings():
+            # It warns of parameters that no layer owns (gSDE's): our own surgery cuts those.
+            warnings.simplefilter("ignore")
+            return torch_pruning.BasePruner(
+                self.dataflow,
+                self.example,
+                importance=self.importance,
+                global_pruning=self.global_pruning,
+                isomorphic=self.isomorphic,
+                pruning_ratio=ratio,
+                ignored_layers=[*_outputs(self.dataflow, self.graph), *ignored],
+                output_transform=lambda results: list(results.values()),
+            )
 
 
 def _check(dataflow: nn.Module) -> None:
@@ -255,55 +364,11 @@ def _entries(module: nn.Module, reads: bool) -> int:
     return sum(parameter[0].numel() for parameter in module.parameters())
 
 
-def _kept(
-    dataflow: nn.Module,
-    graph: ComponentGraph,
-    example: tuple[torch.Tensor, ...],
-    ratio: float,
-    global_pruning: bool,
-    isomorphic: bool = False,
-) -> dict[str, tuple[int, ...]]:
-    """The units that one step of the library's pruner leaves; the module itself is only looked at."""
-    pruner = _pruner(dataflow, graph, example, ratio, global_pruning, isomorphic)
-    path_of = {id(module): path for path, module in dataflow.named_modules()}
-    kept = {name: set(range(group.units)) for name, group in graph.groups.items()}
-    for group in pruner.step(interactive=True):
-        path = path_of.get(id(group[0].dep.target.module), "")
-        if path not in graph.layer_axes:
-            continue
-        _, output = graph.layer_axes[path]
-        for name in {segment.group for segment in output} - {None}:
-            where, gone = columns(output, str(name)), set(group[0].idxs)
-            units = range(graph.groups[str(name)].units)
-            indices = [[where.start + unit] for unit in units] if isinstance(where, slice) else where.tolist()
-            kept[str(name)] -= {unit for unit in units if gone.issuperset(indices[unit])}
-    return {name: tuple(sorted(units)) for name, units in kept.items()}
+def _own(global_pruning: bool, isomorphic: bool = False) -> Grouping:
+    plan = partial(stock_plan, global_pruning=global_pruning, isomorphic=isomorphic)
+    return Grouping(plan=plan, importances=tuple(IMPORTANCES))
 
 
-def _pruner(
-    dataflow: nn.Module,
-    graph: ComponentGraph,
-    example: tuple[torch.Tensor, ...],
-    ratio: float,
-    global_pruning: bool,
-    isomorphic: bool,
-) -> Any:
-    _check(dataflow)
-    with warnings.catch_warnings():
-        # It warns of parameters that no layer owns (gSDE's): our own surgery cuts those.
-        warnings.simplefilter("ignore")
-        return torch_pruning.BasePruner(
-            dataflow,
-            example,
-            importance=torch_pruning.importance.MagnitudeImportance(p=2),
-            global_pruning=global_pruning,
-            isomorphic=isomorphic,
-            pruning_ratio=ratio,
-            ignored_layers=_outputs(dataflow, graph),
-            output_transform=lambda results: list(results.values()),
-        )
-
-
-GROUPINGS.bring("stock-global", Grouping(plan=partial(stock_plan, global_pruning=True, isomorphic=False)))
-GROUPINGS.bring("stock-local", Grouping(plan=partial(stock_plan, global_pruning=False, isomorphic=False)))
-GROUPINGS.bring("stock-isomorphic", Grouping(plan=partial(stock_plan, global_pruning=True, isomorphic=True)))
+GROUPINGS.bring("stock-global", _own(global_pruning=True))
+GROUPINGS.bring("stock-local", _own(global_pruning=False))
+GROUPINGS.bring("stock-isomorphic", _own(global_pruning=True, isomorphic=True))

@@ -1,19 +1,20 @@
-"""Measuring what widths do to the outputs: cut, refit, compare, on calibration inputs. No environment step."""
+"""Measuring what widths do: cut, refit, and compare the outputs on calibration inputs, or run validation episodes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from prunectl.agents.controller import Controller
+from prunectl.agents.controller import Controller, ControllerError
 from prunectl.pruning.allocation import Damage, make_knobs
 from prunectl.pruning.fidelity import fidelities
 from prunectl.pruning.graph import ComponentGraph, Scores
-from prunectl.pruning.plan import describe, keep_best
-from prunectl.pruning.recovery import reconstruct
+from prunectl.pruning.plan import PruningPlan, describe, keep_best
+from prunectl.pruning.recovery import Loop, reconstruct
 from prunectl.pruning.surgery import apply
 
 #: Rows that are refitted on, and others that the refit is judged on. Few rows charge wide layers for overfitting: with
@@ -33,10 +34,15 @@ class Bench:
     fitted: tuple[torch.Tensor, ...]
     judged: tuple[torch.Tensor, ...]
 
+    def refitted(self, widths: Mapping[str, int]) -> tuple[Controller, PruningPlan]:
+        """The controller with these widths, refitted, and the plan of it."""
+        plan = describe(self.graph, keep_best(self.scores, widths), 0.0)
+        small = apply(plan, self.controller, self.graph)
+        return reconstruct(small, self.controller, self.graph, plan, self.fitted), plan
+
     def errors(self, widths: Mapping[str, int]) -> dict[str, float]:
         """1 - R2 of each component's output once the controller has these widths and is refitted, at most 1."""
-        plan = describe(self.graph, keep_best(self.scores, widths), 0.0)
-        small = reconstruct(apply(plan, self.controller, self.graph), self.controller, self.graph, plan, self.fitted)
+        small, plan = self.refitted(widths)
         found = fidelities(small, self.controller, self.graph, plan, self.judged)
         return {name: min(1 - fidelity, 1.0) for name, fidelity in found.items()}
 
@@ -49,6 +55,14 @@ class Bench:
         errors = self.errors(widths)
         roles = [[e for name, e in errors.items() if (name in self.graph.deployed) == role] for role in (True, False)]
         return float(sum(np.mean(role) for role in roles if role))
+
+    def shortfall(self, widths: Mapping[str, int], loop: Loop) -> float:
+        """Minus the mean return over the validation episodes of the controller with these widths, refitted; infinite
+        where its actions are not numbers. What only training needs does not show in it."""
+        try:
+            return -loop.validate(self.refitted(widths)[0])
+        except ControllerError:
+            return math.inf
 
 
 def bench(

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import torch
 from torch import nn
 from torch.nn.utils import prune
 
 from prunectl.agents.controller import Controller
+from prunectl.pruning.ask import Ask
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.grouping import GROUPINGS, Grouping
@@ -25,8 +28,16 @@ C = TypeVar("C", bound=Controller)
 UNSTRUCTURED = "unstructured"
 
 
-def unstructured(controller: C, graph: ComponentGraph, sparsity: float) -> tuple[C, PruningPlan]:
-    """Set ``round(sparsity x parameters)`` weights to zero, the smallest |w| first, all components in one ranking.
+def unstructured(
+    controller: C,
+    graph: ComponentGraph,
+    inputs: Sequence[torch.Tensor],
+    ask: Ask,
+    importance: str = "magnitude",
+    seed: int = 0,
+) -> tuple[C, PruningPlan]:
+    """Set ``round(sparsity x parameters)`` weights to zero, the smallest |w| first, all components in one ranking; what
+    has a share of its own, in a ranking of its own.
 
     The ranking is `torch.nn.utils.prune.global_unstructured` over the weights of all matrix products, as usual; biases
     and normalisations stay, but count among the parameters. Target networks lose the same weights as their twins.
@@ -34,14 +45,17 @@ def unstructured(controller: C, graph: ComponentGraph, sparsity: float) -> tuple
     Args:
         controller: the dense one; it stays as it is.
         graph: its groups.
-        sparsity: share of all parameters that become zero, in [0, 1).
+        inputs: what its dataflow takes, which is not looked at.
+        ask: the shares of parameters that become zero.
+        importance: magnitude alone.
+        seed: none of it is random.
 
     Returns:
         The controller, and a plan that keeps every unit: its ``params_pruned`` count the parameters that are left out
         of the zeros, its ``macs_deployed`` are the dense ones.
 
     Raises:
-        PruningError: more zeros are asked for than there are weights.
+        PruningError: more zeros are asked for than there are weights, or of a flow, which has none.
     """
     networks = copy.deepcopy(controller.networks)
     layers: dict[str, tuple[nn.Module, str]] = {}
@@ -50,20 +64,26 @@ def unstructured(controller: C, graph: ComponentGraph, sparsity: float) -> tuple
         layer = networks.get_submodule(owner)
         if len(tensor.axes) > 1 and tensor.trainable and writes(owner, layer):
             layers[name] = layer, attribute
-    total = graph.parameters(graph.dense)
-    amount = round(sparsity * total)
-    weights = sum(networks.get_parameter(name).numel() for name in layers)
-    if amount > weights:
-        reached = math.floor(weights / total * 1e4) / 1e4
-        raise PruningError(
-            f"sparsity {sparsity:g} cannot be met: the controller's weights, biases apart, reach {reached:g} at most"
-        )
-    plan = uncut(graph, sparsity)
-    if amount == 0:
-        return controller.with_networks(networks), plan
+    plan = uncut(graph, ask.figure)
     targets = mirrored(networks, graph.mirrors)  # before the library gives the weights other names
-    prune.global_unstructured(list(layers.values()), pruning_method=prune.L1Unstructured, amount=amount)
+    for part in ask.parts(graph):
+        if not part.components and part.share:
+            raise PruningError(f"grouping '{UNSTRUCTURED}' removes no unit, so none of '{part.name}'")
+        names = [name for name in layers if graph.tensors[name].component in part.components]
+        total = part.size(graph, graph.dense)
+        amount = round(part.share * total)
+        weights = sum(networks.get_parameter(name).numel() for name in names)
+        if amount > weights:
+            whose = "the controller's" if part.components == graph.components else f"'{part.name}', its"
+            reached = math.floor(weights / total * 1e4) / 1e4
+            raise PruningError(
+                f"sparsity {part.share:g} cannot be met: {whose} weights, biases apart, reach {reached:g} at most"
+            )
+        if amount:
+            chosen = [layers[name] for name in names]
+            prune.global_unstructured(chosen, pruning_method=prune.L1Unstructured, amount=amount)
     gone = dict.fromkeys(graph.components, 0)
+    layers = {name: (layer, attribute) for name, (layer, attribute) in layers.items() if prune.is_pruned(layer)}
     masks = {name: layer.get_buffer(f"{attribute}_mask") for name, (layer, attribute) in layers.items()}
     for name, (layer, attribute) in layers.items():
         prune.remove(layer, attribute)  # type: ignore[no-untyped-call]
@@ -75,4 +95,4 @@ def unstructured(controller: C, graph: ComponentGraph, sparsity: float) -> tuple
     return controller.with_networks(networks), replace(plan, components=components)
 
 
-GROUPINGS.bring(UNSTRUCTURED, Grouping())
+GROUPINGS.bring(UNSTRUCTURED, Grouping(cut=unstructured, importances=("magnitude",), recoveries=("none",)))

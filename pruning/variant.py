@@ -8,7 +8,6 @@ from itertools import product
 
 from prunectl.pruning.ask import ONCE, Schedule, shares_in_words
 from prunectl.pruning.method import Method
-from prunectl.pruning.unstructured import UNSTRUCTURED
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def variants(
             Variant(
                 method,
                 () if method.stock else tuple(shares.items()),
-                ONCE if method.grouping == UNSTRUCTURED else Schedule(count, form),
+                Schedule(count, form) if method.removes_units else ONCE,
                 recovery_budget if recovery_budget is not None and method.looks_at_task else None,
             )
             for method, shares, count in product(methods, budgets, steps)

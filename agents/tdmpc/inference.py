@@ -42,7 +42,7 @@ def function(network: nn.Sequential) -> Function:
 
 def _step(layer: nn.Module) -> Function:
     match layer:
-        case nn.Linear():
+        case nn.Linear() if type(layer) is nn.Linear:  # another's weight may be made anew at every call
             weight, bias = layer.weight, layer.bias
             return lambda values: linear(values, weight, bias)
         case nn.ELU() if layer.alpha == 1.0:

@@ -296,12 +296,15 @@ def plan(
     method = Method.of(grouping, importance, allocation, "none")
     ask = Ask.of(sparsity)
     subject = subject_of(model, env, trust)
+    controller = subject.controller
+    loop: Loop
     if inputs is not None:
-        calibration = _rows(subject, env, inputs, seed).calibration
+        loop = rows = _rows(subject, env, inputs, seed)
+        calibration = rows.calibration
     else:
-        calibration = calibrate(subject.controller, subject.task, seed)
-    seen = subject.controller.inputs(calibration.observations, calibration.actions)
-    return plan_for(subject.controller, find_groups(subject.controller), method, ask, seen, seed, min_width)
+        loop, calibration = TaskLoop(subject.task, seed), calibrate(controller, subject.task, seed)
+    seen = controller.inputs(calibration.observations, calibration.actions)
+    return plan_for(controller, find_groups(controller), method, ask, seen, seed, min_width, loop=loop)
 
 
 @on_one_thread

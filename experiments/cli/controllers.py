@@ -116,7 +116,7 @@ def prune(
             "--sparsity",
             metavar="S",
             help="Share of all parameters to remove, as 0.9; of components and flows, as encoder=0.5,flow=0, all else "
-            "left whole; or both, as 0.9,critic=0.5.",
+            "left whole; or both, as 0.9,critic=0.5; of all that acts, as deployed=0.9.",
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where the smaller controller goes.")],
@@ -125,18 +125,21 @@ def prune(
     grouping: Annotated[
         str,
         typer.Option(
-            help="global, layer, component; as the libraries come: stock-global, stock-local, stock-isomorphic, "
-            "unstructured."
+            help="global, layer, component; with ways of their own: stock-global, stock-local, stock-isomorphic, "
+            "unstructured, lowrank."
         ),
     ] = "component",
     importance: Annotated[
         str | None,
         typer.Option(
             help="magnitude, random, taylor, activation, surgeon, gradient, fisher, uncertainty, lamp, fpgm, hessian.  "
-            "(default: surgeon; libraries': magnitude)"
+            "(default: surgeon; for groupings with ways of their own magnitude: stock- takes taylor, hessian, lamp, "
+            "fpgm, random too, lowrank activation)"
         ),
     ] = None,
-    allocation: Annotated[str, typer.Option(help="uniform, ranked, sensitivity, searched.")] = "uniform",
+    allocation: Annotated[
+        str, typer.Option(help="uniform, ranked, sensitivity, searched, searched-return.")
+    ] = "uniform",
     recovery: Annotated[
         str | None,
         typer.Option(help="none, reconstruct, distill, scratch, finetune.  (default: distill; unstructured: none)"),

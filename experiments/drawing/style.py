@@ -68,6 +68,13 @@ MARKERS = (
     ("2", "y-up"),
     ("3", "y-left"),
     ("4", "y-right"),
+    (r"$\oplus$", "circle-cross"),
+    (r"$\otimes$", "circle-x"),
+    (r"$\boxplus$", "square-cross"),
+    (r"$\boxtimes$", "square-x"),
+    (r"$\bowtie$", "bowtie"),
+    (r"$\ast$", "asterisk"),
+    (r"$\#$", "hash"),
 )
 #: The libraries' own pruners, the baselines, stay out of the colours.
 _BASELINES = {
@@ -75,6 +82,7 @@ _BASELINES = {
     "stock-local": ("#808080", "+", "cross-thin"),
     "stock-isomorphic": ("#505050", "1", "y-down"),
     "unstructured": ("#A6A6A6", "*", "star"),
+    "lowrank": ("#707070", "2", "y-up"),
 }
 #: What is compared most gets the colours that differ most; all other cuts follow in a fixed order.
 _FIRST = (
@@ -146,10 +154,18 @@ class Look:
 def look(method: Method) -> Look:
     """The method's look, whichever others are drawn beside it."""
     cut = method.grouping, method.importance, method.allocation
-    colour, marker, symbol = _BASELINES.get(method.grouping) or _cut_look(cut)
+    colour, marker, symbol = _baseline_look(method) or _cut_look(cut)
     recovery, _, _ = method.recovery.partition("[")  # in steps or not, it is dashed alike
     dash, plotly_dash, white = _RECOVERIES.get(recovery) or _drawn_by(recovery, _FOREIGN_RECOVERIES)
     return Look(colour, _paler(colour, white), marker, f"{symbol}-open" if white == 1 else symbol, dash, plotly_dash)
+
+
+def _baseline_look(method: Method) -> tuple[str, str, str] | None:
+    """A library's pruner keeps its grey; by another importance than it comes with, it has another marker."""
+    if (found := _BASELINES.get(method.grouping)) is None:
+        return None
+    others = GROUPINGS[method.grouping].importances[1:]
+    return (found[0], *MARKERS[others.index(method.importance)]) if method.importance in others else found
 
 
 def _cut_look(cut: tuple[str, str, str]) -> tuple[str, str, str]:

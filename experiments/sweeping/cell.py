@@ -37,10 +37,10 @@ class Cell:
     """A controller, a method, a sparsity and a seed. The dense controller is the cell without a method.
 
     ``seed`` drives the pruning, ``episode_seed`` is the first of ``episodes`` environment seeds. With ``only``, one
-    component or flow is pruned, and ``sparsity`` is its own; with ``budgets``, some have shares of their own besides
-    (`Ask`). ``schedule`` says in how many steps, ``recovery_budget`` how many a recovery may take. ``stability`` are
-    the independent starts of each check of the loop's stability, None where that is not recorded; ``seed`` then decides
-    the function that must fall as well.
+    component or flow is pruned, or what acts, and ``sparsity`` is its own; with ``budgets``, some have shares of their
+    own besides (`Ask`). ``schedule`` says in how many steps, ``recovery_budget`` how many a recovery may take.
+    ``stability`` are the independent starts of each check of the loop's stability, None where that is not recorded;
+    ``seed`` then decides the function that must fall as well.
     """
 
     subject: Subject
@@ -71,7 +71,7 @@ class Cell:
     @property
     def measures(self) -> bool:
         """Whether its allocation looks at damage."""
-        return self.method is not None and self.method.measures and self.only is None
+        return self.method is not None and self.method.measures and self.ask.divides
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:

@@ -156,16 +156,16 @@ class SweepConfig(_Frozen):
     ``sparsities`` are asked of all components together, each in [0, 1); 0 stands for the dense controller, which is
     always measured. ``seeds`` drive random importance and the calibration episodes. ``episodes`` are evaluated a cell,
     on the environment seeds ``episode_seed``, ``episode_seed + 1``, ... No group of units falls below ``min_width``.
-    ``only`` names components and flows to prune one at a time while everything else stays dense; sparsities are then
-    asked of that component or flow. Empty: the whole controller is pruned. ``budgets`` are shares of components and
-    flows to be met beside each sparsity, ``{critic: 0.5, flow: 0}``, each compared with the others; ``{}`` is none.
-    ``steps`` are numbers of steps to prune in, along a ``schedule``; libraries' pruners take no budgets, and
-    ``unstructured`` no steps: they stand beside as they come. ``recovery_budget`` are the steps that a recovery which
-    runs the task may take (distill: batches); None: as many as it takes by itself. ``stability`` are the independent
-    starts of each check of the loops' stability, on the tasks that have a goal to come to rest at; None: it is not
-    recorded. ``plugins`` are modules to import first, which name methods, plants or loaders (`prunectl.plugins`).
-    ``timeout`` are the seconds after which a cell, or a piece of work that cells share, is given up and recorded as
-    failed.
+    ``only`` names components and flows to prune one at a time while everything else stays dense, or ``deployed`` for
+    all that acts together; sparsities are then asked of that. Empty: the whole controller is pruned. ``budgets`` are
+    shares of components and flows to be met beside each sparsity, ``{critic: 0.5, flow: 0}``, each compared with the
+    others; ``{}`` is none. ``steps`` are numbers of steps to prune in, along a ``schedule``; libraries' pruners take no
+    budgets, and ``unstructured`` no steps: they stand beside as they come. ``recovery_budget`` are the steps that a
+    recovery which runs the task may take (distill: batches); None: as many as it takes by itself. ``stability`` are the
+    independent starts of each check of the loops' stability, on the tasks that have a goal to come to rest at; None: it
+    is not recorded. ``plugins`` are modules to import first, which name methods, plants or loaders
+    (`prunectl.plugins`). ``timeout`` are the seconds after which a cell, or a piece of work that cells share, is given
+    up and recorded as failed.
 
     Validated in a context that allows it (`config_of`), it imports the modules that it names.
     """
@@ -216,13 +216,6 @@ class SweepConfig(_Frozen):
                 f"confidence: ask for {FEWEST} or more, or leave it out"
             )
         return starts
-
-    @model_validator(mode="after")
-    def _stock_prunes_everything(self) -> Self:
-        stock = next((method.grouping for method in self.expanded_methods if method.stock), None)
-        if self.only and stock is not None:
-            raise ValueError(f"only: grouping '{stock}' knows no components, so it cannot prune one alone")
-        return self
 
     @model_validator(mode="after")
     def _can_be_counted(self) -> Self:

@@ -62,8 +62,7 @@ def budgeted(
 
 def _own(graph: ComponentGraph, component: str) -> list[Knob]:
     """A knob for each group that is a component's alone; their curves are not looked at."""
-    own = (group for group in graph.groups.values() if group.components == (component,))
-    return [Knob((group.name,), component, group.units, np.empty(0)) for group in own]
+    return [Knob((name,), component, graph.dense[name], np.empty(0)) for name in graph.own(component)]
 
 
 def _units_left(graph: ComponentGraph, flow: str, share: float, min_width: int) -> int:

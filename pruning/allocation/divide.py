@@ -23,7 +23,7 @@ from prunectl.pruning.allocation.knobs import (
 from prunectl.pruning.allocation.searched import searched
 from prunectl.pruning.allocation.sensitivity import sensitivity
 from prunectl.pruning.allocation.unmeasured import ranked, uniform
-from prunectl.pruning.ask import Ask, Sparsity
+from prunectl.pruning.ask import DEPLOYED, Ask, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
 from prunectl.pruning.grouping import CONTROLLER
@@ -41,7 +41,8 @@ class Division:
         sparsity: the share of all parameters that is to go, in (0, 1).
         min_width: no group falls below it.
         damage: what `measure` found, where the allocation looks at it.
-        error: the calibration error of a controller of these widths, refitted, likewise.
+        error: what a controller of these widths, refitted, is to have little of: its calibration error, or its negative
+            return where the allocation looks at the task; likewise.
     """
 
     graph: ComponentGraph
@@ -69,12 +70,14 @@ class Division:
 class Allocation:
     """A way of dividing.
 
-    ``measured`` says that it looks at how the controller's outputs suffer (`measure`), unless there is one scope only.
-    ``version`` goes up when the name begins to mean another computation.
+    ``measured`` says that it looks at how the controller's outputs suffer (`measure`), unless there is one scope only;
+    ``looks_at_task`` that it runs episodes besides. ``version`` goes up when the name begins to mean another
+    computation.
     """
 
     divide: Callable[[Division], Widths]
     measured: bool = False
+    looks_at_task: bool = False
     version: int = 0
 
 
@@ -86,7 +89,7 @@ def _sensitivity(of: Division) -> Widths:
 def _searched(of: Division) -> Widths:
     assert of.damage is not None
     if of.error is None:
-        raise ValueError("allocation 'searched' needs the error that a `Bench` finds")
+        raise ValueError("a search needs the error that a `Bench` finds")
     return searched(of.graph, of.knobs, of.damage, of.error, of.sparsity, of.min_width)
 
 
@@ -97,6 +100,7 @@ ALLOCATIONS = Registry(
         "ranked": Allocation(lambda of: ranked(of.graph, of.knobs, of.sparsity, of.min_width)),
         "sensitivity": Allocation(_sensitivity, measured=True),
         "searched": Allocation(_searched, measured=True),
+        "searched-return": Allocation(_searched, measured=True, looks_at_task=True),
     },
     PruningError,
 )
@@ -123,7 +127,7 @@ def allocate(
         sparsity: in [0, 1); a mapping has shares of components and flows (`Ask`), which are not the allocation's.
         min_width: no group falls below it.
         damage: what `measure` found; for allocations that look at it.
-        error: the calibration error of a controller of these widths, refitted (`Bench.error`); likewise.
+        error: of a controller of these widths, refitted (`Bench.error`, `Bench.shortfall`); likewise.
 
     Raises:
         PruningError: no widths meet it; the message names the scope and the highest sparsity that can be met. Or an
@@ -135,6 +139,9 @@ def allocate(
     if not graph.groups:
         raise PruningError("the controller has no units to prune: its networks have no hidden layer")
 
+    if ask.deployed is not None:
+        return _acting(graph, scores, grouping, allocation, ask, min_width, damage, error)
+
     def divide(rest: ComponentGraph, share: float, others: Widths) -> Widths:
         whole = None if error is None else lambda widths: error({**others, **widths})
         return _divided(rest, scores, grouping, allocation, share, min_width, damage, whole)
@@ -142,6 +149,24 @@ def allocate(
     if not ask.shares:
         return divide(graph, ask.figure, {})
     return budgeted(graph, ask.by_scope(graph), ask.overall, min_width, divide)
+
+
+def _acting(
+    graph: ComponentGraph,
+    scores: Scores,
+    grouping: str,
+    allocation: str,
+    ask: Ask,
+    min_width: int,
+    damage: Damage | None,
+    error: Callable[[Widths], float] | None,
+) -> Widths:
+    """What acts divided as a controller of its own, the groups of all else whole."""
+    idle = {name: group.units for name, group in graph.groups.items() if graph.deployed.isdisjoint(group.components)}
+    inside = Ask(ask.deployed, tuple((name, share) for name, share in ask.shares if name != DEPLOYED))
+    whole = None if error is None else lambda widths: error({**idle, **widths})
+    acting = graph.with_fixed(idle, graph.acting)
+    return {**idle, **allocate(acting, scores, grouping, allocation, inside, min_width, damage, whole)}
 
 
 def _divided(

@@ -36,8 +36,9 @@ def searched(
     The idea is that of Sundaram, Ulmen, Haider and Goerges (arXiv 2507.14882): soft coefficients for the groups, found
     by grid search or by gradient such that a measure of the task stays high at a target sparsity. Ours departs from it:
 
-    - the objective is the calibration error of the controller *once refitted* (`Bench.error`), where the paper runs the
-      task itself (the episode reward of TD-MPC): no environment step, no reward;
+    - the objective is that of the controller *once refitted*: its calibration error (`Bench.error`), without an
+      environment step or a reward, or, as in the paper (there the episode reward of TD-MPC), the task itself: minus the
+      return of validation episodes (`Bench.shortfall`);
     - the size is met exactly, by r, whatever the coefficients; only the relaxation has it as a penalty;
     - a coefficient multiplies the logarithm of the share that is kept, not the share that goes: at high sparsities all
       coefficients on that but those near 1 would ask for more than there is;
@@ -49,20 +50,28 @@ def searched(
       grid goes over the scopes once, largest first, and what has the lowest error is taken.
     """
     scopes = _largest_first(graph, knobs)
+    known: dict[tuple[int, ...], float] = {}
 
     def widths_of(coefficients: Coefficients) -> Widths:
         target = (1 - sparsity) * graph.parameters(graph.dense)
         found = bisect(lambda share: _kept(knobs, coefficients, share, min_width), graph.parameters, target)
         return settle(graph, knobs, found, target, min_width)
 
+    def error_of(coefficients: Coefficients) -> float:
+        widths = widths_of(coefficients)
+        key = tuple(widths.values())
+        if key not in known:  # rounding makes one of several
+            known[key] = error(widths)
+        return known[key]
+
     starts = (dict.fromkeys(scopes, 1.0), descend(graph, knobs, damage, sparsity))
-    tried = [(error(widths_of(start)), start) for start in starts]
+    tried = [(error_of(start), start) for start in starts]
     lowest, best = min(tried, key=lambda trial: trial[0])
     if len(scopes) == 1:
         return widths_of(best)
     for scope in scopes:
         for other in [{**best, scope: best[scope] * factor} for factor in FACTORS]:
-            if (found := error(widths_of(other))) < lowest:
+            if (found := error_of(other)) < lowest:
                 lowest, best = found, other
     return widths_of(best)
 

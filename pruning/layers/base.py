@@ -54,6 +54,11 @@ class Product:
     patches: Callable[[Tensor, Tensor], Tensor] | None = None
     transposed: bool = False
 
+    @property
+    def rank(self) -> int | None:
+        """The rank that its matrix is limited to; None where it is not."""
+        return None
+
     def matrix(self) -> Tensor:
         """``(out, columns)``."""
         if self.transposed:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.layers.base import Kind, Product, Run, Watch, fixed, only
+from prunectl.pruning.layers.factored import Factored, FactoredProduct
 from prunectl.pruning.spaces import Part
 
 
@@ -32,6 +33,8 @@ class Linear(Kind):
         return (*value.axes[:-1], outputs)
 
     def products(self, path: str, layer: nn.Linear) -> tuple[Product, ...]:
+        if isinstance(layer, Factored):
+            return (FactoredProduct.of(path, layer),)
         return (Product(path, (layer.weight,), () if layer.bias is None else (layer.bias,)),)
 
     def run(self, path: str, layer: nn.Linear, arguments: Sequence[Any], named: Mapping[str, Any], watch: Watch) -> Any:

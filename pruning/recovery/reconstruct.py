@@ -33,7 +33,7 @@ def reconstruct(
     inputs: Sequence[torch.Tensor],
     only: Collection[str] | None = None,
 ) -> C:
-    """A copy of the pruned controller, each layer that lost inputs refitted by ridge regression.
+    """A copy of the pruned controller, each layer that lost inputs, or rank, refitted by ridge regression.
 
     Walking both dataflows in lockstep from the input: find (W, b) so that the *reduced, already refitted* inputs of a
     layer reproduce the dense layer's pre-activations of its kept outputs. float64, intercept included, and each row of
@@ -83,7 +83,7 @@ class _Fit(Watch):
         if name in self.done or (self.only is not None and name not in self.only):
             return
         (read,), (target,) = self.dense.inputs[name], self.dense.outputs[name]
-        if _same(read, given):
+        if product.rank is None and _same(read, given):
             return
         self.done.add(name)
         places = product.positions(target, self.count)
@@ -91,7 +91,10 @@ class _Fit(Watch):
         wanted = kept_part(at(target, places), (output_axis,), self.plan.kept)
         rows = self.weights.get(name)
         rows = np.ones((len(wanted), 1)) if rows is None else at(torch.as_tensor(rows), places).numpy()
-        found = ridge(_double(product.rows(given, places)), _double(wanted), rows, intercept=bool(product.biases))
+        inputs = _double(product.rows(given, places))
+        found = ridge(inputs, _double(wanted), rows, intercept=bool(product.biases))
+        if product.rank is not None:
+            found = of_rank(product.rank, *found, inputs, rows)
         product.write(*map(torch.as_tensor, (found[0].T, found[1])))
 
     def states(self, product: Product) -> torch.Tensor | None:
@@ -131,6 +134,25 @@ def ridge(
     system = weighted.T @ centred + (penalty * diagonal + 1e-12) * np.eye(inputs.shape[1])
     weight = np.linalg.solve(system, weighted.T @ (targets - mean_out))
     return weight, mean_out - mean_in @ weight
+
+
+def of_rank(rank: int, weight: Array, bias: Array, inputs: Array, rows: Array) -> tuple[Array, Array]:
+    """The nearest to a least-squares solution among those of this rank: W on the main directions of what it gives, its
+    mean where it was (reduced-rank regression, Izenman 1975).
+
+    Args:
+        rank: of W, at most.
+        weight: W ``(in, out)``.
+        bias: b ``(out,)``.
+        inputs: ``(n, in)``.
+        rows: weights ``(n, 1)`` or ``(n, out)``, of which the mean counts.
+    """
+    share = rows.mean(axis=1, keepdims=True) / rows.mean(axis=1).sum()
+    mean = (share * inputs).sum(axis=0)
+    given = np.sqrt(share) * (inputs - mean) @ weight
+    main = np.linalg.eigh(given.T @ given)[1][:, -rank:]
+    limited = weight @ main @ main.T
+    return limited, bias + mean @ (weight - limited) if bias.any() else bias
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import untrained
+from test_distill import FakeLoop
 from test_plan import calibration, made_up, rising
 
+from prunectl.agents import Controller
+from prunectl.errors import ControllerError
 from prunectl.pruning import Method, PruningError, bench, measure, prune, score, trace
 from prunectl.pruning.allocation import Damage, allocate, make_knobs
 from prunectl.pruning.allocation.searched import descend
@@ -137,6 +140,32 @@ def test_the_search_keeps_what_the_error_asks_for() -> None:
     assert len(tried) < 30
     # Inside a scope every layer keeps the same share.
     assert abs(widths["actor/0"] - widths["actor/1"]) <= 1
+
+
+def test_by_return_the_search_sees_the_task_and_nothing_that_does_not_act() -> None:
+    controller = untrained("ppo", "Pendulum-v1", widths=(16, 16))
+    data = calibration(controller, 120)
+    asked: list[int] = []
+
+    class Wide(FakeLoop):
+        """Returns the more, the wider the actor is; numbers fail it once it is nearly whole."""
+
+        def validate(self, controller: Controller) -> float:
+            asked.append(controller.components["actor"].parameters)
+            if asked[-1] > 250:
+                raise ControllerError("actions that are not numbers")
+            return float(asked[-1])
+
+    by_return, by_error = (
+        Method("component", "magnitude", allocation, "none") for allocation in ("searched-return", "searched")
+    )
+    damage, _ = made_up(trace(controller))
+    found = prune(controller, by_return, 0.5, data, loop=Wide(), damage=damage).plan
+    assert found.components["actor"].params_pruned == max(count for count in asked if count <= 250)
+    assert found.sparsity_total == pytest.approx(0.5, abs=0.02)
+    assert found.kept != prune(controller, by_error, 0.5, data, damage=damage).plan.kept
+    with pytest.raises(PruningError, match="allocation 'searched-return' needs the control task: pass a loop"):
+        prune(controller, by_return, 0.5, data, damage=damage)
 
 
 def test_descent_cuts_more_where_less_is_lost() -> None:

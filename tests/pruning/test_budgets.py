@@ -170,14 +170,59 @@ def test_libraries_pruners_know_no_shares_and_zeros_no_steps() -> None:
     controller = untrained("ppo", "CartPole-v1")
     data = calibration(controller)
     for grouping, said, schedule, why in (
-        ("stock-global", {"overall": 0.5, "actor": 0.5}, Schedule(), "so 'actor' cannot have a share of its own"),
-        ("unstructured", 0.5, Schedule(2), "2 steps set what one does to zero"),
+        (
+            "stock-global",
+            {"overall": 0.5, "actor": 0.5},
+            Schedule(),
+            r"divides no rest: .* not for '0\.5,act",
+        ),
+        ("unstructured", 0.5, Schedule(2), "removes no unit, so 2 steps come to what one does"),
     ):
         with pytest.raises(PruningError, match=why):
             prune(controller, Method.of(grouping, recovery="none"), said, data, schedule=schedule)
 
 
+@pytest.mark.parametrize("allocation", ["uniform", pytest.param("searched", marks=pytest.mark.slow)])
+def test_what_acts_gives_its_share_and_only_what_reads_a_flow_is_smaller_besides(allocation: str) -> None:
+    def of(said: dict[str, float]) -> dict[str, int]:
+        return dict(allocate(SHARED, rising(SHARED), "component", allocation, said, 1, *made_up(SHARED)))
+
+    widths = of({"deployed": 0.7})
+    assert 1 - SHARED.deployed_parameters(widths) / SHARED.deployed_parameters(SHARED.dense) == pytest.approx(
+        0.7, abs=0.02
+    )
+    assert widths[FLOW] < 16
+    assert all(widths[name] == 32 for name in SHARED.groups if name.startswith("critic"))
+    kept = of({"deployed": 0.5, FLOW: 0.0})
+    assert kept[FLOW] == 16
+    assert gone(SHARED, kept, "critic.0") == 0
+    with pytest.raises(PruningError, match="unknown scope 'critic': there are encoder, actor, encoder->"):
+        of({"deployed": 0.5, "critic": 0.5})
+    with pytest.raises(PruningError, match=r"0\.9 is asked of all parameters and 0\.5 of what acts"):
+        Ask.parse("0.9,deployed=0.5")
+
+
+def test_where_components_share_nothing_what_acts_is_the_actor() -> None:
+    graph = trace(untrained("sac", "Pendulum-v1", widths=(32, 32)))
+    one, other = (allocate(graph, rising(graph), "component", "uniform", {name: 0.8}) for name in ("actor", "deployed"))
+    assert {name: width for name, width in one.items() if "actor" not in name} == dict.fromkeys(
+        [name for name in graph.groups if "actor" not in name], 32
+    )
+    assert (
+        max(abs(one[name] - other[name]) for name in graph.groups) <= 1
+    )  # what rounding leaves is settled there alone
+
+
 # Steps
+
+
+@pytest.mark.parametrize("grouping", ["component", "stock-global"])
+def test_steps_meet_the_share_of_what_acts(grouping: str) -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(32, 32), encoder=(24, 16))
+    method = Method.of(grouping, recovery="none")
+    plan = prune(controller, method, {"deployed": 0.7}, calibration(controller), schedule=Schedule(2)).plan
+    assert plan.sparsity_deployed == pytest.approx(0.7, abs=0.03)
+    assert plan.widths["critic.0/0"] == 32
 
 
 def test_levels_are_those_of_the_schedule() -> None:

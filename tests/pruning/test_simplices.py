@@ -41,7 +41,7 @@ def test_nothing_removed_is_nothing_changed() -> None:
 
 
 #: Every grouping, and every allocation with the components alone.
-NAMES = [(name, "uniform") for name in GROUPINGS.builtin if name != "unstructured"] + [
+NAMES = [(name, "uniform") for name in GROUPINGS.builtin if GROUPINGS[name].cut is None] + [
     ("component", name) for name in ALLOCATIONS.builtin if name != "uniform"
 ]
 SLOW = {("component", "searched"), ("component", "sensitivity"), ("stock-local", "uniform")}

@@ -13,28 +13,39 @@ from gymnasium import spaces
 from test_plan import calibration
 from torch import nn
 
+from prunectl.agents import Controller
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
-from prunectl.pruning import Method, PruningError, PruningPlan, prune, trace
+from prunectl.pruning import Ask, Method, PruningError, PruningPlan, prune, trace
 from prunectl.pruning.method import LIBRARIES
-from prunectl.pruning.stock import _between_neighbours, _kept, _Step, cut_in_place, stock_plan
+from prunectl.pruning.stock import _between_neighbours, _Pruner, _Step, cut_in_place, stock_plan
+
+LIBRARYS_OWN = {
+    "magnitude": torch_pruning.importance.MagnitudeImportance(p=2),
+    "lamp": torch_pruning.importance.LAMPImportance(),
+    "fpgm": torch_pruning.importance.FPGMImportance(),
+}
 
 
 @pytest.mark.parametrize(("global_pruning", "isomorphic"), [(True, False), (False, False), (True, True)])
-@pytest.mark.parametrize("ratio", [0.3, 0.6])
-def test_what_is_kept_is_what_the_library_leaves(global_pruning: bool, isomorphic: bool, ratio: float) -> None:
+@pytest.mark.parametrize(
+    ("importance", "ratio"), [("magnitude", 0.3), ("magnitude", 0.6), ("lamp", 0.5), ("fpgm", 0.5)]
+)
+def test_what_is_kept_is_what_the_library_leaves(
+    global_pruning: bool, isomorphic: bool, importance: str, ratio: float
+) -> None:
     controller = untrained("sac", "Pendulum-v1", widths=(24, 18))
     graph = trace(controller)
     dataflow = controller.dataflow()
     example = (torch.randn(2, 3), torch.randn(2, 1))
-    kept = _kept(dataflow, graph, example, ratio, global_pruning, isomorphic)
+    kept = _Pruner.of(controller, graph, example, importance, 0, global_pruning, isomorphic).kept(ratio, graph.groups)
     # The library's way from start to end, on a copy it may cut.
     cut = copy.deepcopy(dataflow)
     heads = [cut.actor.mean, cut.actor.spread, cut.critic_0[4], cut.critic_1[4]]
     torch_pruning.BasePruner(
-        cut, example, importance=torch_pruning.importance.MagnitudeImportance(p=2), global_pruning=global_pruning,
-        isomorphic=isomorphic, pruning_ratio=ratio, ignored_layers=heads,
+        cut, example, importance=LIBRARYS_OWN[importance], global_pruning=global_pruning, isomorphic=isomorphic,
+        pruning_ratio=ratio, ignored_layers=heads,
         output_transform=lambda outputs: list(outputs.values()),
     ).step()  # fmt: skip
     for layer, (_, output) in graph.layer_axes.items():
@@ -60,7 +71,7 @@ def test_every_form_of_group_loses_the_same_share_under_isomorphic_pruning() -> 
     inputs = controller.inputs(np.zeros((2, 3), dtype=np.float32), np.zeros((2, 1), dtype=np.float32))
 
     def widths(isomorphic: bool) -> dict[str, int]:
-        kept = _kept(controller.dataflow(), graph, inputs, 0.3, True, isomorphic)
+        kept = _Pruner.of(controller, graph, inputs, "magnitude", 0, True, isomorphic).kept(0.3, graph.groups)
         return {name: len(units) for name, units in kept.items()}
 
     forms = widths(True)
@@ -76,7 +87,7 @@ def test_every_form_of_group_loses_the_same_share_under_isomorphic_pruning() -> 
 def test_isomorphic_pruning_meets_the_asked_sparsity(sparsity: float) -> None:
     controller = untrained("sac", "Pendulum-v1", widths=(48, 48))
     inputs = controller.inputs(np.zeros((2, 3), dtype=np.float32), np.zeros((2, 1), dtype=np.float32))
-    plan = stock_plan(controller, trace(controller), inputs, sparsity, True, isomorphic=True)
+    plan = stock_plan(controller, trace(controller), inputs, Ask(sparsity), global_pruning=True, isomorphic=True)
     assert plan.sparsity_total == pytest.approx(sparsity, abs=0.02)
 
 
@@ -94,7 +105,8 @@ def small_plan(sparsity: float, *, global_pruning: bool, isomorphic: bool = Fals
     """Of PPO on CartPole with two layers of 8 units under actor and value: at width w they have 2w2 + 15w + 3."""
     controller = untrained("ppo", "CartPole-v1", widths=(8, 8))
     inputs = controller.inputs(np.zeros((2, 4), dtype=np.float32), np.zeros(2, dtype=np.int64))
-    return stock_plan(controller, trace(controller), inputs, sparsity, global_pruning, isomorphic)
+    form = {"global_pruning": global_pruning, "isomorphic": isomorphic}
+    return stock_plan(controller, trace(controller), inputs, Ask(sparsity), **form)
 
 
 def test_between_two_steps_the_nearer_one_is_taken() -> None:
@@ -156,8 +168,13 @@ def test_method_names() -> None:
         Method(grouping="componnet")
     with pytest.raises(PruningError, match="unknown recovery 'magic'"):
         Method(recovery="magic")
-    with pytest.raises(PruningError, match="as it comes"):
+    assert Method("stock-global", "taylor", "uniform", "none").label == "stock-global + taylor"
+    with pytest.raises(
+        PruningError, match=r"takes importance 'magnitude', 'taylor', .* or 'random' and .* not 'surgeon'"
+    ):
         Method("stock-local", "surgeon")
+    with pytest.raises(PruningError, match=r"takes importance 'magnitude' and allocation 'uniform', not 'lamp'"):
+        Method("unstructured", "lamp", "uniform", "none")
 
 
 def test_the_library_cuts_what_it_is_given_and_spares_the_outputs() -> None:
@@ -167,3 +184,80 @@ def test_the_library_cuts_what_it_is_given_and_spares_the_outputs() -> None:
     )
     widths = [layer.out_features for layer in dataflow.modules() if isinstance(layer, nn.Linear)]
     assert sorted(widths) == sorted([12, 9, 1, 1] + 2 * [12, 9, 1])
+
+
+# Driven by who knows it
+
+
+def group_by_hand(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Torch-Pruning's reduction and normaliser as they come: the mean over a group's layers, over that of its units."""
+    mean = (rows.sum(dim=1) + columns.sum(dim=0)) / 2
+    return mean / mean.mean()
+
+
+@pytest.mark.parametrize("importance", ["taylor", "hessian"])
+def test_gradients_are_of_the_outputs_and_of_all_rows(importance: str) -> None:
+    """One hidden layer, one linear output o over its deviation: a row's gradients are those of o, whatever the sign."""
+    torch.manual_seed(0)
+    first, last = nn.Linear(3, 6), nn.Linear(6, 1)
+    networks = {"actor": nn.Sequential(first, nn.Tanh(), last)}
+    controller = Controller.of(networks, lambda of, x: {"actor": of["actor"](x)}, lambda of, x: of["actor"](x), 3)
+    rows = torch.randn(8, 3)
+    hidden = torch.tanh(first(rows))
+    scale = last(hidden).std(correction=0)
+    slope = (1 - hidden**2) * last.weight / scale
+    by_first = torch.einsum("nu,ni->nui", slope, rows)
+    squares_first, squares_last = (by_first**2).mean(dim=0), (hidden**2 / scale**2).mean(dim=0)
+    if importance == "taylor":
+        expected = group_by_hand(first.weight.abs() * squares_first.sqrt(), last.weight.abs() * squares_last.sqrt())
+    else:
+        expected = group_by_hand(first.weight**2 * squares_first, last.weight**2 * squares_last)
+    order = expected.argsort().tolist()
+    graph = trace(controller)
+    pruner = _Pruner.of(controller, graph, (rows,), importance, 0, True, False)
+    for gone in range(1, 6):
+        (kept,) = pruner.kept((gone - 0.5) / 6, graph.groups).values()
+        assert kept == tuple(sorted(order[gone:]))
+    assert all(parameter.grad is None for parameter in controller.networks.parameters())
+
+
+def test_magnitude_is_what_the_library_calls_group_norm() -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(24, 18))
+    graph, dataflow = trace(controller), controller.dataflow()
+    example = (torch.randn(2, 3), torch.randn(2, 1))
+    theirs = torch_pruning.pruner.GroupNormPruner(
+        dataflow, example, torch_pruning.importance.GroupMagnitudeImportance(p=2), global_pruning=True,
+        pruning_ratio=0.4, output_transform=lambda outputs: list(outputs.values()),
+        ignored_layers=[dataflow.actor.mean, dataflow.actor.spread, dataflow.critic_0[4], dataflow.critic_1[4]],
+    )  # fmt: skip
+    path_of = {id(module): path for path, module in dataflow.named_modules()}
+    left = {path_of[id(group[0].dep.target.module)]: set(group[0].idxs) for group in theirs.step(interactive=True)}
+    kept = _Pruner.of(controller, graph, example, "magnitude", 0, True, False).kept(0.4, graph.groups)
+    assert sum(map(len, left.values())) > 20
+    for path, gone in left.items():
+        (group,) = {segment.group for segment in graph.layer_axes[path][1]}
+        assert gone == set(range(graph.dense[str(group)])) - set(kept[str(group)])
+
+
+@pytest.mark.parametrize("grouping", ["stock-global", "stock-local", "unstructured"])
+@pytest.mark.parametrize(
+    ("said", "acting"), [({"deployed": 0.6}, ("encoder", "actor")), ({"actor": 0.6, "flow": 0}, ("actor",))]
+)
+def test_only_what_acts_is_pruned_where_only_that_is_asked(
+    grouping: str, said: dict[str, float], acting: tuple[str, ...]
+) -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(32, 32), encoder=(24, 16))
+    plan = prune(controller, Method.of(grouping, recovery="none"), said, calibration(controller)).plan
+    dense, pruned = (
+        sum(getattr(plan.components[name], counted) for name in acting) for counted in ("params_dense", "params_pruned")
+    )
+    assert 1 - pruned / dense == pytest.approx(0.6, abs=0.03)
+    for name in ("critic.0", "critic.1"):
+        assert plan.components[name].widths_pruned == plan.components[name].widths_dense
+
+
+def test_random_units_are_the_seeds() -> None:
+    controller = untrained("ppo", "CartPole-v1", widths=(16, 16))
+    data, method = calibration(controller), Method("stock-local", "random", "uniform", "none")
+    kept = [prune(controller, method, 0.5, data, seed=seed).plan.kept for seed in (1, 1, 2)]
+    assert kept[0] == kept[1] != kept[2]

@@ -10,7 +10,7 @@ from test_plan import calibration
 from torch import nn
 
 from prunectl.agents.controller import Component
-from prunectl.pruning import Method, PruningError, PruningPlan, plan_for, prune, trace
+from prunectl.pruning import Ask, Method, PruningError, PruningPlan, plan_for, prune, trace
 from prunectl.pruning.unstructured import unstructured
 
 
@@ -30,7 +30,7 @@ def test_a_case_worked_by_hand() -> None:
         for parameter in controller.networks.actor_target.parameters():  # type: ignore[union-attr]
             parameter.fill_(100.0)
     before = {name: tensor.clone() for name, tensor in controller.networks.state_dict().items()}
-    small, plan = unstructured(controller, trace(controller), 10 / 37)
+    small, plan = unstructured(controller, trace(controller), (), Ask(10 / 37))
     for name, component in small.components.items():
         lost = 0
         for dense, left in zip(matrices(controller.components[name]), matrices(component), strict=True):
@@ -60,7 +60,7 @@ def test_a_case_worked_by_hand() -> None:
 def test_the_sparsity_is_met_exactly(algorithm: str, task: str, settings: dict, sparsity: float) -> None:  # type: ignore[type-arg]
     controller = untrained(algorithm, task, widths=(24, 24), **settings)
     graph = trace(controller)
-    small, plan = unstructured(controller, graph, sparsity)
+    small, plan = unstructured(controller, graph, (), Ask(sparsity))
     assert plan.params_dense - plan.params_pruned == round(sparsity * plan.params_dense)
     assert plan.macs_deployed == graph.deployed_macs(graph.dense)
     assert plan.widths == graph.dense
@@ -74,7 +74,7 @@ def test_the_sparsity_is_met_exactly(algorithm: str, task: str, settings: dict, 
 def test_more_zeros_than_weights_are_refused() -> None:
     controller = untrained("td3", "Pendulum-v1", widths=(2,))
     with pytest.raises(PruningError, match=r"biases apart, reach 0\.7567 at most"):
-        unstructured(controller, trace(controller), 0.8)
+        unstructured(controller, trace(controller), (), Ask(0.8))
 
 
 def test_it_is_a_method_like_any_other_but_takes_no_recovery() -> None:
@@ -85,8 +85,8 @@ def test_it_is_a_method_like_any_other_but_takes_no_recovery() -> None:
     assert pruned.plan.widths == trace(controller).dense
     assert not np.array_equal(pruned.controller.act(data.observations), controller.act(data.observations))
     assert method.label == "unstructured"
-    with pytest.raises(PruningError, match="knows no components"):
-        prune(controller, method, {"actor": 0.5}, data)
+    with pytest.raises(PruningError, match="removes no unit, so none of 'encoder->actor"):
+        prune(untrained("sac", "Pendulum-v1", widths=(16, 16), encoder=(8,)), method, {"flow": 0.5}, data)
     with pytest.raises(PruningError, match="takes recovery 'none'"):
         Method("unstructured", "magnitude", "uniform", "reconstruct")
     with pytest.raises(PruningError, match="removes no unit"):

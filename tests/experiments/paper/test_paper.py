@@ -116,13 +116,13 @@ def test_a_component_alone_is_another_cell_and_whole_controllers_keep_their_keys
 
 def test_only_is_checked_before_anything_runs(balancer: Path) -> None:
     base = {"controllers": str(balancer), "methods": {"grouping": "component"}, "sparsities": [0, 0.5]}
-    with pytest.raises(ConfigError, match=r"has no 'encoder'; it has actor, value$"):
+    with pytest.raises(ConfigError, match=r"has no 'encoder'; it has actor, value, deployed$"):
         load_work(SweepConfig.model_validate(base | {"only": ["actor", "encoder"]}), False, lambda line: None)
-    stock = {"grouping": "stock-global", "importance": "magnitude", "recovery": "none"}
-    with pytest.raises(ValueError, match="knows no components"):
-        SweepConfig.model_validate(base | {"methods": stock, "only": "actor"})
-    work = load_work(SweepConfig.model_validate(base | {"only": ["actor", "value", "actor"]}), False, lambda line: None)
-    assert [entry.only for entry in work.cells] == [None, "actor", "value"]
+    only = ["actor", "value", "actor", "deployed"]
+    work = load_work(SweepConfig.model_validate(base | {"only": only}), False, lambda line: None)
+    assert [entry.only for entry in work.cells] == [None, "actor", "value", "deployed"]
+    measured = [replace(entry, method=Method(allocation="searched")).measures for entry in work.cells]
+    assert measured == [True, False, False, True]  # what acts is divided among its components
 
 
 def test_a_store_of_the_form_before_gets_the_new_column(tmp_path: Path) -> None:
