@@ -223,6 +223,12 @@ class Controller(ABC):
         as they are before the step, and so do those that `inputs` takes."""
         return 0
 
+    @property
+    def memories(self) -> Mapping[str, Sequence[int]]:
+        """Components whose outputs are states, and which of the dataflow's inputs these are at the next step: equal
+        parts of the output's last dimension, in this order. An episode begins with zeros."""
+        return {}
+
     def policy(self, seeds: Sequence[int]) -> Policy:
         """What drives one episode a seed. A controller with a memory or with randomness overrides this."""
         return lambda observations, episodes: self.act(observations)

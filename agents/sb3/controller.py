@@ -114,8 +114,12 @@ class SB3Controller(Controller):
         return sum(2 * memory.lstm.num_layers * memory.lstm.hidden_size for memory in memories)
 
     @property
+    def memories(self) -> Mapping[str, Sequence[int]]:
+        return {name: (1 + 2 * number, 2 + 2 * number) for number, name in enumerate(self._memories)}
+
+    @property
     def latent_inputs(self) -> frozenset[int]:
-        return frozenset(range(1, 1 + 2 * len(self._memories)))
+        return frozenset(place for places in self.memories.values() for place in places)
 
     @property
     def mirrors(self) -> Mapping[str, str]:

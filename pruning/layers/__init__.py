@@ -19,9 +19,9 @@ from prunectl.pruning.layers.passing import (
     SimNorm,
     Unflatten,
 )
-from prunectl.pruning.layers.recurrent import Recurrent
+from prunectl.pruning.layers.recurrent import Recurrent, carried_along
 
-__all__ = ["KINDS", "Kind", "Product", "Value", "Watch", "at", "is_layer", "kind_of", "writes"]
+__all__ = ["KINDS", "Kind", "Product", "Value", "Watch", "at", "carried_along", "is_layer", "kind_of", "writes"]
 
 #: Layer class -> its kind. Subclasses are of no kind but `Other`, since nobody knows what they do.
 KINDS: dict[type[nn.Module], Kind] = {

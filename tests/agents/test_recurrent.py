@@ -101,20 +101,15 @@ def test_what_is_recorded_is_what_was_remembered() -> None:
     np.testing.assert_allclose(states[:-1], ran.observations[1:, 3:], rtol=1e-5, atol=1e-6)
 
 
-def test_a_teacher_beside_a_student_remembers_what_it_would_have() -> None:
+def test_a_visit_is_whole_episodes_with_what_the_teacher_would_have_remembered() -> None:
     teacher, student = recurrent("apart"), halved(recurrent("apart"))
     visit = TaskLoop("Pendulum-v1").visit(student, 0, teacher)
     assert visit.observations.shape[1] == 3 + teacher.memory
-    assert visit.remembered is not None
-    assert visit.remembered.shape == (len(visit.observations), student.memory)
-    np.testing.assert_allclose(
-        student.act(np.concatenate([visit.observations[:, :3], visit.remembered], axis=1))[::50],  # undisturbed ones
-        visit.actions[::50],
-        atol=1e-6,
-    )
-    first = visit.observations[::50]  # the first episode: 50 run side by side
-    policy = teacher.policy((0,))
-    for row in first[:20]:
+    assert visit.first is not None
+    assert np.flatnonzero(visit.first).tolist() == list(range(0, len(visit.observations), 200))
+    driver, policy = student.policy((0,)), teacher.policy((0,))
+    for row, action in zip(visit.observations[:20], visit.actions, strict=False):  # the first episode is undisturbed
+        np.testing.assert_allclose(driver(row[None, :3], np.zeros(1, dtype=np.intp))[0], action, atol=1e-6)
         np.testing.assert_allclose(policy.remembered(np.zeros(1, dtype=np.intp))[0], row[3:], atol=1e-6)  # type: ignore[attr-defined]
         policy(row[None, :3], np.zeros(1, dtype=np.intp))
 
