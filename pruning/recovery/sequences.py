@@ -13,7 +13,7 @@ from prunectl.pruning.layers import carried_along
 #: memory only comes to where it is now from where it was at the last replay (Kapturowski et al. 2019, R2D2's burn-in).
 WINDOWS, TAUGHT, BURN_IN = 32, 16, 16
 #: Batches from one replay of all episodes to the next.
-REPLAYED = 500
+REPLAYED = 100
 
 #: A component's output, before and after the functions that follow its last layer.
 Results = Mapping[str, tuple[Tensor, Tensor]]
