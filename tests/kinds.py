@@ -173,6 +173,15 @@ KNOWN = (
           _image(lambda m, x: m["c"](x).mean(dim=(2, 3)), 4,
                  c=nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=2), nn.ReLU(), nn.Conv2d(8, 4, 1))),
           (3, 6, 6), (4, 6)),
+    Known("ConvTranspose2d", "a channel", _image(lambda m, x: m["b"](m["a"](x).relu()).mean(dim=(2, 3)), 4,
+          a=nn.Conv2d(3, 8, 3), b=nn.ConvTranspose2d(8, 4, 3)), (3, 6, 6), (8, 4, 6)),
+    Known("ConvTranspose2d, strided, dilated, padded", "a channel", _image(
+        lambda m, x: m["a"](x).relu().flatten(1), 8 * 8 * 7,
+        a=nn.ConvTranspose2d(3, 8, (3, 2), stride=(3, 2), padding=(1, 0), output_padding=(2, 1), dilation=(2, 1))),
+        (3, 2, 3), (8, 6)),
+    Known("ConvTranspose1d, grouped", "none: its channels stay", _image(
+        lambda m, x: m["b"](m["a"](x)).relu().mean(dim=2), 4, a=nn.Conv1d(3, 8, 3),
+        b=nn.ConvTranspose1d(8, 4, 3, groups=2)), (3, 6), (6,)),
     Known("Pooling", "a channel", _image(lambda m, x: m["c"](x).flatten(1), 16, c=nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.AvgPool2d(2, 1), nn.AdaptiveAvgPool2d(2))), (3, 9, 9), (4, 6), True),
     Known("BatchNorm", "a channel, with its entries",
@@ -241,9 +250,6 @@ REFUSED = (
         lambda m, x: m["mix"](*[m["a"](x)] * 3, attn_mask=m["w"].weight)[0].mean(dim=1), 16,
         a=nn.Linear(3, 16), w=nn.Linear(5, 5), mix=nn.MultiheadAttention(16, 4, batch_first=True)), (5, 3),
         "is not called with queries, keys and values alone"),
-    Refused("A transposed convolution", lambda: Net(
-        lambda m, x: m["a"](x).mean(dim=(2, 3)), 8, a=nn.ConvTranspose2d(3, 8, 2)), (3, 4, 4),
-        "layer 'body.a' (ConvTranspose2d) makes"),
     Refused("Control flow that depends on values", lambda: Net(
         lambda m, x: m["a"](x) if x.sum() > 0 else -m["a"](x), 8, a=nn.Linear(3, 8)), (3,),
         "the controller's dataflow cannot be traced"),

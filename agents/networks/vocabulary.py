@@ -25,6 +25,13 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         for axes in (1, 2)
     },
     **{
+        f"ConvTranspose{axes}d": (
+            "in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding", "groups", "bias",
+            "dilation", "padding_mode",
+        )
+        for axes in (1, 2)
+    },
+    **{
         f"BatchNorm{axes}d": ("num_features", "eps", "momentum", "affine", "track_running_stats")
         for axes in (1, 2)
     },

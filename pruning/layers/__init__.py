@@ -6,7 +6,7 @@ from torch import nn
 
 from prunectl.pruning.layers.attention import Attention
 from prunectl.pruning.layers.base import Kind, Product, Value, Watch, at
-from prunectl.pruning.layers.matrices import Convolution, Embedding, Linear
+from prunectl.pruning.layers.matrices import Convolution, Embedding, Linear, TransposedConvolution
 from prunectl.pruning.layers.passing import (
     ByChannel,
     Flatten,
@@ -27,6 +27,7 @@ __all__ = ["KINDS", "Kind", "Product", "Value", "Watch", "at", "carried_along", 
 KINDS: dict[type[nn.Module], Kind] = {
     **dict.fromkeys((nn.Linear,), Linear()),
     **dict.fromkeys((nn.Conv1d, nn.Conv2d), Convolution()),
+    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d), TransposedConvolution()),
     **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell), Recurrent()),
     nn.Embedding: Embedding(),
     nn.MultiheadAttention: Attention(),

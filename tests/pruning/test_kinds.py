@@ -104,8 +104,10 @@ def repeat(networks: nn.Module, graph: ComponentGraph) -> None:
     tensors = dict(networks.named_parameters()) | dict(networks.named_buffers())
     with torch.no_grad():
         for name, tensor in tensors.items():
-            table = isinstance(networks.get_submodule(name.rpartition(".")[0]), nn.Embedding)
-            dimension = -1 if table or (tensor.dim() == 2 and len(tensor) == 1) else 0
+            layer = networks.get_submodule(name.rpartition(".")[0])
+            transposed = isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d) and tensor.dim() > 1
+            row = isinstance(layer, nn.Embedding) or (tensor.dim() == 2 and len(tensor) == 1)
+            dimension = -1 if row else 1 if transposed else 0
             axis = graph.tensors[name].axes[dimension] if tensor.dim() else ()
             for group in {segment.group for segment in axis} - {None}:
                 where = columns(axis, str(group))
