@@ -260,7 +260,7 @@ def _widths(module: nn.Module) -> list[int]:
     match module:
         case nn.Linear():
             return [module.out_features]
-        case nn.Conv1d() | nn.Conv2d():
+        case nn.Conv1d() | nn.Conv2d() | nn.ConvTranspose1d() | nn.ConvTranspose2d():
             return [module.out_channels]
         case nn.RNNBase():
             return [module.hidden_size] * module.num_layers
