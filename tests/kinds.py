@@ -147,6 +147,13 @@ class Stacked(nn.Module):
     def __init__(self, reads: int, writes: int) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.randn(5, reads, writes))
+        self.biases = nn.Parameter(torch.randn(5, 1, writes))
+
+
+def _ensemble(layers: nn.ModuleDict, seen: Tensor) -> Tensor:
+    first, last = layers["a"], layers["b"]
+    hidden = torch.baddbmm(first.biases, seen.unsqueeze(0).expand(5, -1, -1), first.weights).relu()
+    return (hidden.bmm(last.weights) + last.biases).mean(dim=0)
 
 
 def _conv(*norms: nn.Module) -> nn.Module:
@@ -227,8 +234,16 @@ KNOWN = (
         _heads, 8, **{name: nn.Linear(3, 16) for name in ("q", "k", "v")}, out=nn.Linear(16, 8)), (5, 3), (4, 8, 6)),
     Known("Softmax, sum or mean over units", "none: they stay", lambda: Net(
         lambda m, x: torch.softmax(m["a"](x), dim=1), 8, a=nn.Linear(3, 8)), (3,), (6,)),
+    Known("A stack of matrices, matmul", "an index that all of them read or write", lambda: Net(
+        lambda m, x: (torch.relu(m["a"](x)) @ m["e"].weights).relu().mean(dim=0), 4, a=nn.Linear(3, 8),
+        e=Stacked(8, 4)), (3,), (8, 4, 6)),
+    Known("A stack of matrices, baddbmm and bmm", "likewise", lambda: Net(_ensemble, 4, a=Stacked(3, 8),
+          b=Stacked(8, 4)), (3,), (8, 4, 6)),
+    Known("A stack of matrices, einsum", "likewise", lambda: Net(
+        lambda m, x: torch.einsum("eni,eij->enj", torch.einsum("ni,eij->enj", x, m["a"].weights).tanh(),
+                                  m["b"].weights).sum(dim=0), 4, a=Stacked(3, 8), b=Stacked(8, 4)), (3,), (8, 4, 6)),
     Known("A parameter multiplied as a matrix", "none of what it reads or writes alone: they stay", lambda: Net(
-        lambda m, x: (torch.relu(m["a"](x)) @ m["e"].weights).mean(dim=0), 4, a=nn.Linear(3, 8), e=Stacked(8, 4)), (3,),
+        lambda m, x: torch.relu(m["a"](x)) @ m["w"].weight, 4, a=nn.Linear(3, 8), w=nn.Linear(4, 8, bias=False)), (3,),
         (6,)),
     Known("A size written as a number", "none: they stay", lambda: Net(
         lambda m, x: m["a"](x).view(-1, 4, 2).flatten(1), 8, a=nn.Linear(3, 8)), (3,), (6,)),

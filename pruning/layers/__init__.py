@@ -20,8 +20,23 @@ from prunectl.pruning.layers.passing import (
     Unflatten,
 )
 from prunectl.pruning.layers.recurrent import Recurrent, carried_along
+from prunectl.pruning.layers.stacked import Stack, stack_of, stacks
 
-__all__ = ["KINDS", "Kind", "Product", "Value", "Watch", "at", "carried_along", "is_layer", "kind_of", "writes"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Product",
+    "Stack",
+    "Value",
+    "Watch",
+    "at",
+    "carried_along",
+    "is_layer",
+    "kind_of",
+    "stack_of",
+    "stacks",
+    "writes",
+]
 
 #: Layer class -> its kind. Subclasses are of no kind but `Other`, since nobody knows what they do.
 KINDS: dict[type[nn.Module], Kind] = {

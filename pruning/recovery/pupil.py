@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from prunectl.agents.controller import Choice, Controller
 from prunectl.pruning.graph import ComponentGraph
-from prunectl.pruning.layers import writes
+from prunectl.pruning.layers import stacks, writes
 from prunectl.pruning.plan import PruningPlan
 from prunectl.pruning.recovery.sequences import Memories, Windows
 from prunectl.pruning.surgery import kept_part, select_inputs
@@ -205,7 +205,9 @@ def outputs_of(dataflow: nn.Module, names: Collection[str]) -> fx.GraphModule:
 def products_called(flow: fx.GraphModule) -> set[str]:
     """Names of the matrix products that a dataflow uses."""
     called = {str(node.target) for node in flow.graph.nodes if node.op == "call_module"}
-    return {product.name for path in called for product in writes(path, flow.get_submodule(path))}
+    products = [product for path in called for product in writes(path, flow.get_submodule(path))]
+    products += [product for stack in stacks(flow, flow.graph) for product in stack.products()]
+    return {product.name for product in products}
 
 
 def _before(dataflow: nn.Module, output: fx.Node) -> fx.Node:
