@@ -6,7 +6,7 @@ None of them has parameters, and what they hold is no part of any state dict.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -147,11 +147,27 @@ class MaskedStep(nn.Module):
 
     def __init__(self, before: nn.Module, options: int, decide: nn.Module) -> None:
         super().__init__()
-        self.before, self.decide, self.beside = before, decide, ("mask", options)
+        self.before, self.decide = before, decide
+        self.beside: tuple[Literal["mask"], int] = "mask", options
 
     def forward(self, observation: Tensor, mask: Tensor) -> Tensor:
         chosen: Tensor = self.decide(among(self.before(observation), mask > 0))
         return chosen
+
+
+class RememberingStep(nn.Module):
+    """One decision of a controller with a memory: raw observations ``(n, obs)`` and the states of its LSTM ``(n,
+    memory)``, the outputs of its layers and then their cells -> actions, and the states after them."""
+
+    def __init__(self, before: nn.Module, lstm: nn.LSTM, after: nn.Module) -> None:
+        super().__init__()
+        self.before, self.lstm, self.after = before, lstm, after
+        self.beside: tuple[Literal["memory"], int] = "memory", 2 * lstm.num_layers * lstm.hidden_size
+
+    def forward(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        states = memory.reshape(-1, 2, self.lstm.num_layers, self.lstm.hidden_size).permute(1, 2, 0, 3)
+        output, (hidden, cell) = self.lstm(self.before(observation).unsqueeze(0), (states[0], states[1]))
+        return self.after(output[0]), torch.cat([*hidden, *cell], dim=1)
 
 
 def decision(space: spaces.Space[Any]) -> nn.Module:

@@ -223,6 +223,12 @@ class Controller(ABC):
         as they are before the step, and so do those that `inputs` takes."""
         return 0
 
+    @property
+    def memories(self) -> Mapping[str, Sequence[int]]:
+        """Components whose outputs are states, and which of the dataflow's inputs these are at the next step: equal
+        parts of the output's last dimension, in this order. An episode begins with zeros."""
+        return {}
+
     def policy(self, seeds: Sequence[int]) -> Policy:
         """What drives one episode a seed. A controller with a memory or with randomness overrides this."""
         return lambda observations, episodes: self.act(observations)
@@ -254,7 +260,7 @@ def _widths(module: nn.Module) -> list[int]:
     match module:
         case nn.Linear():
             return [module.out_features]
-        case nn.Conv1d() | nn.Conv2d():
+        case nn.Conv1d() | nn.Conv2d() | nn.ConvTranspose1d() | nn.ConvTranspose2d():
             return [module.out_channels]
         case nn.RNNBase():
             return [module.hidden_size] * module.num_layers

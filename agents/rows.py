@@ -127,7 +127,8 @@ def _form_from_json(said: Any) -> spaces.Space[Any]:
         sizes = [int(size) for size in said["choices"]]
         return spaces.Discrete(sizes[0]) if said["alone"] else spaces.MultiDiscrete(sizes)
     if "switches" in said:
-        return spaces.MultiBinary(said["switches"])
+        sides = said["switches"]
+        return spaces.MultiBinary(sides[0] if len(sides) == 1 else sides)  # 3 and [3] are not equal to it
     kind = np.dtype(str(said["type"])[:20])
     if kind.kind not in "fiu":
         raise ValueError("no array of numbers")

@@ -1,8 +1,8 @@
 """What curves of return against sparsity say, and how sure we are. Pure functions of arrays.
 
-Axis order everywhere: ``(seeds, tasks, sparsity)``, and ``episodes`` last where episodes are still apart; functions
-that take ``...`` work on any leading axes. A seed is a run: one training pruned with one seed. Tasks may have different
-numbers of runs, so several tasks are a list, each with its ``(..., seeds, sparsity)``.
+Axis order everywhere: ``(runs, tasks, sparsity)``, and ``episodes`` last where episodes are still apart; functions
+that take ``...`` work on any leading axes. A run is one training pruned with one seed. Tasks may have different
+numbers of runs, so several tasks are a list, each with its ``(..., runs, sparsity)``.
 
 Aggregates over tasks and their bootstrap are those of Agarwal et al., "Deep Reinforcement Learning at the Edge of the
 Statistical Precipice" (NeurIPS 2021, arXiv 2108.13264). Their tasks have equally many runs; where ours do not, every
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
 Array = NDArray[np.float64]
-#: A task each, ``(..., seeds, sparsity)``.
+#: A task each, ``(..., runs, sparsity)``.
 Tasks = Sequence[Array]
+#: How far means of equal numbers may come out below them.
+_ROUNDING = 1e-12
 
 
 def normalised(returns: Array | float, dense: Array | float, random: Array | float) -> Array:
@@ -31,12 +33,36 @@ def normalised(returns: Array | float, dense: Array | float, random: Array | flo
     return np.asarray(np.subtract(returns, random) / np.where(gap > 0, gap, np.nan))
 
 
-def s95(values: Array, sparsity: Array, threshold: float = 0.95) -> Array:
-    """The highest sparsity up to which the normalised return stays at or above ``threshold``.
+def monotone(values: Array) -> Array:
+    """The falling curve nearest to these values, none above the dense controller's 1.
 
-    The curve is walked from the dense controller (sparsity 0, value 1, put in front here) towards higher sparsities,
-    with straight lines between the grid points, to the first crossing; what a curve does after it has fallen does not
-    count. A curve that never falls gets its last sparsity, which is then a lower bound.
+    Least squares (isotonic regression), every sparsity weighing alike: at each place the lowest, over all that may
+    begin a run, of the highest mean of a run that reaches it (the max-min formulas of Barlow et al. 1972, "Statistical
+    Inference under Order Restrictions", section 1.2; pooling adjacent violators finds the same, one curve at a time).
+    A cell that is low by chance is averaged with the higher ones behind it. The cap comes last, so that chance above 1
+    makes up for chance below it.
+
+    Args:
+        values: normalised returns ``(..., sparsity)``, at rising sparsities.
+
+    Returns:
+        ``(..., sparsity)``; NaN all along where a value is NaN.
+    """
+    size = values.shape[-1]
+    sums = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)
+    fitted = np.full(values.shape, np.inf)
+    for start in range(size):
+        means = (sums[..., start + 1 :] - sums[..., start : start + 1]) / np.arange(1, size - start + 1)
+        highest = np.maximum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
+        fitted[..., start:] = np.minimum(fitted[..., start:], highest)
+    return np.where(np.isnan(values).any(axis=-1, keepdims=True), np.nan, np.minimum(fitted, 1.0))
+
+
+def s95(values: Array, sparsity: Array, threshold: float = 0.95) -> Array:
+    """The highest sparsity at which the curve, made `monotone`, is at or above ``threshold``.
+
+    Between the grid points, and from the dense controller (sparsity 0, value 1) to the first, it is a straight line. A
+    curve that never falls gets its last sparsity, which is then a lower bound.
 
     Args:
         values: normalised returns ``(..., sparsity)``.
@@ -48,9 +74,14 @@ def s95(values: Array, sparsity: Array, threshold: float = 0.95) -> Array:
     """
     if np.any(np.diff(sparsity) < 0):
         raise ValueError("s95 needs the sparsities in rising order")
-    y = np.concatenate([np.ones((*values.shape[:-1], 1)), values], axis=-1)
+    return falls_at(monotone(values), sparsity, threshold)
+
+
+def falls_at(fitted: Array, sparsity: Array, threshold: float = 0.95) -> Array:
+    """`s95` of curves that are `monotone` already ``(..., sparsity)``."""
+    y = np.concatenate([np.ones((*fitted.shape[:-1], 1)), fitted], axis=-1)
     x = np.concatenate([[0.0], sparsity])
-    below = y < threshold
+    below = y < threshold - _ROUNDING
     after = below.argmax(axis=-1)
     before = np.maximum(after - 1, 0)
     y0 = np.take_along_axis(y, before[..., None], axis=-1)[..., 0]
@@ -61,15 +92,16 @@ def s95(values: Array, sparsity: Array, threshold: float = 0.95) -> Array:
     return np.asarray(np.where(np.isnan(y).any(axis=-1), np.nan, np.where(falls, crossing, x[-1])))
 
 
-def area(values: Array, sparsity: Array) -> Array:
-    """Mean height of the curve from the dense controller (sparsity 0, value 1) to the last sparsity.
+def log_area(values: Array, sparsity: Array) -> Array:
+    """Mean height of the curve over the logarithm of what is left, from the dense controller to the last sparsity.
 
-    The area under straight lines between the grid points, divided by the width. Values below 0 count as 0: worse than
-    random is no more broken than random.
+    The area under straight lines between the points at ``-log(1 - sparsity)``, divided by the width: the step from 0.9
+    to 0.95 counts like that from 0 to 0.5. Values below 0 count as 0: worse than random is no more broken than random.
+    All cells count and none decides, so that it is the steadier number beside `s95`.
 
     Args:
         values: normalised returns ``(..., sparsity)``.
-        sparsity: where they were measured ``(sparsity,)``, not falling.
+        sparsity: where they were measured ``(sparsity,)``, in [0, 1), not falling.
 
     Returns:
         ``(...)``; NaN where the last sparsity is 0, so that there is no curve.
@@ -77,7 +109,7 @@ def area(values: Array, sparsity: Array) -> Array:
     if sparsity[-1] == 0:
         return np.full(values.shape[:-1], np.nan)
     y = np.concatenate([np.ones((*values.shape[:-1], 1)), np.maximum(values, 0.0)], axis=-1)
-    x = np.concatenate([[0.0], sparsity])
+    x = -np.log1p(-np.concatenate([[0.0], sparsity]))
     return np.asarray(np.trapezoid(y, x, axis=-1) / x[-1])
 
 
@@ -115,27 +147,52 @@ def probability_of_improvement(ours: Tasks, theirs: Tasks) -> Array:
     return np.asarray(np.mean([((a > b) + 0.5 * (a == b)).mean(axis=(-3, -2)) for a, b in pairs], axis=0))
 
 
-def redrawn(returns: Array, generator: np.random.Generator, resamples: int = 2_000) -> Array:
-    """Bootstrap draws of one task's runs: the stratified bootstrap, when each task is redrawn on its own.
+def redrawn(
+    returns: Array,
+    generator: np.random.Generator,
+    resamples: int = 2_000,
+    trainings: NDArray[np.intp] | None = None,
+) -> Array:
+    """Hierarchical bootstrap of one task's runs, stratified when each task is redrawn on its own.
 
-    Runs are drawn as a whole. So are episodes, for a task may have a single run: they have the same environment seeds
-    in every run, task and sparsity, and a resample draws the same ones everywhere, so that what one start state adds to
-    all of them does not blur their difference. With one episode this is Agarwal et al.'s bootstrap.
+    Trainings are drawn first, then as many pruning seeds from each drawn training as stand in its place: the seeds of
+    one training share its chance, and drawn as if they did not they would make it look small (Davison & Hinkley 1997,
+    section 3.8). Episodes cross both: they have the same environment seeds in every run, task and sparsity, and a
+    resample draws the same ones everywhere, so that what one start state adds to all of them does not blur their
+    difference. With one episode and one seed a training this is Agarwal et al.'s bootstrap.
 
     Args:
-        returns: ``(seeds, sparsity, episodes)``.
+        returns: ``(runs, sparsity, episodes)``.
         generator: where the draws come from.
         resamples: how many.
+        trainings: which training each run is of ``(runs,)``; None: all are of one.
 
     Returns:
-        The drawn runs' mean returns ``(resamples, seeds, sparsity)``, in no order.
+        The drawn runs' mean returns ``(resamples, runs, sparsity)``, in no order.
     """
-    seeds, _, episodes = returns.shape
-    counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
-    drawn = np.repeat(np.tile(np.arange(seeds), resamples), counts.ravel()).reshape(resamples, seeds)
+    runs, _, episodes = returns.shape
     weights = generator.multinomial(episodes, np.full(episodes, 1 / episodes), size=resamples) / episodes
     means = np.einsum("be,spe->bsp", weights, returns, optimize=True)
+    if runs == 1:
+        return np.asarray(means)
+    drawn = _drawn_runs(np.zeros(runs, np.intp) if trainings is None else trainings, generator, resamples)
     return np.asarray(np.take_along_axis(means, drawn[..., None], axis=1))
+
+
+def _drawn_runs(trainings: NDArray[np.intp], generator: np.random.Generator, resamples: int) -> NDArray[np.intp]:
+    """Places of the drawn runs ``(resamples, runs)``."""
+    _, own, sizes = np.unique(trainings, return_inverse=True, return_counts=True)
+    order, first = np.argsort(own, kind="stable"), np.cumsum(sizes) - sizes
+    drawn = generator.integers(len(sizes), size=(resamples, len(sizes)))[:, np.repeat(np.arange(len(sizes)), sizes)]
+    within = (generator.random(drawn.shape) * sizes[drawn]).astype(np.intp)
+    return np.asarray(order[first[drawn] + within])
+
+
+def sources(trainings: int, seeds: int) -> str:
+    """What an interval is over, for its name: episodes, and those of trainings and pruning seeds (the most that one
+    training has) of which there are several."""
+    several = [name for name, count in (("trainings", trainings), ("pruning seeds", seeds)) if count > 1]
+    return ", ".join(several) + (" and " if several else "") + "episodes"
 
 
 def interval(draws: Array, confidence: float = 0.95) -> tuple[Array, Array]:

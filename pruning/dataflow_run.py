@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from prunectl.pruning.graph import ComponentGraph
-from prunectl.pruning.layers import Product, Watch, is_layer, kind_of
+from prunectl.pruning.layers import Product, Watch, is_layer, kind_of, stack_of, stacks
 from prunectl.pruning.tracing import calls
 
 #: Numbers that one run may hold where layers are applied at many places (images, sequences): half a gigabyte.
@@ -68,6 +68,7 @@ class Step:
 
     def __init__(self, interpreter: fx.Interpreter, node: fx.Node) -> None:
         self.interpreter, self.node = interpreter, node
+        self.dataflow: nn.Module = interpreter.module
         self.is_output = node.op == "output"
 
     def run(self, watch: Watch) -> Any:
@@ -79,6 +80,8 @@ class Step:
             if getattr(layer, "inplace", False):  # it would overwrite what the layer before was seen to write
                 arguments = tuple(value.clone() for value in arguments)
             value = kind_of(layer).run(path, layer, arguments, named, watch)
+        elif (stack := stack_of(self.node, self.dataflow)) is not None:
+            value = stack.run(self.interpreter.fetch_args_kwargs_from_env(self.node)[0], watch)
         else:
             value = self.interpreter.run_node(self.node)
         self.interpreter.env[self.node] = value
@@ -88,7 +91,9 @@ class Step:
 def products_of(dataflow: nn.Module) -> Mapping[str, Product]:
     """All matrix products of a dataflow by name."""
     layers = ((path, module) for path, module in dataflow.named_modules(remove_duplicate=False) if is_layer(module))
-    return {product.name: product for path, module in layers for product in kind_of(module).products(path, module)}
+    found = [product for path, module in layers for product in kind_of(module).products(path, module)]
+    found += [product for stack in stacks(dataflow, calls(dataflow)) for product in stack.products()]
+    return {product.name: product for product in found}
 
 
 def bounded(inputs: Sequence[torch.Tensor], graph: ComponentGraph) -> tuple[torch.Tensor, ...]:

@@ -23,9 +23,10 @@ from prunectl.pruning.dataflow_run import bounded
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Group, columns
 from prunectl.pruning.grouping import GROUPINGS, Grouping
-from prunectl.pruning.layers import writes
+from prunectl.pruning.layers import stacks, writes
 from prunectl.pruning.output_gradients import project, scales
 from prunectl.pruning.plan import PruningPlan, describe
+from prunectl.pruning.tracing import calls
 
 Array = NDArray[np.float64]
 
@@ -302,6 +303,8 @@ def _check(dataflow: nn.Module) -> None:
                 "Torch-Pruning is asked about linear layers and convolutions alone, and "
                 f"'{path}' is of {type(layer).__name__}"
             )
+    for stack in stacks(dataflow, calls(dataflow)):
+        raise PruningError(f"Torch-Pruning is asked about layers alone, and '{stack.path}' is a stack of matrices")
 
 
 def _groups(dataflow: nn.Module, graph: ComponentGraph, example: Sequence[torch.Tensor]) -> list[Any]:

@@ -25,7 +25,7 @@ from torch import fx, nn
 from prunectl.agents.controller import Controller, attribute_name
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import Axis, ComponentGraph, Group, Segment, Tensor
-from prunectl.pruning.layers import Value, is_layer, kind_of
+from prunectl.pruning.layers import Value, is_layer, kind_of, stack_of
 from prunectl.pruning.operations import rule_of, says_sizes
 from prunectl.pruning.spaces import Part, Parts, Spaces, width
 from prunectl.registry import one_line
@@ -146,6 +146,8 @@ class _AbstractRun:
             return output if not values or node.target is not _GETITEM else arguments[0][arguments[1]]
         elif node.target is _GETITEM and isinstance(arguments[0], tuple):
             return arguments[0][arguments[1]]
+        elif (stack := stack_of(node, self.dataflow)) is not None:
+            axes = stack.trace(self, arguments, output)
         else:
             rule = rule_of(node)
             if rule is None:

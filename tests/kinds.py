@@ -147,6 +147,13 @@ class Stacked(nn.Module):
     def __init__(self, reads: int, writes: int) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.randn(5, reads, writes))
+        self.biases = nn.Parameter(torch.randn(5, 1, writes))
+
+
+def _ensemble(layers: nn.ModuleDict, seen: Tensor) -> Tensor:
+    first, last = layers["a"], layers["b"]
+    hidden = torch.baddbmm(first.biases, seen.unsqueeze(0).expand(5, -1, -1), first.weights).relu()
+    return (hidden.bmm(last.weights) + last.biases).mean(dim=0)
 
 
 def _conv(*norms: nn.Module) -> nn.Module:
@@ -173,6 +180,15 @@ KNOWN = (
           _image(lambda m, x: m["c"](x).mean(dim=(2, 3)), 4,
                  c=nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=2), nn.ReLU(), nn.Conv2d(8, 4, 1))),
           (3, 6, 6), (4, 6)),
+    Known("ConvTranspose2d", "a channel", _image(lambda m, x: m["b"](m["a"](x).relu()).mean(dim=(2, 3)), 4,
+          a=nn.Conv2d(3, 8, 3), b=nn.ConvTranspose2d(8, 4, 3)), (3, 6, 6), (8, 4, 6)),
+    Known("ConvTranspose2d, strided, dilated, padded", "a channel", _image(
+        lambda m, x: m["a"](x).relu().flatten(1), 8 * 8 * 7,
+        a=nn.ConvTranspose2d(3, 8, (3, 2), stride=(3, 2), padding=(1, 0), output_padding=(2, 1), dilation=(2, 1))),
+        (3, 2, 3), (8, 6)),
+    Known("ConvTranspose1d, grouped", "none: its channels stay", _image(
+        lambda m, x: m["b"](m["a"](x)).relu().mean(dim=2), 4, a=nn.Conv1d(3, 8, 3),
+        b=nn.ConvTranspose1d(8, 4, 3, groups=2)), (3, 6), (6,)),
     Known("Pooling", "a channel", _image(lambda m, x: m["c"](x).flatten(1), 16, c=nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.AvgPool2d(2, 1), nn.AdaptiveAvgPool2d(2))), (3, 9, 9), (4, 6), True),
     Known("BatchNorm", "a channel, with its entries",
@@ -218,8 +234,16 @@ KNOWN = (
         _heads, 8, **{name: nn.Linear(3, 16) for name in ("q", "k", "v")}, out=nn.Linear(16, 8)), (5, 3), (4, 8, 6)),
     Known("Softmax, sum or mean over units", "none: they stay", lambda: Net(
         lambda m, x: torch.softmax(m["a"](x), dim=1), 8, a=nn.Linear(3, 8)), (3,), (6,)),
+    Known("A stack of matrices, matmul", "an index that all of them read or write", lambda: Net(
+        lambda m, x: (torch.relu(m["a"](x)) @ m["e"].weights).relu().mean(dim=0), 4, a=nn.Linear(3, 8),
+        e=Stacked(8, 4)), (3,), (8, 4, 6)),
+    Known("A stack of matrices, baddbmm and bmm", "likewise", lambda: Net(_ensemble, 4, a=Stacked(3, 8),
+          b=Stacked(8, 4)), (3,), (8, 4, 6)),
+    Known("A stack of matrices, einsum", "likewise", lambda: Net(
+        lambda m, x: torch.einsum("eni,eij->enj", torch.einsum("ni,eij->enj", x, m["a"].weights).tanh(),
+                                  m["b"].weights).sum(dim=0), 4, a=Stacked(3, 8), b=Stacked(8, 4)), (3,), (8, 4, 6)),
     Known("A parameter multiplied as a matrix", "none of what it reads or writes alone: they stay", lambda: Net(
-        lambda m, x: (torch.relu(m["a"](x)) @ m["e"].weights).mean(dim=0), 4, a=nn.Linear(3, 8), e=Stacked(8, 4)), (3,),
+        lambda m, x: torch.relu(m["a"](x)) @ m["w"].weight, 4, a=nn.Linear(3, 8), w=nn.Linear(4, 8, bias=False)), (3,),
         (6,)),
     Known("A size written as a number", "none: they stay", lambda: Net(
         lambda m, x: m["a"](x).view(-1, 4, 2).flatten(1), 8, a=nn.Linear(3, 8)), (3,), (6,)),
@@ -241,9 +265,6 @@ REFUSED = (
         lambda m, x: m["mix"](*[m["a"](x)] * 3, attn_mask=m["w"].weight)[0].mean(dim=1), 16,
         a=nn.Linear(3, 16), w=nn.Linear(5, 5), mix=nn.MultiheadAttention(16, 4, batch_first=True)), (5, 3),
         "is not called with queries, keys and values alone"),
-    Refused("A transposed convolution", lambda: Net(
-        lambda m, x: m["a"](x).mean(dim=(2, 3)), 8, a=nn.ConvTranspose2d(3, 8, 2)), (3, 4, 4),
-        "layer 'body.a' (ConvTranspose2d) makes"),
     Refused("Control flow that depends on values", lambda: Net(
         lambda m, x: m["a"](x) if x.sum() > 0 else -m["a"](x), 8, a=nn.Linear(3, 8)), (3,),
         "the controller's dataflow cannot be traced"),

@@ -6,7 +6,6 @@ compilers vectorise them without being allowed to reorder a sum. Rows are padded
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunectl.agents.deployment.metadata import KEY
-from prunectl.agents.deployment.program import (
+from prunectl.agents.choices import FORBIDDEN
+from prunectl.agents.deployment.c_texts import Costs, braces, comment, decimal, header, shape, signature, test
+from prunectl.agents.deployment.program import Program
+from prunectl.agents.deployment.steps import (
+    LSTM,
     MOST,
     Affine,
+    Allowed,
     Argmax,
     Bound,
     Convolution,
     Diagonal,
     LayerNorm,
     Map,
-    Program,
     QuantisedAffine,
     Simplices,
     Switches,
@@ -42,16 +44,6 @@ _EXPRESSIONS = {
     "mish": "v > 20.0f ? v : v * tanhf(log1pf(expf(v)))",
     "abs": "fabsf(v)",
 }
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What a controller takes on the machine that it runs on: bytes of constants, bytes of stack, and
-    multiply-accumulates a decision. Code and call frames come on top."""
-
-    flash: int
-    ram: int
-    macs: int
 
 
 @dataclass(frozen=True)
@@ -79,26 +71,21 @@ def c_source(
         program: in float or with quantised layers.
         file: the name of the code's file, with its ending.
         metadata: what the controller says of itself; JSON in a comment.
-        examples: observations ``(n, inputs)`` for the test, whose expected actions are the program's own.
+        examples: observations ``(n, inputs)`` for the test, whose expected actions are the program's own; with what is
+            beside them, but for a memory, which begins with zeros and is carried from each to the next.
         tolerance: how far the test's actions may lie from those; indices must be equal.
     """
     name = identifier(file.rpartition(".")[0])
     writer = _Writer(program)
     costs = Costs(writer.flash, writer.ram, program.macs)
-    upper, kind = name.upper(), "int" if program.discrete else "float"
-    signature = f"void {name}_act(const float observation[{upper}_OBSERVATIONS], {kind} action[{upper}_ACTIONS])"
     body = "\n".join(f"    {line}" for line in writer.body)
     code = (
-        f'#include "{name}.h"\n\n#include <math.h>\n#include <stdint.h>\n\n{_comment(metadata)}\n\n'
+        f'#include "{name}.h"\n\n#include <math.h>\n#include <stdint.h>\n\n{comment(metadata)}\n\n'
         + "\n".join(writer.constants)
-        + f"\n\n{signature}\n{{\n{body}\n}}\n"
+        + f"\n\n{signature(program, name)}\n{{\n{body}\n}}\n"
     )
-    form = "int8 weights" if any(isinstance(step, QuantisedAffine) for step in program.steps) else "float weights"
-    meaning = _meaning(program, metadata.get("held_steps", 1))
-    header = _HEADER.format(
-        name=name, file=file, upper=upper, form=form, costs=costs, signature=signature, program=program, meaning=meaning
-    )
-    return CSource(code, header, _test(program, name, kind, examples, tolerance), costs)
+    said = header(program, name, file, costs, metadata.get("held_steps", 1))
+    return CSource(code, said, test(program, name, examples, tolerance), costs)
 
 
 class _Writer:
@@ -126,11 +113,15 @@ class _Writer:
                     low, high = self.constant(f"low{index}", step.low), self.constant(f"high{index}", step.high)
                     self.each(f"v < {low}[i] ? {low}[i] : v > {high}[i] ? {high}[i] : v")
                 case Map():
-                    self.each(_EXPRESSIONS[step.function].format(alpha=_number(step.alpha)))
+                    self.each(_EXPRESSIONS[step.function].format(alpha=decimal(step.alpha)))
                 case LayerNorm():
                     self.normalised(index, step)
                 case Simplices():
                     self.simplices(step.size)
+                case LSTM():
+                    self.lstm(index, step)
+                case Allowed():
+                    self.each(f"mask[i] > 0.0f ? v : {decimal(FORBIDDEN)}")
                 case Argmax():
                     self.argmax(step.options or (self.width,))
                 case Switches():
@@ -150,8 +141,26 @@ class _Writer:
         bias = self.constant(f"b{index}", _padded(step.bias, outputs))
         target = self.target(outputs)
         self.body.append(f"for (o = 0; o < {outputs}; o++) {target}[o] = {bias}[o];")
-        self.products(index, source, target, "float", outputs)
+        self.products(f"w{index}", source, self.width, target, "float", outputs)
         self.width = len(step.bias)
+
+    def lstm(self, index: int, step: LSTM) -> None:
+        """All gates are there before the states that they read are written over."""
+        outputs, source, units = self.declare(index, step.weight), self.current, step.hidden
+        self.declare(index, step.recurrent, "u")
+        bias, target = self.constant(f"b{index}", _padded(step.bias, outputs)), self.target(outputs)
+        output, cell = (f"(memory + {place})" for place in (step.output, step.cell))
+        self.body.append(f"for (o = 0; o < {outputs}; o++) {target}[o] = {bias}[o];")
+        self.products(f"w{index}", source, self.width, target, "float", outputs)
+        self.products(f"u{index}", output, units, target, "float", outputs)
+        gates = [f"{target}[i + {gate * units}]" for gate in range(4)]
+        self.body += [
+            f"for (i = 0; i < {units}; i++) {{",
+            f"    {cell}[i] = {cell}[i] / (1.0f + expf(-{gates[1]})) + tanhf({gates[2]}) / (1.0f + expf(-{gates[0]}));",
+            f"    {output}[i] = tanhf({cell}[i]) / (1.0f + expf(-{gates[3]}));",
+            "}",
+        ]
+        self.current, self.width = output, units
 
     def convolution(self, index: int, step: Convolution) -> None:
         """Plain loops: output channel o at row r and column t, over input channel c and the kernel's k and l."""
@@ -192,14 +201,14 @@ class _Writer:
             "}",
             f"for (o = 0; o < {outputs}; o++) s[o] = 0;",
         ]
-        self.products(index, codes, "s", "int32_t", outputs)
+        self.products(f"w{index}", codes, inputs, "s", "int32_t", outputs)
         self.width = len(step.bias)
         target = self.target(self.width)
         self.body.append(f"for (o = 0; o < {self.width}; o++) {target}[o] = (float)s[o] * {scale}[o] + {bias}[o];")
 
-    def products(self, index: int, source: str, target: str, kind: str, outputs: int) -> None:
-        """``target[o] += source[i] * w[i][o]``, four inputs at a time."""
-        whole, weight = self.width // 4 * 4, f"w{index}"
+    def products(self, weight: str, source: str, inputs: int, target: str, kind: str, outputs: int) -> None:
+        """``target[o] += source[i] * weight[i][o]``, four inputs at a time."""
+        whole = inputs // 4 * 4
         if whole:
             terms = " + ".join(f"v{k} * {weight}[i + {k}][o]" for k in range(4))
             self.body += [
@@ -208,9 +217,9 @@ class _Writer:
                 f"    for (o = 0; o < {outputs}; o++) {target}[o] = {target}[o] + {terms};",
                 "}",
             ]
-        if whole < self.width:
+        if whole < inputs:
             self.body += [
-                f"for (i = {whole}; i < {self.width}; i++) {{",
+                f"for (i = {whole}; i < {inputs}; i++) {{",
                 f"    const {kind} v = {source}[i];",
                 f"    for (o = 0; o < {outputs}; o++) {target}[o] += v * {weight}[i][o];",
                 "}",
@@ -231,7 +240,7 @@ class _Writer:
             f"    for (i = 0; i < {count}; i++) mean += {source}[i];",
             f"    mean /= {count}.0f;",
             f"    for (i = 0; i < {count}; i++) spread += ({source}[i] - mean) * ({source}[i] - mean);",
-            f"    spread = sqrtf(spread / {count}.0f + {_number(step.epsilon)});",
+            f"    spread = sqrtf(spread / {count}.0f + {decimal(step.epsilon)});",
             f"    for (i = 0; i < {count}; i++)",
             f"        {target}[i] = ({source}[i] - mean) / spread * {weight}[i] + {bias}[i];",
             "}",
@@ -274,9 +283,9 @@ class _Writer:
         ]
 
     def in_place(self) -> tuple[str, str]:
-        """Where the values are and where they go: there too, but for the observation, which is not ours to write."""
+        """Where the values are and where they go: there too, but for what is not ours to write."""
         source = self.current
-        return source, self.target(self.width) if source == "observation" else source
+        return source, source if source in self.sizes else self.target(self.width)
 
     def target(self, width: int) -> str:
         """The buffer that the next values go to."""
@@ -284,120 +293,19 @@ class _Writer:
         self.sizes[self.current] = max(self.sizes[self.current], width)
         return self.current
 
-    def declare(self, index: int, weight: NDArray[Any]) -> int:
+    def declare(self, index: int, weight: NDArray[Any], letter: str = "w") -> int:
         """The weights ``(out, in)`` as rows of an input each; the padded number of outputs."""
         lanes = 16 if weight.dtype == np.int8 else 4
         outputs = len(weight) if len(weight) <= lanes else -(-len(weight) // lanes) * lanes
-        self.constant(f"w{index}", np.stack([_padded(row, outputs) for row in weight.T]))
+        self.constant(f"{letter}{index}", np.stack([_padded(row, outputs) for row in weight.T]))
         return outputs
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
         kind = "int8_t" if values.dtype == np.int8 else "float"
-        self.constants.append(f"static const {kind} {name}{_shape(values)} = {_braces(values)};")
+        self.constants.append(f"static const {kind} {name}{shape(values)} = {braces(values)};")
         self.flash += values.nbytes
         return name
 
 
 def _padded(values: NDArray[Any], width: int) -> NDArray[Any]:
     return np.pad(values, (0, width - len(values)))
-
-
-def _shape(values: NDArray[Any]) -> str:
-    return "".join(f"[{size}]" for size in values.shape)
-
-
-def _braces(values: NDArray[Any]) -> str:
-    if values.ndim > 1:
-        return "{\n" + ",\n".join(_braces(row) for row in values) + "}"
-    write = str if values.dtype.kind in "iu" else _number
-    return "{" + ", ".join(write(value) for value in values) + "}"
-
-
-def _number(value: Any) -> str:
-    """The shortest decimal that is this float."""
-    return f"{np.float32(value)!s}f"
-
-
-def _comment(metadata: Mapping[str, Any]) -> str:
-    """JSON in a comment that nothing in it can end."""
-    text = json.dumps(metadata).replace("*/", "*\\u002f").replace("/*", "\\u002f*")
-    return f"/* {KEY}: {text} */"
-
-
-def _meaning(program: Program, held_steps: int) -> str:
-    several = "an index each" if isinstance(program.steps[-1], Argmax) else "1 or 0 each"
-    chosen = "the index of the action" if program.single else several
-    what = chosen if program.discrete else "in the task's own units"
-    return what if held_steps == 1 else f"{what}, held for {held_steps} steps of the task"
-
-
-_HEADER = """\
-/* A neural controller, written by prunectl: {program.inputs} observations to an action, {form}.
- *
- *     flash  {costs.flash:>9,} bytes of constants
- *     RAM    {costs.ram:>9,} bytes of stack
- *     work   {costs.macs:>9,} multiply-accumulates a decision
- *
- * Observations are as the task gives them, in its order and units; the action is {meaning}.
- * Keeps no state, allocates nothing, needs libm alone. {name}_test.c checks it: cc {name}_test.c {file} -lm
- */
-#ifndef {upper}_H
-#define {upper}_H
-
-#define {upper}_OBSERVATIONS {program.inputs}
-#define {upper}_ACTIONS {program.outputs}
-
-#ifdef __cplusplus
-extern "C" {{
-#endif
-
-{signature};
-
-#ifdef __cplusplus
-}}
-#endif
-
-#endif
-"""
-
-_TEST = """\
-/* Expected actions for some observations of {name}: exit status 0 if they come out. */
-#include "{name}.h"
-
-#include <math.h>
-#include <stdio.h>
-
-static const float observations[{count}][{upper}_OBSERVATIONS] = {observations};
-static const {kind} expected[{count}][{upper}_ACTIONS] = {expected};
-
-int main(void)
-{{
-    double largest = 0.0;
-    int wrong = 0, n, a;
-    for (n = 0; n < {count}; n++) {{
-        {kind} action[{upper}_ACTIONS];
-        {name}_act(observations[n], action);
-        for (a = 0; a < {upper}_ACTIONS; a++) {{
-            const double difference = fabs((double)action[a] - (double)expected[n][a]);
-            wrong += !(difference <= {tolerance});
-            largest = difference > largest ? difference : largest;
-        }}
-    }}
-    printf("{name}: %d wrong, largest difference %g over {count} observations\\n", wrong, largest);
-    return wrong != 0;
-}}
-"""
-
-
-def _test(program: Program, name: str, kind: str, examples: NDArray[Any], tolerance: float) -> str:
-    observations = np.asarray(examples, dtype=np.float32)
-    actions = program(observations).reshape(len(examples), -1)
-    return _TEST.format(
-        name=name,
-        upper=name.upper(),
-        kind=kind,
-        count=len(examples),
-        observations=_braces(observations),
-        expected=_braces(actions if program.discrete else actions.astype(np.float32)),
-        tolerance=repr(0.0 if program.discrete else float(tolerance)),
-    )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.deployment.exported import Exported
 from prunectl.agents.deployment.metadata import KEY, Interface, read
+from prunectl.agents.deployment.steps import Floats
 from prunectl.agents.files import read_bounded
 
 #: What a user who has measured nothing would compile with; and what one who has would.
@@ -36,18 +37,19 @@ class CController(Exported):
         self.kind: type[Any] = np.float32 if isinstance(space, spaces.Box) else np.int32
         self.actions = 1 if isinstance(space, spaces.Discrete) else int(np.prod(space.shape))
         self.function = library[function]
-        self.function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self.function.argtypes = [ctypes.c_void_p] * (3 if interface.beside else 2)
         self.function.restype = None
 
-    def decide(self, observations: NDArray[np.float32]) -> NDArray[Any]:
-        actions = np.empty((len(observations), self.actions), self.kind)
-        reads, writes = observations.ctypes.data, actions.ctypes.data
+    def decide(self, observations: Floats, beside: Floats) -> tuple[NDArray[Any], Floats]:
+        actions, after = np.empty((len(observations), self.actions), self.kind), np.array(beside)
+        arrays = (observations, after, actions) if self.interface.beside else (observations, actions)
+        places, strides = [array.ctypes.data for array in arrays], [array.strides[0] for array in arrays]
         for _ in range(len(observations)):
-            self.function(reads, writes)
-            reads, writes = reads + observations.strides[0], writes + actions.strides[0]
+            self.function(*places)
+            places = [place + stride for place, stride in zip(places, strides, strict=True)]
         if isinstance(self.action_space, spaces.Discrete):
-            return actions[:, 0].astype(np.int64)
-        return actions.astype(self.action_space.dtype)
+            return actions[:, 0].astype(np.int64), after
+        return actions.astype(self.action_space.dtype), after
 
 
 def load_c(path: Path, trust: bool) -> tuple[CController, dict[str, Any]]:

@@ -15,6 +15,8 @@ from torch import nn
 
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, HeldPolicy, Policy
 from prunectl.agents.deployment.metadata import Interface
+from prunectl.agents.deployment.steps import Floats
+from prunectl.agents.remembering import RememberingPolicy
 
 
 class Exported(Controller):
@@ -29,16 +31,33 @@ class Exported(Controller):
         self.networks = nn.Module()
 
     @abstractmethod
-    def decide(self, observations: NDArray[np.float32]) -> NDArray[Any]:
-        """Actions for rows ``(n, obs)``."""
+    def decide(self, observations: Floats, beside: Floats) -> tuple[NDArray[Any], Floats]:
+        """Actions for rows ``(n, obs)`` and what is beside them, a memory or a mask ``(n, ...)``; and what is
+        remembered then."""
 
     def act(self, observations: Batch) -> NDArray[Any]:
         rows = np.asarray(observations).reshape(len(observations), -1)
-        return self.decide(np.ascontiguousarray(rows, dtype=np.float32))
+        width, beside = self.interface.observations, rows[:, self.interface.observations :]
+        if not beside.size:  # nothing is remembered yet; all options are allowed
+            beside = np.full((len(rows), self.interface.beside), float(self.masked))
+        return self.advance(rows[:, :width], beside[:, : self.interface.beside])[0]
+
+    def advance(self, observations: Batch, states: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Actions and what is remembered after them, of raw observations and what is beside them."""
+        rows = np.asarray(observations).reshape(len(observations), -1)
+        return self.decide(*(np.ascontiguousarray(part, dtype=np.float32) for part in (rows, states)))
 
     def policy(self, seeds: Sequence[int]) -> Policy:
-        decide = super().policy(seeds)
+        decide = RememberingPolicy(self, len(seeds)) if self.memory else super().policy(seeds)
         return decide if self.held_steps == 1 else HeldPolicy(decide, self.held_steps, len(seeds))
+
+    @property
+    def memory(self) -> int:
+        return self.interface.memory
+
+    @property
+    def masked(self) -> bool:
+        return self.interface.masked
 
     @property
     def observed(self) -> spaces.Space[Any]:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunectl.agents.deployment.program import MOST, Affine, Floats, Program, QuantisedAffine, Step, run
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.deployment.program import Program
+from prunectl.agents.deployment.steps import MOST, Affine, Allowed, Floats, QuantisedAffine, Step, run
 
 #: Damping of a layer's Gram matrix, as a share of its mean diagonal.
 _DAMPING = 1e-4
@@ -23,12 +25,20 @@ def quantised(program: Program, observations: NDArray[Any]) -> Program:
 
     Args:
         program: in float.
-        observations: visited ones ``(n, inputs)``.
+        observations: visited ones ``(n, inputs)``; what is beside them is not looked at.
+
+    Raises:
+        ControllerError: it has a memory.
     """
+    if program.memory:
+        raise ControllerError("a memory is not written in eight bits, where its roundings would add up: leave int8 out")
     steps: list[Step] = []
-    exact = values = np.asarray(observations, dtype=np.float32)
+    exact = values = np.asarray(observations, dtype=np.float32)[:, : program.inputs]
     most = min(2**15 - 1, (2**31 - 1) // (MOST * max(program.inputs, 1)))
     for step in program.steps:
+        if isinstance(step, Allowed):  # only a decision follows
+            steps.append(step)
+            continue
         following = run(step, exact)
         if isinstance(step, Affine):
             steps.append(_quantised(step, values, following, most))

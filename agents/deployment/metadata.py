@@ -27,7 +27,7 @@ KEY = "prunectl"
 class Interface:
     """How an exported controller meets a task: its spaces, for how many environment steps a decision is held, and what
     stands between the two (`Controller.surroundings`). ``observed`` is what its rows are made of, None where
-    observations are vectors."""
+    observations are vectors. It remembers ``memory`` numbers, or is ``masked``: told which options are allowed."""
 
     algorithm: str
     observations: int
@@ -35,6 +35,18 @@ class Interface:
     held_steps: int
     surroundings: Surroundings | None = PLAIN
     observed: spaces.Space[Any] | None = None
+    memory: int = 0
+    masked: bool = False
+
+    @property
+    def beside(self) -> int:
+        """How many numbers it is given besides an observation."""
+        return sum(options(self.action_space)) if self.masked else self.memory
+
+    @property
+    def beside_names(self) -> list[str]:
+        """What these are, if there are any."""
+        return ["mask"] if self.masked else ["memory"] if self.memory else []
 
     @classmethod
     def of(cls, controller: Controller) -> Interface:
@@ -45,7 +57,9 @@ class Interface:
         vector = isinstance(controller.observed, spaces.Box) and len(controller.observed.shape) == 1
         observed = None if vector else controller.observed
         action, held = controller.action_space, controller.held_steps
-        return cls(controller.algorithm, observations, action, held, surroundings, observed)
+        said = controller.algorithm, observations, action, held, surroundings, observed
+        memory: Any = controller.deployed_step().beside if controller.memory else ("", 0)
+        return cls(*said, int(memory[1]), controller.masked)
 
     def as_json(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         """Plain data that `read` understands, and the provenance beside it."""
@@ -66,6 +80,8 @@ class Interface:
             "held_steps": self.held_steps,
             **({} if self.surroundings is None else {"surroundings": self.surroundings.as_json()}),
             **({} if self.observed is None else {"observed": form_as_json(self.observed)}),
+            **({"memory": self.memory} if self.memory else {}),
+            **({"masked": True} if self.masked else {}),
             **provenance,
         }
 
@@ -88,7 +104,13 @@ def read(text: str, where: str) -> tuple[Interface, dict[str, Any]]:
         space = _space(data["actions"])
         surroundings = Surroundings.from_json(data["surroundings"]) if "surroundings" in data else None
         observed = form_from_json(data["observed"], observations) if "observed" in data else None
-        return Interface(str(data["algorithm"])[:40], observations, space, held, surroundings, observed), data
+        memory, masked = data.get("memory", 0), data.get("masked", False)
+        if type(memory) is not int or not 0 <= memory <= LARGEST_OBSERVATION or type(masked) is not bool:
+            raise ValueError(f"memory {memory!s:.20}, masked {masked!s:.20}")
+        if masked and (memory or not options(space)):
+            raise ValueError("a mask of what are no choices, or beside a memory")
+        algorithm = str(data["algorithm"])[:40]
+        return Interface(algorithm, observations, space, held, surroundings, observed, memory, masked), data
     except ControllerError:
         raise
     except (KeyError, TypeError, ValueError, AssertionError, RecursionError, OverflowError) as error:

@@ -11,16 +11,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from prunectl.agents.choices import FORBIDDEN
 from prunectl.agents.deployment.metadata import KEY
-from prunectl.agents.deployment.program import (
+from prunectl.agents.deployment.program import Program
+from prunectl.agents.deployment.steps import (
+    LSTM,
     Affine,
+    Allowed,
     Argmax,
     Bound,
     Convolution,
     Diagonal,
     LayerNorm,
     Map,
-    Program,
     Simplices,
     Step,
     Switches,
@@ -44,7 +47,7 @@ _OPERATORS = {
 #: Every operator that is written. Others may loop, call functions, or ask for memory without end.
 OPERATORS = frozenset(
     ["Gemm", "Sub", "Mul", "Add", "LayerNormalization", "Max", "Min", "ArgMax", "Reshape", "Conv", "Flatten", "Softmax"]
-    + ["Split", "Concat", "Greater", "Cast"]
+    + ["Split", "Concat", "Greater", "Cast", "Where"]
     + [operator for operators in _OPERATORS.values() for operator in operators]
 )
 
@@ -54,19 +57,28 @@ def onnx_bytes(
 ) -> bytes:
     """The model's file: one input ``(batch, inputs)`` float32, one output ``(batch, outputs)``, or ``(batch,)`` int64.
 
-    ``metadata`` is stored as JSON in the model's own property.
+    What is beside the observation is another input, ``memory`` or ``mask``, ``(batch, width)`` float32; of a memory
+    there is another output too, ``memory_after``: the caller keeps it for the next decision, and begins an episode with
+    zeros. ``metadata`` is stored as JSON in the model's own property.
     """
     writer = _Writer(inputs)
+    if program.memory:
+        writer.recall(program)
     for step in program.steps:
         writer.add(step)
     writer.nodes[-1].output[0] = output
+    if program.memory:
+        parts = [writer.states[place] for place in sorted(writer.states)]
+        writer.nodes.append(helper.make_node("Concat", parts, ["memory_after"], axis=1))
+    beside = [] if program.beside is None else [_rows(*program.beside)]
+    after = [_rows("memory_after", program.memory)] if program.memory else []
     shape: list[int | str] = ["batch"] if program.single else ["batch", program.outputs]
     kind = TensorProto.INT64 if program.discrete else TensorProto.FLOAT
     graph = helper.make_graph(
         writer.nodes,
         "controller",
-        [helper.make_tensor_value_info(inputs, TensorProto.FLOAT, ["batch", program.inputs])],
-        [helper.make_tensor_value_info(output, kind, shape)],
+        [_rows(inputs, program.inputs), *beside],
+        [helper.make_tensor_value_info(output, kind, shape), *after],
         writer.constants,
     )
     opsets = [helper.make_opsetid("", OPSET)]
@@ -76,6 +88,10 @@ def onnx_bytes(
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def _rows(name: str, width: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
+
+
 class _Writer:
     """Nodes in a row, each reading what the last one wrote."""
 
@@ -83,6 +99,15 @@ class _Writer:
         self.current = inputs
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.states: dict[int, str] = {}  # by their places in what is remembered
+
+    def recall(self, program: Program) -> None:
+        """Take what is remembered apart."""
+        layers = [step for step in program.steps if isinstance(step, LSTM)]
+        widths = {place: step.hidden for step in layers for place in (step.output, step.cell)}
+        self.states = {place: f"state{place}" for place in sorted(widths)}
+        sizes = self.constant(np.asarray([widths[place] for place in self.states], dtype=np.int64))
+        self.nodes.append(helper.make_node("Split", ["memory", sizes], list(self.states.values()), axis=1))
 
     def add(self, step: Step) -> None:
         match step:
@@ -115,6 +140,13 @@ class _Writer:
                     others = [before] if operator == "Mul" else []
                     alpha = {"alpha": step.alpha} if operator in ("Elu", "LeakyRelu") else {}
                     self.node(operator, *others, **alpha)
+            case LSTM():
+                self.lstm(step)
+            case Allowed():
+                logits, zero = self.current, self.constant(np.zeros(1, dtype=np.float32))
+                self.current = "mask"
+                self.node("Greater", zero)
+                self.node("Where", logits, self.constant(np.full(1, FORBIDDEN, dtype=np.float32)))
             case Argmax(options) if options:
                 logits, chosen = self.current, []
                 parts = [f"part{index}" for index in range(len(options))]
@@ -130,6 +162,29 @@ class _Writer:
             case Switches():
                 self.node("Greater", self.constant(np.zeros(1, dtype=np.float32)))
                 self.node("Cast", to=TensorProto.INT64)
+
+    def lstm(self, step: LSTM) -> None:
+        """``cell = sigmoid(forget) cell + sigmoid(write) tanh(new)``, ``output = sigmoid(show) tanh(cell)``."""
+        self.node("Gemm", self.constant(step.weight), self.constant(step.bias), transB=1)
+        seen, self.current = self.current, self.states[step.output]
+        self.node("Gemm", self.constant(step.recurrent), transB=1)
+        self.node("Add", seen)
+        gates = [f"gate{len(self.nodes)}_{number}" for number in range(4)]
+        sizes = self.constant(np.full(4, step.hidden, dtype=np.int64))
+        self.nodes.append(helper.make_node("Split", [self.current, sizes], gates, axis=1))
+        made = []
+        for self.current, operator in zip(gates, ("Sigmoid", "Sigmoid", "Tanh", "Sigmoid"), strict=True):
+            self.node(operator)
+            made.append(self.current)
+        write, forget, self.current, show = made
+        self.node("Mul", write)
+        added, self.current = self.current, forget
+        self.node("Mul", self.states[step.cell])
+        self.node("Add", added)
+        self.states[step.cell] = self.current
+        self.node("Tanh")
+        self.node("Mul", show)
+        self.states[step.output] = self.current
 
     def node(self, operator: str, *others: str, **attributes: Any) -> None:
         output = f"v{len(self.nodes)}"

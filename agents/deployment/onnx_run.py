@@ -17,6 +17,7 @@ from prunectl.agents.controller import ControllerError
 from prunectl.agents.deployment.exported import Exported
 from prunectl.agents.deployment.metadata import KEY, Interface, read
 from prunectl.agents.deployment.onnx_form import OPERATORS
+from prunectl.agents.deployment.steps import Floats
 from prunectl.agents.files import read_bounded
 from prunectl.agents.supported import LARGEST_VALUE, MOST_MACS
 from prunectl.registry import one_line
@@ -31,10 +32,11 @@ class ONNXController(Exported):
     def __init__(self, session: onnxruntime.InferenceSession, interface: Interface, where: str) -> None:
         super().__init__(interface, where)
         self.session = session
-        self.input = session.get_inputs()[0].name
+        self.names = [entry.name for entry in session.get_inputs()]
 
-    def decide(self, observations: NDArray[np.float32]) -> NDArray[Any]:
-        return np.asarray(self.session.run(None, {self.input: observations})[0])
+    def decide(self, observations: Floats, beside: Floats) -> tuple[NDArray[Any], Floats]:
+        actions, *after = self.session.run(None, dict(zip(self.names, (observations, beside), strict=False)))
+        return np.asarray(actions), after[0] if after else beside
 
 
 def load_onnx(path: Path) -> tuple[ONNXController, dict[str, Any]]:
@@ -50,11 +52,14 @@ def load_onnx(path: Path) -> tuple[ONNXController, dict[str, Any]]:
     interface, data = read(said, str(path))
     try:
         controller = ONNXController(session(content), interface, str(path))
-        actions = controller.decide(np.zeros((2, interface.observations), np.float32))
+        given = [np.zeros((2, width), np.float32) for width in (interface.observations, interface.beside)]
+        actions, after = controller.decide(*given)
     except Exception as error:  # the runtime has errors of its own for each thing that may be wrong
         raise ControllerError(f"{path}: ONNX Runtime cannot run it ({one_line(error)})") from error
     if actions.shape != (2, *(interface.action_space.shape or ())):
         raise ControllerError(f"{path}: its actions have shape {actions.shape[1:]}, and it says otherwise")
+    if controller.names != ["observation", *interface.beside_names] or after.shape != given[1].shape:
+        raise ControllerError(f"{path}: what it takes beside observations is not what it says")
     return controller, data
 
 
@@ -68,7 +73,8 @@ def session(content: bytes) -> onnxruntime.InferenceSession:
 
 
 def read_model(path: Path) -> tuple[bytes, onnx.ModelProto]:
-    """A model that holds nothing but what we write: one network from one input to one output.
+    """A model that holds nothing but what we write: one network from an observation, and perhaps what is beside it, to
+    an action, and perhaps what is remembered then.
 
     Raises:
         ControllerError: damaged, or with anything else in it.
@@ -105,15 +111,19 @@ def _check_ours(model: onnx.ModelProto, where: str) -> None:
     for tensor in graph.initializer:
         if len(tensor.dims) > (4 if tensor.name in filters else 2 if tensor.name in matrices else 1):
             raise ControllerError(f"{where}: its '{tensor.name[:40]}' has {len(tensor.dims)} dimensions, ours have not")
-    if model.functions or graph.sparse_initializer or len(graph.input) != 1 or len(graph.output) != 1:
+    inputs, outputs = ([value.name for value in values] for values in (graph.input, graph.output))
+    ends = {"memory": ["memory_after"], "mask": []}
+    beside = ends.get(inputs[1]) if len(inputs) == 2 else [] if len(inputs) == 1 else None
+    if model.functions or graph.sparse_initializer or beside is None or not outputs or outputs[1:] != beside:
         raise ControllerError(f"{where}: a controller's model has one input, one output and no functions of its own")
 
 
 def _check_sizes(model: onnx.ModelProto, where: str) -> None:
     """Raise ControllerError where a value would have numbers without end: a few filters make any number of an image."""
     graph = model.graph
-    seen = [dimension.dim_value for dimension in graph.input[0].type.tensor_type.shape.dim]
-    shapes = [make_tensor_value_info(graph.input[0].name, onnx.TensorProto.FLOAT, [1, *seen[1:]])]
+    given = [(value.name, value.type.tensor_type.shape.dim) for value in graph.input]
+    rows = [(name, [1, *(dimension.dim_value for dimension in shape[1:])]) for name, shape in given]
+    shapes = [make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in rows]
     whole = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT64]
     shapes += [
         make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)

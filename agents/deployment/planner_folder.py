@@ -22,6 +22,7 @@ from prunectl.agents.deployment.metadata import Interface, read
 from prunectl.agents.deployment.onnx_form import onnx_bytes
 from prunectl.agents.deployment.onnx_run import read_model
 from prunectl.agents.deployment.program import program
+from prunectl.agents.deployment.steps import Floats
 from prunectl.agents.files import read_bounded
 from prunectl.agents.tdmpc.checkpoint import check_planning
 from prunectl.agents.tdmpc.controller import TDMPCController
@@ -92,9 +93,9 @@ class PlannerController(Exported):
         super().__init__(interface, str(folder))
         self.planner = plan.Planner(folder)
 
-    def decide(self, observations: NDArray[np.float32]) -> NDArray[Any]:
+    def decide(self, observations: Floats, beside: Floats) -> tuple[NDArray[Any], Floats]:
         """A fresh plan for each row, all with the same random numbers."""
-        return np.stack([self._fresh(observation) for observation in observations])
+        return np.stack([self._fresh(observation) for observation in observations]), beside
 
     def policy(self, seeds: Sequence[int]) -> Policy:
         return HeldPolicy(_Episodes(self.planner, seeds), self.held_steps, len(seeds))
@@ -145,7 +146,7 @@ def load_planner(folder: Path) -> tuple[PlannerController, dict[str, Any]]:
         read_model(folder / f"{name}.onnx")
     try:
         controller = PlannerController(folder, interface)
-        actions = controller.decide(np.zeros((1, interface.observations), np.float32))
+        actions = controller.act(np.zeros((1, interface.observations), np.float32))
     except Exception as error:  # networks that do not fit each other fail wherever they meet
         raise ControllerError(f"{folder}: it cannot plan ({one_line(error)})") from error
     if actions.shape != (1, *interface.action_space.shape):

@@ -1,11 +1,9 @@
-"""The deployed path as a short list of steps over float32 arrays: what every form of export is written from."""
+"""The deployed path as a short list of steps: what every form of export is written from."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,132 +13,46 @@ from torch import nn
 
 from prunectl.agents import boundary_layers as path
 from prunectl.agents.controller import ControllerError
+from prunectl.agents.deployment.steps import (
+    LSTM,
+    Affine,
+    Allowed,
+    Argmax,
+    Bound,
+    Convolution,
+    Diagonal,
+    Floats,
+    LayerNorm,
+    Map,
+    QuantisedAffine,
+    Simplices,
+    Step,
+    Switches,
+    run,
+    width_after,
+)
 from prunectl.agents.tdmpc.layers import SimNorm
 
-Floats = NDArray[np.float32]
 #: What a bound at infinity becomes.
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
-class Affine:
-    """``x -> W x + b``; ``weight`` ``(out, in)``, ``bias`` ``(out,)``."""
-
-    weight: Floats
-    bias: Floats
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """Images ``(channels, height, width)`` as rows to images as rows: ``weight`` ``(out, channels, kernel, kernel)``,
-    ``bias`` ``(out,)``; ``stride`` and ``padding`` (zeros) of rows and of columns, ``image`` the form of what it
-    reads."""
-
-    weight: Floats
-    bias: Floats
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    image: tuple[int, int, int]
-
-    @property
-    def result(self) -> tuple[int, int, int]:
-        """The form of what it gives."""
-        sides = zip(self.image[1:], self.weight.shape[2:], self.stride, self.padding, strict=True)
-        height, width = ((side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in sides)
-        return len(self.weight), height, width
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates."""
-        return self.weight.size * math.prod(self.result[1:])
-
-
-#: Whole numbers of eight bits run from -MOST to MOST.
-MOST = 127
-
-
-@dataclass(frozen=True)
-class QuantisedAffine:
-    """``W x + b`` with weights of eight bits, and x about ``centre + q / inverse_step``, q whole in [-most, most].
-
-    The input's steps are drawn into the weights before those are quantised, and the centre into the bias, so that
-    ``y = scale * (weight @ q) + bias`` with one ``scale`` an output. An input that never moved has ``inverse_step`` 0.
-
-    ``weight`` ``(out, in)`` int8; ``scale``, ``bias`` ``(out,)``; ``centre``, ``inverse_step`` ``(in,)``; ``most`` 127
-    for codes of eight bits, more for sixteen.
-    """
-
-    weight: NDArray[np.int8]
-    scale: Floats
-    bias: Floats
-    centre: Floats
-    inverse_step: Floats
-    most: int
-
-
-@dataclass(frozen=True)
-class Diagonal:
-    """``x -> (x - shift) * weight + bias``, all ``(n,)``: normalisation and rescaling."""
-
-    shift: Floats
-    weight: Floats
-    bias: Floats
-
-
-@dataclass(frozen=True)
-class LayerNorm:
-    """``x -> (x - mean(x)) / sqrt(var(x) + epsilon) * weight + bias`` over the units."""
-
-    weight: Floats
-    bias: Floats
-    epsilon: float
-
-
-@dataclass(frozen=True)
-class Simplices:
-    """A softmax over each run of ``size`` units."""
-
-    size: int
-
-
-@dataclass(frozen=True)
-class Bound:
-    """``x -> min(max(x, low), high)``, both ``(n,)``."""
-
-    low: Floats
-    high: Floats
-
-
-@dataclass(frozen=True)
-class Map:
-    """An activation of `FUNCTIONS`, unit by unit; ``alpha`` is its parameter where it has one."""
-
-    function: str
-    alpha: float = 0.0
-
-
-@dataclass(frozen=True)
-class Argmax:
-    """The index of the highest entry, the first of equals; only ever the last step. Where there are ``options``, an
-    index each among so many entries, one after another."""
-
-    options: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Switches:
-    """1 where an entry is above 0, else 0; only ever the last step."""
-
-
-Step = Affine | Convolution | QuantisedAffine | Diagonal | LayerNorm | Simplices | Bound | Map | Argmax | Switches
-
-
-@dataclass(frozen=True)
 class Program:
-    """What a controller computes, from ``inputs`` numbers to ``outputs`` numbers (or indices, or one index)."""
+    """What a controller computes, from ``inputs`` numbers to ``outputs`` numbers (or indices, or one index).
+
+    ``beside`` is what it is given besides the observation, and how many numbers: its ``memory``, which a decision
+    changes, or the ``mask`` of the options that are allowed, above 0.
+    """
 
     inputs: int
     steps: tuple[Step, ...]
+    beside: tuple[Literal["memory", "mask"], int] | None = None
+
+    @property
+    def memory(self) -> int:
+        """How many numbers it remembers."""
+        return self.beside[1] if self.beside is not None and self.beside[0] == "memory" else 0
 
     @property
     def outputs(self) -> int:
@@ -163,7 +75,7 @@ class Program:
         """Numbers after each step, `Argmax` counted as one that changes nothing."""
         width, widths = self.inputs, []
         for step in self.steps:
-            width = _width_after(step, width)
+            width = width_after(step, width)
             widths.append(width)
         return tuple(widths)
 
@@ -171,81 +83,55 @@ class Program:
     def macs(self) -> int:
         """Multiply-accumulates of one decision."""
         products = [step.weight.size for step in self.steps if isinstance(step, Affine | QuantisedAffine | Diagonal)]
+        products += [step.weight.size + step.recurrent.size for step in self.steps if isinstance(step, LSTM)]
         return sum(products) + sum(step.macs for step in self.steps if isinstance(step, Convolution))
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Run it with NumPy, ``(n, inputs) -> (n, outputs)``, or ``(n,)`` indices."""
+        """Run it with NumPy, ``(n, inputs) -> (n, outputs)``, or ``(n,)`` indices; rows end with what is beside."""
+        return self.decide(values[:, : self.inputs], values[:, self.inputs :])[0]
+
+    def decide(self, values: NDArray[Any], beside: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
+        """Actions for rows ``(n, inputs)`` and what is beside them ``(n, ...)``, and what is remembered then."""
+        after = np.array(beside, dtype=np.float32)
         for step in self.steps:
-            values = run(step, values)
-        return values
+            values = run(step, values, after)
+        return values, after
 
 
-#: Activations, with NumPy: ``(values, alpha) -> values``.
-FUNCTIONS: dict[str, Callable[[Floats, float], NDArray[Any]]] = {
-    "relu": lambda x, _: np.maximum(x, 0),
-    "tanh": lambda x, _: np.tanh(x),
-    "sigmoid": lambda x, _: 1 / (1 + np.exp(-x)),
-    "silu": lambda x, _: x / (1 + np.exp(-x)),
-    "elu": lambda x, alpha: np.where(x > 0, x, np.float32(alpha) * np.expm1(np.minimum(x, 0))),
-    "mish": lambda x, _: x * np.tanh(np.logaddexp(x, np.float32(0))),
-    "abs": lambda x, _: np.abs(x),
-    "leaky_relu": lambda x, alpha: np.where(x > 0, x, np.float32(alpha) * x),
-}
-
-
-def run(step: Step, values: NDArray[Any]) -> NDArray[Any]:
-    """One step over rows ``(n, in)``."""
-    return np.asarray(_run(step, np.asarray(values, dtype=np.float32)))
-
-
-def _run(step: Step, values: Floats) -> Any:
-    match step:
-        case Affine():
-            return values @ step.weight.T + step.bias
-        case QuantisedAffine():  # rounded as in C, halves away from zero
-            codes = np.clip((values - step.centre) * step.inverse_step, -step.most, step.most)
-            codes = np.trunc(codes + np.where(codes < 0, np.float32(-0.5), np.float32(0.5)))
-            sums = codes.astype(np.int32) @ step.weight.T.astype(np.int32)
-            return sums.astype(np.float32) * step.scale + step.bias
-        case Convolution():
-            above, left = step.padding
-            images = np.pad(values.reshape(-1, *step.image), ((0, 0), (0, 0), (above, above), (left, left)))
-            patches = np.lib.stride_tricks.sliding_window_view(images, step.weight.shape[2:], axis=(2, 3))
-            patches = patches[:, :, :: step.stride[0], :: step.stride[1]]
-            made = np.einsum("nchwij,ocij->nohw", patches, step.weight, optimize=True)
-            return (made + step.bias[:, None, None]).reshape(len(values), -1)
-        case Diagonal():
-            return (values - step.shift) * step.weight + step.bias
-        case LayerNorm():
-            centred = values - values.mean(1, keepdims=True)
-            spread = np.sqrt((centred**2).mean(1, keepdims=True) + np.float32(step.epsilon))
-            return centred / spread * step.weight + step.bias
-        case Simplices():
-            runs = values.reshape(len(values), -1, step.size)
-            grown = np.exp(runs - runs.max(2, keepdims=True))
-            return (grown / grown.sum(2, keepdims=True)).reshape(values.shape)
-        case Bound():
-            return np.clip(values, step.low, step.high)
-        case Map():
-            return FUNCTIONS[step.function](values, step.alpha)
-        case Argmax(options) if options:
-            parts = np.split(values, np.cumsum(options)[:-1], axis=1)
-            return np.stack([part.argmax(1) for part in parts], axis=1)
-        case Argmax():
-            return values.argmax(1)
-        case Switches():
-            return (values > 0).astype(np.int64)
-
-
-def program(layers: nn.Sequential, inputs: int) -> Program:
-    """The steps of a sequence of layers; batch normalisations are folded into the affine layers behind them, and an
-    affine layer that narrows another's outputs into that one.
+def program(layers: nn.Module, inputs: int) -> Program:
+    """The steps of a sequence of layers, or of a `deployed_step`; batch normalisations are folded into the affine
+    layers behind them, and an affine layer that narrows another's outputs into that one.
 
     Raises:
         ControllerError: a layer that there is no step for.
     """
+    if isinstance(layers, path.MaskedStep):
+        before = _of_layers(path.flat(layers.before), inputs)
+        steps = [*before, Allowed(), *_of_layers(path.flat(layers.decide), layers.beside[1])]
+        return Program(inputs, tuple(steps), layers.beside)
+    if isinstance(layers, path.RememberingStep):
+        before = _of_layers(path.flat(layers.before), inputs)
+        memory = _lstms(layers.lstm)
+        after = _of_layers(path.flat(layers.after), memory[-1].hidden)
+        return Program(inputs, (*before, *memory, *after), layers.beside)
+    return Program(inputs, tuple(_of_layers(layers, inputs)))
+
+
+def _lstms(lstm: nn.LSTM) -> list[LSTM]:
+    """Its layers; what is remembered are all outputs, then all cells."""
+    made, units = list[LSTM](), lstm.hidden_size
+    for number, (weight, recurrent, *biases) in enumerate(lstm.all_weights):
+        bias = sum((_array(part) for part in biases), np.zeros(4 * units, dtype=np.float32))
+        places = number * units, (lstm.num_layers + number) * units
+        made.append(LSTM(_array(weight), _array(recurrent), bias, *places))
+    return made
+
+
+def _of_layers(layers: nn.Module, width: int) -> list[Step]:
+    if not isinstance(layers, nn.Sequential):
+        raise ControllerError(f"a network of type {type(layers).__name__} is no sequence of layers to export")
     image: tuple[int, ...] = ()
-    width, steps = inputs, list[Step]()
+    steps = list[Step]()
     for layer in layers:
         if isinstance(layer, nn.Unflatten | nn.Flatten):  # rows stay rows; what they are read as changes
             image = tuple(layer.unflattened_size) if isinstance(layer, nn.Unflatten) else ()
@@ -253,16 +139,9 @@ def program(layers: nn.Sequential, inputs: int) -> Program:
         found = _convolution(layer, image) if isinstance(layer, nn.Conv2d) else _steps(layer, width)
         steps += found
         for step in found:
-            width = _width_after(step, width)
+            width = width_after(step, width)
             image = step.result if isinstance(step, Convolution) else image
-    return Program(inputs, tuple(_folded(steps)))
-
-
-def _width_after(step: Step, width: int) -> int:
-    """How many numbers a row has after a step, of so many before it."""
-    if isinstance(step, Convolution):
-        return math.prod(step.result)
-    return len(step.weight) if isinstance(step, Affine | QuantisedAffine) else width
+    return _folded(steps)
 
 
 def _convolution(layer: nn.Conv2d, image: tuple[int, ...]) -> list[Step]:

@@ -25,6 +25,13 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         for axes in (1, 2)
     },
     **{
+        f"ConvTranspose{axes}d": (
+            "in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding", "groups", "bias",
+            "dilation", "padding_mode",
+        )
+        for axes in (1, 2)
+    },
+    **{
         f"BatchNorm{axes}d": ("num_features", "eps", "momentum", "affine", "track_running_stats")
         for axes in (1, 2)
     },
@@ -68,9 +75,10 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **{
         name: getattr(torch, name)
         for name in (
-            "abs", "add", "argmax", "cat", "chunk", "clamp", "cos", "div", "exp", "flatten", "log", "matmul", "maximum",
-            "mean", "minimum", "mul", "neg", "permute", "pow", "relu", "reshape", "sigmoid", "sin", "softmax", "split",
-            "sqrt", "square", "squeeze", "stack", "sub", "sum", "tanh", "transpose", "unflatten", "unsqueeze",
+            "abs", "add", "argmax", "baddbmm", "bmm", "cat", "chunk", "clamp", "cos", "div", "exp", "flatten", "log",
+            "matmul", "maximum", "mean", "minimum", "mul", "neg", "permute", "pow", "relu", "reshape", "sigmoid", "sin",
+            "softmax", "split", "sqrt", "square", "squeeze", "stack", "sub", "sum", "tanh", "transpose", "unflatten",
+            "unsqueeze",
         )
     },
     **{
@@ -88,7 +96,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 
 #: Methods of a tensor.
 METHODS = frozenset([
-    "abs", "add", "argmax", "chunk", "clamp", "cos", "detach", "div", "exp", "flatten", "float", "log", "matmul",
+    "abs", "add", "argmax", "bmm", "chunk", "clamp", "cos", "detach", "div", "exp", "flatten", "float", "log", "matmul",
     "mean", "mul", "neg", "permute", "pow", "relu", "reshape", "sigmoid", "sin", "size", "softmax", "split", "sqrt",
     "square", "squeeze", "sub", "sum", "tanh", "transpose", "unflatten", "unsqueeze", "view",
 ])  # fmt: skip

@@ -22,6 +22,7 @@ from prunectl.agents.boundary_layers import (
     ArgmaxEach,
     MaskedStep,
     QuantileMean,
+    RememberingStep,
     Rescale,
     Switches,
     decision,
@@ -30,11 +31,12 @@ from prunectl.agents.boundary_layers import (
 from prunectl.agents.choices import Actions, Choice, among, options
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Policy
 from prunectl.agents.extractors import CnnExtractor, MlpExtractor
+from prunectl.agents.remembering import RememberingPolicy
 from prunectl.agents.rows import row_space
 from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
 from prunectl.agents.sb3.faithful import check_faithful
-from prunectl.agents.sb3.memory import DeployedStep, Memory, RememberingPolicy, memories, memory_ties, split_states
+from prunectl.agents.sb3.memory import Memory, memories, memory_ties, split_states
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.preprocessing import preprocessing
 from prunectl.agents.sb3.save import save_zip
@@ -114,8 +116,12 @@ class SB3Controller(Controller):
         return sum(2 * memory.lstm.num_layers * memory.lstm.hidden_size for memory in memories)
 
     @property
+    def memories(self) -> Mapping[str, Sequence[int]]:
+        return {name: (1 + 2 * number, 2 + 2 * number) for number, name in enumerate(self._memories)}
+
+    @property
     def latent_inputs(self) -> frozenset[int]:
-        return frozenset(range(1, 1 + 2 * len(self._memories)))
+        return frozenset(place for places in self.memories.values() for place in places)
 
     @property
     def mirrors(self) -> Mapping[str, str]:
@@ -190,21 +196,22 @@ class SB3Controller(Controller):
 
     def _layers(self) -> nn.Sequential:
         """All that acts, from raw observations; to logits where it is for a mask what may be chosen among them."""
+        return flat(*self._before, self._encoder, *self._from_latent())
+
+    @property
+    def _encoder(self) -> nn.Module:
+        """What the actor, or its memory, sees through."""
         modules = {name: component.module for name, component in self.components.items()}
         encoder = modules.get("encoder", modules.get("encoder_actor", nn.Identity()))
-        encoder = encoder.net if isinstance(encoder, MlpExtractor | CnnExtractor) else encoder
-        return flat(*self._before, encoder, *self._from_latent())
+        return encoder.net if isinstance(encoder, MlpExtractor | CnnExtractor) else encoder
 
     def deployed_step(self) -> nn.Module:
         if self.masked:
             return MaskedStep(self._layers(), sum(options(self.action_space)), decision(self._decided_in)).eval()
         if not self._memories:
             return super().deployed_step()
-        modules = {name: component.module for name, component in self.components.items()}
-        encoder = modules.get("encoder", modules.get("encoder_actor", nn.Identity()))
-        before = nn.Identity() if self.normalisation is None else self.normalisation.module()
         memory = next(iter(self._memories.values()))
-        return DeployedStep(nn.Sequential(before, encoder), memory, flat(*self._from_latent())).eval()
+        return RememberingStep(flat(*self._before, self._encoder), memory.lstm, flat(*self._from_latent())).eval()
 
     def with_networks(self, networks: nn.Module) -> Self:
         assert isinstance(networks, BasePolicy)

@@ -1,4 +1,4 @@
-"""What a sweep says over all its tasks: aggregates of normalised returns with 95% stratified bootstrap intervals.
+"""What a sweep says over all its tasks: aggregates of normalised returns with 95% bootstrap intervals, by task.
 
 A task is an algorithm on an environment ("sac on Pendulum-v1"); its runs are its trainings, each pruned with each seed.
 """

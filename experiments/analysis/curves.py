@@ -29,10 +29,10 @@ MOST_PANELS, MOST_METHODS, MOST_POINTS, MOST_EPISODES = 600, 500, 100_000, 10_00
 class Curve:
     """One method on one controller, over the asked sparsities ``asked`` ``(sparsity,)`` that every seed has.
 
-    ``returns`` is ``(seeds, sparsity, episodes)``, ``dense`` what the dense controller of each of these runs returns on
-    the same episodes ``(seeds, episodes)`` (None: not there yet); ``sparsity`` gives the achieved one by axis
+    ``returns`` is ``(runs, sparsity, episodes)``, ``dense`` what the dense controller of each of these runs returns on
+    the same episodes ``(runs, episodes)`` (None: not there yet); ``sparsity`` gives the achieved one by axis
     (and, on the axis ``asked``, the asked one) and ``integrity`` the lowest fidelity, ``(sparsity,)`` each and means
-    over the seeds.
+    over the runs. A run is one pruning seed on one of the ``trainings`` ``(runs,)``, which are numbered.
     """
 
     method: Method
@@ -41,14 +41,21 @@ class Curve:
     integrity: Array
     returns: Array
     dense: Array | None
+    trainings: NDArray[np.intp]
+
+    @property
+    def over(self) -> str:
+        """What its intervals are over, by name."""
+        _, seeds = np.unique(self.trainings, return_counts=True)
+        return statistics.sources(len(seeds), int(seeds.max()))
 
 
 @dataclass(frozen=True)
 class Panel:
     """All methods on one controller, with its references ``(episodes,)`` on the same episodes (None: not there yet).
 
-    With ``only``, one component or flow was pruned alone. Where several trainings are `pooled`, they are the seeds of
-    the curves, and ``dense`` is ``(trainings, episodes)``.
+    With ``only``, one component or flow was pruned alone. Where several trainings are `pooled`, ``dense`` is
+    ``(trainings, episodes)``.
     """
 
     controller: str
@@ -111,7 +118,7 @@ def check_size(done: pd.DataFrame, returns: Mapping[str, Array], where: str) -> 
 
 
 def pooled(found: Sequence[Panel]) -> list[Panel]:
-    """Panels of one algorithm, task and scope made one: the trainings follow each other on the curves' seed axis.
+    """Panels of one algorithm, task and scope made one: the trainings follow each other on the curves' axis of runs.
 
     A method that one of them lacks is left out, and so is a sparsity; panels without both references do not count.
     """
@@ -125,12 +132,12 @@ def pooled(found: Sequence[Panel]) -> list[Panel]:
 def mean_draws(
     panel: Panel, curve: Curve, generator: np.random.Generator, resamples: int = 2_000
 ) -> tuple[Array, Array]:
-    """Each run's mean returns ``(seeds, 2 + sparsity)``: of its dense controller, of random actions (NaN: not there
-    yet) and at each sparsity; and bootstrap draws of them ``(resamples, seeds, 2 + sparsity)``, all redrawn alike."""
+    """Each run's mean returns ``(runs, 2 + sparsity)``: of its dense controller, of random actions (NaN: not there
+    yet) and at each sparsity; and bootstrap draws of them ``(resamples, runs, 2 + sparsity)``, all redrawn alike."""
     shape = curve.returns[:, 0].shape
     references = [np.broadcast_to(np.nan if of is None else of, shape) for of in (curve.dense, panel.random)]
     together = np.concatenate([np.stack(references, axis=1), curve.returns], axis=1)
-    return together.mean(axis=2), statistics.redrawn(together, generator, resamples)
+    return together.mean(axis=2), statistics.redrawn(together, generator, resamples, curve.trainings)
 
 
 def against_references(means: Array) -> Array:
@@ -141,47 +148,12 @@ def against_references(means: Array) -> Array:
 def run_draws(
     panel: Panel, curve: Curve, generator: np.random.Generator, resamples: int = 2_000
 ) -> tuple[Array, Array] | None:
-    """Each run's own normalised return ``(seeds, sparsity)``, and bootstrap draws of them
-    ``(resamples, seeds, sparsity)``, if references exist."""
+    """Each run's own normalised return ``(runs, sparsity)``, and bootstrap draws of them
+    ``(resamples, runs, sparsity)``, if references exist."""
     if curve.dense is None or panel.random is None:
         return None
     means, draws = mean_draws(panel, curve, generator, resamples)
     return against_references(means), against_references(draws)
-
-
-def normalised_draws(
-    panel: Panel, curve: Curve, generator: np.random.Generator, resamples: int = 2_000
-) -> tuple[Array, Array] | None:
-    """The mean over the runs ``(sparsity,)`` of `run_draws`, and its draws ``(resamples, sparsity)``."""
-    drawn = run_draws(panel, curve, generator, resamples)
-    return None if drawn is None else (drawn[0].mean(axis=0), drawn[1].mean(axis=1))
-
-
-@dataclass(frozen=True)
-class Score:
-    """A curve in two numbers, with their bootstrap draws ``(resamples,)``; ``open``: it never fell below 0.95;
-    ``points``: how many sparsities it has."""
-
-    s95: float
-    area: float
-    s95_draws: Array
-    area_draws: Array
-    open: bool
-    points: int
-
-
-def score_on(curve: Curve, axis: str, values: Array, draws: Array) -> Score:
-    """What `normalised_draws` of a curve come to on one sparsity axis."""
-    order = np.argsort(curve.sparsity[axis], kind="stable")
-    x, y, drawn = curve.sparsity[axis][order], values[order], draws[:, order]
-    return Score(
-        float(statistics.s95(y, x)),
-        float(statistics.area(y, x)),
-        statistics.s95(drawn, x),
-        statistics.area(drawn, x),
-        bool(y.min() >= 0.95),
-        len(x),
-    )
 
 
 def _curve(
@@ -205,6 +177,7 @@ def _curve(
         integrity=mean("integrity"),
         returns=np.asarray([[returns[key] for key in row] for row in keys.to_numpy()]),
         dense=None if dense is None else np.broadcast_to(dense, (len(keys), len(dense))),
+        trainings=np.zeros(len(keys), np.intp),
     )
 
 
@@ -231,6 +204,7 @@ def _pool(members: Sequence[Panel]) -> Panel:
                 mean([c.integrity[a] for c, a in zip(same, at, strict=True)]),
                 np.concatenate([c.returns[:, a] for c, a in zip(same, at, strict=True)]),
                 np.concatenate([np.asarray(c.dense) for c in same]),
+                np.repeat(np.arange(len(same)), sizes),
             )
         )
     dense = np.stack([np.asarray(panel.dense) for panel in members])

@@ -29,9 +29,8 @@ Tables = Mapping[str, pd.DataFrame]
 class Findings:
     """What a store says.
 
-    Each curve is redrawn once for its own bands and numbers (`panels`), once for the ranking (`scores`), where what an
-    episode adds to all methods of a controller must not blur their difference, and once with all trainings of its task
-    (`runs` and the aggregates).
+    Each curve is redrawn once, for its own bands and numbers (`panels`) and the ranking (`scores`); those with all
+    trainings of a task, which `runs` and the aggregates are of, are curves of their own.
 
     Attributes:
         results: every cell that was computed or failed, as `Store.results` gives them.
@@ -82,7 +81,7 @@ def findings(store: Store) -> Findings:
     found, results = panels(store), store.results()
     whole = [panel for panel in found if panel.only is None]
     stable, read = walks(results), read_panels(found, SEED)
-    scores = scores_of(whole, SEED)
+    scores = scores_of([reading for reading in read if reading.panel.only is None])
     ranked = standings(scores, results, stable) if len(scores) > 1 else None
     methods = dict.fromkeys(curve.method for panel in found for curve in panel.curves)
     tasks = redrawn_tasks(found, np.random.default_rng(SEED))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunectl.experiments import statistics
-from prunectl.experiments.analysis.curves import AXES, Curve, Panel, against_references, mean_draws, score_on
+from prunectl.experiments.analysis.curves import AXES, Curve, Panel, against_references, mean_draws
 
 Array = NDArray[np.float64]
 
@@ -34,19 +34,33 @@ class Band:
 
 @dataclass(frozen=True)
 class Kept:
-    """How much a curve keeps on one axis: s95 with the ends of its 95% interval, and area. ``open``: it never fell
-    below 0.95, so that s95 is a lower bound; ``worst`` is the lowest normalised return."""
+    """How much a curve keeps on one axis.
+
+    ``s95`` with the ends of its 95% interval; ``sure``, the highest sparsity at which the return is at least 0.95 with
+    95% one-sided confidence; and `statistics.log_area`. ``open``: the `monotone` curve never falls below 0.95, so that
+    ``s95`` is a lower bound, ``sure_open`` the same of ``sure``. ``worst`` is the lowest normalised return.
+    """
 
     s95: float
     low: float
     high: float
-    area: float
+    sure: float
+    log_area: float
     open: bool
+    sure_open: bool
     worst: float
 
 
 #: Of a curve that lacks a reference.
-NOTHING = Kept(np.nan, np.nan, np.nan, np.nan, False, np.nan)
+NOTHING = Kept(np.nan, np.nan, np.nan, np.nan, np.nan, False, False, np.nan)
+
+
+@dataclass(frozen=True)
+class KeptDraws:
+    """Bootstrap draws ``(resamples,)`` of s95 and of the area."""
+
+    s95: Array
+    log_area: Array
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ class Reading:
     """A curve, and what one set of draws says of it.
 
     ``dense`` is the dense controller's return, one point (None: not there yet); ``normalised`` is None, and ``kept``,
-    by axis, empty, where a reference is missing.
+    by axis, empty, where a reference is missing. ``draws`` are those of ``kept`` on the first of `AXES`.
     """
 
     curve: Curve
@@ -62,6 +76,7 @@ class Reading:
     dense: Band | None
     normalised: Band | None
     kept: Mapping[str, Kept]
+    draws: KeptDraws | None
 
     def along(self, axis: str) -> tuple[Array, Band]:
         """Sparsities of this axis in rising order and the returns there, from the dense controller on where it is."""
@@ -80,27 +95,48 @@ class PanelReading:
 
 
 def read_panels(found: Sequence[Panel], seed: int) -> list[PanelReading]:
-    """Read all curves, each redrawn once, one after another from this seed."""
-    generator = np.random.default_rng(seed)
-    return [PanelReading(panel, tuple(_read(panel, curve, generator) for curve in panel.curves)) for panel in found]
+    """Read all curves, each redrawn once; those of one panel alike, so that what an episode adds to all methods of a
+    controller does not blur their difference."""
+    return [
+        PanelReading(panel, tuple(_read(panel, curve, np.random.default_rng([seed, number])) for curve in panel.curves))
+        for number, panel in enumerate(found)
+    ]
 
 
 def _read(panel: Panel, curve: Curve, generator: np.random.Generator) -> Reading:
     means, draws = mean_draws(panel, curve, generator)
     drawn = draws.mean(axis=1)
     returns = Band(curve.returns.mean(axis=(0, 2)), *statistics.interval(drawn[:, 2:]))
-    dense = normalised = None
-    if curve.dense is not None:
-        dense = Band(curve.dense.mean(keepdims=True)[0], *statistics.interval(drawn[:, :1]))
-    kept = {}
-    if curve.dense is not None and panel.random is not None:
-        values, redrawn = against_references(means).mean(axis=0), against_references(draws).mean(axis=1)
-        normalised = Band(values, *statistics.interval(redrawn))
-        kept = {axis: _kept(curve, axis, values, redrawn) for axis in (*AXES, "asked")}
-    return Reading(curve, returns, dense, normalised, kept)
+    if curve.dense is None:
+        return Reading(curve, returns, None, None, {}, None)
+    dense = Band(curve.dense.mean(keepdims=True)[0], *statistics.interval(drawn[:, :1]))
+    if panel.random is None:
+        return Reading(curve, returns, dense, None, {}, None)
+    values, redrawn = against_references(means).mean(axis=0), against_references(draws).mean(axis=1)
+    normalised = Band(values, *statistics.interval(redrawn))
+    by_axis = _kept(curve, values, redrawn)
+    kept = {axis: numbers for axis, (numbers, _) in by_axis.items()}
+    return Reading(curve, returns, dense, normalised, kept, by_axis[AXES[0]][1])
 
 
-def _kept(curve: Curve, axis: str, values: Array, draws: Array) -> Kept:
-    score = score_on(curve, axis, values, draws)
-    low, high = statistics.interval(score.s95_draws)
-    return Kept(score.s95, float(low), float(high), score.area, score.open, float(values.min()))
+def _kept(curve: Curve, values: Array, draws: Array) -> dict[str, tuple[Kept, KeptDraws]]:
+    """By axis. The monotone curves are fitted once for all axes that have the points in the same order."""
+    fitted: dict[tuple[int, ...], tuple[Array, Array]] = {}
+    found = {}
+    for axis in (*AXES, "asked"):
+        sparsity = curve.sparsity[axis]
+        order = np.argsort(sparsity, kind="stable")
+        x, key = sparsity[order], tuple(order)
+        if key not in fitted:
+            fitted[key] = statistics.monotone(values[order]), statistics.monotone(draws[:, order])
+        fit, drawn = fitted[key]
+        s95 = statistics.falls_at(drawn, x)
+        low, high = statistics.interval(s95)
+        sure = float(statistics.interval(s95, confidence=0.9)[0])  # 5% lie below: one-sided 95%
+        numbers = Kept(
+            *(float(statistics.falls_at(fit, x)), float(low), float(high), sure),
+            float(statistics.log_area(values[order], x)),
+            *(bool(statistics.falls_at(fit[-1:], x[-1:]) == x[-1]), sure >= x[-1], float(values.min())),
+        )
+        found[axis] = numbers, KeptDraws(s95, statistics.log_area(draws[:, order], x))
+    return found

@@ -8,75 +8,71 @@ import numpy as np
 import pandas as pd
 
 from prunectl.experiments import statistics
-from prunectl.experiments.analysis.curves import Panel, Score, normalised_draws, score_on
+from prunectl.experiments.analysis.curves import AXES
+from prunectl.experiments.analysis.readings import PanelReading, Reading
 from prunectl.experiments.analysis.safe_sparsity import NO_WALKS, Key, Walk, mean_of
 from prunectl.experiments.drawing.tables import bounded
 from prunectl.experiments.sweeping.schema import METHOD
 from prunectl.pruning import Method
 
 #: What acts is what has to fit the small machine.
-AXIS = "deployed"
+AXIS = AXES[0]
 #: What a cell takes besides its evaluation.
 STAGES = ["plan_seconds", "surgery_seconds", "recovery_seconds"]
 
 #: Most methods that lines in one figure are told apart of.
 MOST = 10
 
-#: A method's scores, one a controller.
-Scores = Mapping[Method, Sequence[Score]]
+#: A method's curves, one a controller.
+Scores = Mapping[Method, Sequence[Reading]]
 
 
-def scores_of(found: Sequence[Panel], seed: int) -> Scores:
-    """The scores of every method that all controllers have, on the deployed axis; none without a controller.
-
-    The methods of one controller are resampled alike, so that what an episode adds to all of them does not blur their
-    difference.
-    """
-    curves = [{curve.method: curve for curve in panel.curves} for panel in found]
-    scores: dict[Method, list[Score]] = {}
-    for method in curves[0] if curves else ():
-        drawn = [
-            normalised_draws(panel, own[method], np.random.default_rng([seed, number]))
-            for number, (panel, own) in enumerate(zip(found, curves, strict=True))
-            if method in own
-        ]
-        whole = [values for values in drawn if values is not None]
-        if len(whole) == len(found):
-            scores[method] = [score_on(own[method], AXIS, *values) for own, values in zip(curves, whole, strict=True)]
-    return scores
+def scores_of(found: Sequence[PanelReading]) -> Scores:
+    """The curves of every method that all controllers have, with what they keep; none without a controller."""
+    curves = [{own.curve.method: own for own in read.curves if own.kept} for read in found]
+    return {
+        method: [own[method] for own in curves]
+        for method in (curves[0] if curves else ())
+        if all(method in own for own in curves)
+    }
 
 
 def standings(scores: Scores, results: pd.DataFrame, stable: Mapping[Key, Walk] = NO_WALKS) -> pd.DataFrame:
     """A row a method, the highest mean s95 first.
 
-    Columns: rank, method, controllers, then ``s95`` (mean over the controllers), ``s95_median`` and ``area``, each with
-    the ends of its 95% bootstrap interval (``_low``, ``_high``), ``worst`` (the lowest s95 of any controller),
-    ``never_fell`` (controllers whose curve stays above 0.95 to the last sparsity: s95 is a lower bound), ``cells``
-    (that could be computed) and ``seconds`` (median time of plan, surgery and recovery over the pruned cells).
-    Intervals are over episodes and pruning seeds; the controllers are taken as given. Where stability was recorded,
-    ``stable``, also ``safe``, the mean safe sparsity over the ``recorded`` controllers that have one (``_open``: one of
-    them is a lower bound; a dense loop not shown to hold counts as 0), and ``safe_worst``, the lowest of any.
+    Columns: rank, method, controllers, then ``s95`` (mean over the controllers), ``s95_median`` and ``log_area``, each
+    with the ends of its 95% bootstrap interval (``_low``, ``_high``), ``sure`` (the mean of each controller's own),
+    ``worst`` (the lowest s95 of any controller), ``never_fell`` and ``surely_never`` (controllers whose curve stays
+    above 0.95 to the last sparsity, so that s95, or the sure one, is a lower bound), ``cells`` (that could be computed)
+    and ``seconds`` (median time of plan, surgery and recovery over the pruned cells). ``over`` says what the intervals
+    are over; the controllers are taken as given. Where stability was recorded, ``stable``, also ``safe``, the mean safe
+    sparsity over the ``recorded`` controllers that have one (``_open``: one of them is a lower bound; a dense loop not
+    shown to hold counts as 0), and ``safe_worst``, the lowest of any.
     """
     seconds = _seconds(results)
     rows = []
     for method, own in scores.items():
-        s95, areas = np.asarray([score.s95 for score in own]), np.asarray([score.area for score in own])
-        s95_draws = np.asarray([score.s95_draws for score in own])
+        kept = [reading.kept[AXIS] for reading in own]
+        draws = [reading.draws for reading in own if reading.draws is not None]
+        s95, areas = np.asarray([one.s95 for one in kept]), np.asarray([one.log_area for one in kept])
+        s95_draws = np.asarray([drawn.s95 for drawn in draws])
         row: dict[str, object] = {"method": method.label, "controllers": len(own)}
-        for name, value, draws in (
+        for name, value, drawn in (
             ("s95", s95.mean(), s95_draws.mean(axis=0)),
             ("s95_median", np.median(s95), np.median(s95_draws, axis=0)),
-            ("area", areas.mean(), np.mean([score.area_draws for score in own], axis=0)),
+            ("log_area", areas.mean(), np.mean([one.log_area for one in draws], axis=0)),
         ):
-            low, high = statistics.interval(draws)
+            low, high = statistics.interval(drawn)
             row |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
-        never = sum(score.open for score in own)
-        cells = sum(score.points for score in own)
-        row |= {"worst": s95.min(), "never_fell": never}
+        never, surely = sum(one.open for one in kept), sum(one.sure_open for one in kept)
+        row |= {"sure": np.mean([one.sure for one in kept]), "worst": s95.min()}
+        row |= {"never_fell": never, "surely_never": surely}
+        cells = sum(len(reading.curve.asked) for reading in own)
+        over = max((reading.curve.over for reading in own), key=len)
         if stable:
             row |= _safe([walk for key, walk in stable.items() if key[2:] == (None, method)])
-        rows.append({**row, "cells": cells, "seconds": seconds[method]})
-    table = pd.DataFrame(rows).sort_values(["s95", "area"], ascending=False, ignore_index=True)
+        rows.append({**row, "cells": cells, "seconds": seconds[method], "over": over})
+    table = pd.DataFrame(rows).sort_values(["s95", "log_area"], ascending=False, ignore_index=True)
     table.insert(0, "rank", range(1, len(table) + 1))
     return table
 
@@ -114,9 +110,14 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "method": table["method"],
             "s95, mean": joined("s95", [bool(count) for count in table["never_fell"]]),
             "s95, median": joined("s95_median"),
-            "area": joined("area"),
+            "sure": [
+                bounded(value, bound=bool(count))
+                for value, count in zip(table["sure"], table["surely_never"], strict=True)
+            ],
+            "log area": joined("log_area"),
             "worst s95": [f"{value:.2f}" for value in table["worst"]],
             "never fell": [f"{n} of {all_}" for n, all_ in table[["never_fell", "controllers"]].to_numpy()],
+            "surely": [f"{n} of {all_}" for n, all_ in table[["surely_never", "controllers"]].to_numpy()],
             "cells": [f"{n} of {table['cells'].max()}" for n in table["cells"]],
             "seconds": [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in table["seconds"]],
         }

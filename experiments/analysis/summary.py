@@ -20,10 +20,12 @@ HALF = 0.5
 def summarise(found: Sequence[PanelReading], stable: Mapping[Key, Walk] = NO_WALKS) -> pd.DataFrame:
     """A row a controller and method, then one a method with the means over its controllers ("mean of 15").
 
-    Columns: controller, task, method, s95_AXIS with its 95% interval (``_low``, ``_high``) and whether the curve never
-    fell (``_open``; in the means, whether one of them did not), area_AXIS, for both axes, and integrity_half (in the
-    means, values below 0 count as 0). Where stability was recorded, ``stable``, also those of `as_columns`; where
-    components were pruned alone, ``only``, each of them with means of its own.
+    Columns: controller, task, method; for both axes s95_AXIS with its 95% interval (``_low``, ``_high``), and
+    s95_AXIS_sure, the highest sparsity that keeps 0.95 with 95% one-sided confidence; whether either is a lower bound
+    since the curve never fell (``_open``; in the means, whether one of them is), and log_area_AXIS; integrity_half (in
+    the means, values below 0 count as 0); and over, what the intervals are over. Where stability was recorded,
+    ``stable``, also those of `as_columns`; where components were pruned alone, ``only``, each of them with means of its
+    own.
     """
     panels = [reading.panel for reading in found]
     alone = ["only"] if any(panel.only is not None for panel in panels) else []
@@ -38,7 +40,9 @@ def summarise(found: Sequence[PanelReading], stable: Mapping[Key, Walk] = NO_WAL
         table["stability_starts"] = table["stability_starts"].astype("Int64")
     if len({(panel.controller, panel.task) for panel in panels}) < 2:
         return table
-    numbers = [name for name in map(str, table) if name.startswith(("s95_", "safe_", "settling_", "area_", "integr"))]
+    numbers = [
+        name for name in map(str, table) if name.startswith(("s95_", "safe_", "settling_", "log_area_", "integr"))
+    ]
     plain = [name for name in numbers if not name.endswith(("_low", "_high", "_open"))]
     floored = table.assign(integrity_half=table["integrity_half"].clip(lower=0.0))
     for name in (name for name in plain if name.startswith(("safe_", "settling_"))):
@@ -59,7 +63,11 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
     for record in summary.to_dict("records"):
         row = {name: "-" if pd.isna(record[name]) else str(record[name]) for name in names}
         for axis in AXES:
-            row |= {f"s95 {axis}": _bounded(record, f"s95_{axis}"), f"area {axis}": number(record[f"area_{axis}"])}
+            row |= {
+                f"s95 {axis}": _bounded(record, f"s95_{axis}"),
+                f"sure {axis}": _bounded(record, f"s95_{axis}_sure"),
+            }
+            row[f"log area {axis}"] = number(record[f"log_area_{axis}"])
             row |= {f"{what} {axis}": _safe_text(record, f"{what}_{axis}") for what in safe if axis == AXES[0]}
         rows.append({**row, f"integrity at {HALF:g}": number(record["integrity_half"])})
     return pd.DataFrame(rows)
@@ -86,12 +94,12 @@ def _row(own: Reading, safety: Mapping[str, object]) -> dict[str, object]:
     for axis in AXES:
         name, kept = f"s95_{axis}", own.kept.get(axis, NOTHING)
         row |= {name: kept.s95, f"{name}_low": kept.low, f"{name}_high": kept.high, f"{name}_open": kept.open}
-        row[f"area_{axis}"] = kept.area
+        row |= {f"{name}_sure": kept.sure, f"{name}_sure_open": kept.sure_open, f"log_area_{axis}": kept.log_area}
         if axis == AXES[0]:
             row |= safety
     asked, integrity = own.curve.asked, own.curve.integrity
     row["integrity_half"] = float(np.interp(HALF, [0.0, *asked], [1.0, *integrity], right=np.nan))
-    return row
+    return row | {"over": own.curve.over}
 
 
 def _safe_text(record: Mapping[Hashable, Any], name: str) -> str:

@@ -18,10 +18,12 @@ from torch import nn
 from prunectl.agents import Controller, ControllerError, Loaded
 from prunectl.agents.choices import Actions
 from prunectl.agents.controller import Batch
-from prunectl.agents.deployment.c_form import Costs, c_source, identifier
+from prunectl.agents.deployment.c_form import c_source, identifier
+from prunectl.agents.deployment.c_texts import Costs
 from prunectl.agents.deployment.int8 import quantised
 from prunectl.agents.deployment.metadata import Interface
-from prunectl.agents.deployment.program import Program, QuantisedAffine, program
+from prunectl.agents.deployment.program import Program, program
+from prunectl.agents.deployment.steps import QuantisedAffine
 from prunectl.agents.files import replacing
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.experiments.provenance import command_line, parts_of, plan_of, versions
@@ -93,11 +95,8 @@ def export(
     controller = loaded.controller
     interface = Interface.of(controller)
     more = controller.memory > 0 or controller.masked
-    if more and form == "c":
-        what = "that is told which actions are allowed" if controller.masked else "with a memory"
-        raise ControllerError(f"{out}: a controller {what} is exported as ONNX alone, which has an input for it")
     layers: nn.Module = controller.deployed_step() if more else controller.deployed_path()
-    path = _program(layers, interface.observations, form) if isinstance(layers, nn.Sequential) else None
+    path = _program(layers, interface.observations, form)
     if int8:
         assert path is not None
         path = quantised(path, calibration.observations)
@@ -125,7 +124,7 @@ def export(
     return Export(files, found, costs, compiled, () if path is None else _still(path))
 
 
-def _program(layers: nn.Sequential, observations: int, form: Form) -> Program | None:
+def _program(layers: nn.Module, observations: int, form: Form) -> Program | None:
     """The steps of a deployed path; None where it is none of steps, which ONNX can hold nevertheless.
 
     Raises:

@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 
 from prunectl import agents
 from prunectl.agents import ControllerError, Loaded
-from prunectl.agents.deployment.c_form import Costs
+from prunectl.agents.deployment.c_texts import Costs
 from prunectl.experiments.deploying import export as exporting
 from prunectl.experiments.deploying.latency import contender, decision_times, with_task
 from prunectl.experiments.drawing.canvas import save

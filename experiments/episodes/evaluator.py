@@ -34,7 +34,8 @@ class Episodes:
 
     ``seeds``, ``returns`` (undiscounted sums of reward) and ``lengths`` (environment steps) have one entry an episode.
     ``observations`` ``(steps, obs)`` and ``actions`` ``(steps, ...)`` hold every visited pair if that was asked for;
-    with the observation what a controller with a memory remembered there.
+    with the observation what a controller with a memory remembered there. ``of`` ``(steps,)`` is the episode that each
+    belongs to, whose pairs are in their order.
     """
 
     task: str
@@ -43,6 +44,7 @@ class Episodes:
     lengths: NDArray[np.int64]
     observations: Batch | None = None
     actions: NDArray[Any] | None = None
+    of: NDArray[np.intp] | None = None
 
     @property
     def mean_return(self) -> float:
@@ -123,7 +125,7 @@ def evaluate(
         disturb: for each episode the standard deviation of Gaussian noise on the action, as a share of half the
             action range (for choices: the probability of a random one, for each). None for none.
         most_steps: break every episode off after so many steps; None for whole episodes.
-        beside: a controller that sees what the other one does; what it remembers is recorded before what that one does.
+        beside: a controller that sees what the other one does; what it remembers is recorded in the other's place.
 
     Raises:
         ControllerError: the controller's spaces are not the task's, or it answers with something that is not a number.
@@ -172,6 +174,7 @@ def run(
     returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
     visited: list[Batch] = []
     taken: list[NDArray[Any]] = []
+    whose: list[NDArray[np.intp]] = []
     for begun in range(0, len(seeds), len(made)):
         first = [env.reset(seed=int(seed))[0] for env, seed in zip(made, seeds[begun:], strict=False)]
         # What an environment gives need not be of the type that its space says, which is what its agents were shown.
@@ -186,6 +189,7 @@ def run(
             if record:
                 visited.append(current.copy() if memory is None else np.concatenate([current, memory], axis=1))
                 taken.append(actions)
+                whose.append(running)
             if actions.dtype.kind == "f" and not np.isfinite(actions).all():
                 row = int(np.flatnonzero(~np.isfinite(actions).reshape(len(actions), -1).all(axis=1))[0])
                 raise ControllerError(f"the controller's action is not a number on {task} (seed {seeds[running[row]]})")
@@ -209,21 +213,21 @@ def run(
         np.asarray(lengths, dtype=np.int64),
         np.concatenate(visited) if record else None,
         np.concatenate(taken) if record else None,
+        np.concatenate(whose) if record else None,
     )
 
 
 def _beside(policy: Policy, other: Policy) -> tuple[Policy, Remember | None]:
-    """The policy, and what another one remembers that sees the same observations, and then itself."""
-    first: Remember | None = getattr(other, "remembered", None)
-    second: Remember | None = getattr(policy, "remembered", None)
-    if first is None or second is None:
-        return policy, first or second
+    """The policy, and what another one remembers that sees the same observations, if it remembers anything."""
+    remember: Remember | None = getattr(other, "remembered", None)
+    if remember is None:
+        return policy, None
 
     def watched(observations: Batch, episodes: NDArray[np.intp]) -> NDArray[Any]:
         other(observations, episodes)
         return policy(observations, episodes)
 
-    return watched, lambda episodes: np.concatenate([first(episodes), second(episodes)], axis=1)
+    return watched, remember
 
 
 def _disturbed(

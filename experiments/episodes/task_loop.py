@@ -50,10 +50,12 @@ class TaskLoop:
         )
         assert ran.observations is not None
         assert ran.actions is not None
-        if beside is None or not controller.memory:
+        if not controller.memory:
             return Visit(ran.observations, ran.actions, ran.mean_return)
-        recorded, own = np.split(ran.observations, [-controller.memory], axis=1)
-        return Visit(recorded, ran.actions, ran.mean_return, own)
+        assert ran.of is not None
+        order = np.argsort(ran.of, kind="stable")
+        first = np.diff(ran.of[order], prepend=-1) != 0
+        return Visit(ran.observations[order], ran.actions[order], ran.mean_return, first)
 
     def validate(self, controller: Controller) -> float:
         """Mean return over the validation episodes."""

@@ -19,9 +19,11 @@ from prunectl.experiments.sweeping.connection import StoreError, blaming
 from prunectl.experiments.sweeping.store import Store
 
 _LEGEND = (
-    "s95 is the highest sparsity up to which the normalised return stays at or above 0.95, with its 95% bootstrap "
-    "interval; \u2265 marks a curve that never fell. Area is the mean height of the normalised curve. Integrity is the "
-    "lowest R\u00b2 among the components' outputs at half of all parameters; in means, values below 0 count as 0."
+    "s95 is the highest sparsity at which the normalised return, along the curve made monotone (isotonic regression), "
+    "is at least 0.95, with its 95% bootstrap interval; sure the highest at which it is with 95% one-sided "
+    "confidence; \u2265 marks a curve that never fell. Log area is the mean height of the curve over the logarithm of "
+    "what is left. Integrity is the lowest R\u00b2 among the components' outputs at half of all parameters; in means, "
+    "values below 0 count as 0."
 )
 
 _SAFE = (
@@ -33,20 +35,22 @@ _SAFE = (
 )
 
 _STANDINGS = (
-    "Ranked by the mean s95 over all controllers, on the deployed axis; intervals are 95% bootstrap over episodes and "
-    "pruning seeds, the controllers taken as given. Worst: the lowest s95 of any controller. Never fell: controllers "
-    "whose curve stays above 0.95 to the last sparsity, so that their s95 is a lower bound. Cells: those that could be "
-    "computed; a method that cannot reach a sparsity is judged on those that it can. Seconds: median of plan, surgery "
-    "and recovery over all pruned cells, as measured beside other workers; calibration, scores and damage, which cells "
-    "share, and evaluation are not counted."
+    "Ranked by the mean s95 over all controllers, on the deployed axis; the controllers are taken as given. Sure: the "
+    "mean of what each controller keeps 0.95 to with 95% one-sided confidence. Worst: the lowest s95 of any "
+    "controller. Never fell, surely: controllers whose curve stays above 0.95 to the last sparsity, and surely so: "
+    "their s95, or the sure one, is a lower bound. Log area: over the logarithm of what is left. Cells: those that "
+    "could be computed; a method that cannot reach a sparsity is judged on those that it can. Seconds: median of "
+    "plan, surgery and recovery over all pruned cells, as measured beside other workers; calibration, scores and "
+    "damage, which cells share, and evaluation are not counted."
 )
 
 _AGGREGATES = (
-    "Normalised returns over all tasks at each sparsity that every run reaches, values below 0 counting as 0, with 95% "
-    "stratified bootstrap intervals over runs and episodes (Agarwal et al., NeurIPS 2021), the tasks taken as given. A "
-    "task is an algorithm on an environment, a run one training pruned with one seed. iqm: inter-quartile mean, of all "
-    "runs but the best and the worst quarter. median, mean: of the tasks' means. gap: optimality gap, how far runs stay"
-    " below the dense controller on average."
+    "Normalised returns over all tasks at each sparsity that every run reaches, values below 0 counting as 0, with "
+    "95% bootstrap intervals, each task redrawn on its own (after Agarwal et al., NeurIPS 2021): its trainings, their "
+    "pruning seeds, and the episodes, as far as there are several; the tasks are taken as given. A task is an "
+    "algorithm on an environment, a run one training pruned with one seed. iqm: inter-quartile mean, of all runs but "
+    "the best and the worst quarter. median, mean: of the tasks' means. gap: optimality gap, how far runs stay below "
+    "the dense controller on average."
 )
 
 #: What the page shows of the figures, those that its own curves do not show, and what they say.
@@ -89,7 +93,8 @@ def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
     safe = _SAFE if found.stable else ""
     tables = []
     if found.standings is not None:
-        remark, shown = _STANDINGS + safe, standings.readable(found.standings)
+        remark = f"{_over(found.standings)} {_STANDINGS}{safe}"
+        shown = standings.readable(found.standings)
         written += write_table(found.standings, folder / "leaderboard", shown=shown, remark=remark)
         marked = found.standings.assign(s95_open=found.standings["never_fell"] > 0)  # the page's word for a lower bound
         tables.append(Table("leaderboard", "Leaderboard", marked, remark))
@@ -101,8 +106,9 @@ def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
         tables.append(Table("aggregate", "All controllers together", table, _AGGREGATES))
     missing, shown = _missing(found), summary.readable(found.summary)
     right, remark = summary.numbers_of(shown), f"{missing}\n\n" if missing else ""
-    written += write_table(found.summary, folder / "summary", remark=remark + _LEGEND + safe, shown=shown, right=right)
-    tables.append(Table("summary", "Summary", found.summary, _LEGEND + safe, chosen=True))
+    legend = f"{_over(found.summary)} {_LEGEND}{safe}"
+    written += write_table(found.summary, folder / "summary", remark=remark + legend, shown=shown, right=right)
+    tables.append(Table("summary", "Summary", found.summary, legend, chosen=True))
     pictures = [
         Picture(name, (folder / f"{name}.png").read_bytes(), caption)
         for name, caption in _PICTURES.items()
@@ -111,6 +117,11 @@ def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
     page = assemble(folder.resolve().name, page_data(found, tables, folder), pictures)
     written.append(write_file(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8")))
     return written, "\n".join(line for line in (aligned(shown, right=right), missing) if line)
+
+
+def _over(table: pd.DataFrame) -> str:
+    """What the intervals of a table are over, in a sentence."""
+    return f"Intervals are over {' or '.join(sorted(set(table['over'].dropna())))}."
 
 
 def _missing(found: Findings) -> str:

@@ -6,7 +6,7 @@ from torch import nn
 
 from prunectl.pruning.layers.attention import Attention
 from prunectl.pruning.layers.base import Kind, Product, Value, Watch, at
-from prunectl.pruning.layers.matrices import Convolution, Embedding, Linear
+from prunectl.pruning.layers.matrices import Convolution, Embedding, Linear, TransposedConvolution
 from prunectl.pruning.layers.passing import (
     ByChannel,
     Flatten,
@@ -19,14 +19,30 @@ from prunectl.pruning.layers.passing import (
     SimNorm,
     Unflatten,
 )
-from prunectl.pruning.layers.recurrent import Recurrent
+from prunectl.pruning.layers.recurrent import Recurrent, carried_along
+from prunectl.pruning.layers.stacked import Stack, stack_of, stacks
 
-__all__ = ["KINDS", "Kind", "Product", "Value", "Watch", "at", "is_layer", "kind_of", "writes"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Product",
+    "Stack",
+    "Value",
+    "Watch",
+    "at",
+    "carried_along",
+    "is_layer",
+    "kind_of",
+    "stack_of",
+    "stacks",
+    "writes",
+]
 
 #: Layer class -> its kind. Subclasses are of no kind but `Other`, since nobody knows what they do.
 KINDS: dict[type[nn.Module], Kind] = {
     **dict.fromkeys((nn.Linear,), Linear()),
     **dict.fromkeys((nn.Conv1d, nn.Conv2d), Convolution()),
+    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d), TransposedConvolution()),
     **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell), Recurrent()),
     nn.Embedding: Embedding(),
     nn.MultiheadAttention: Attention(),

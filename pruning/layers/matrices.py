@@ -119,18 +119,84 @@ def patches_of(layer: Any, given: Tensor, positions: Tensor) -> Tensor:
     """
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = functional.pad(given.movedim(-1, 1), tuple(layer._reversed_padding_repeated_twice), mode=mode)
-    windows = padded  # (n, channels, places..., kernel...), a view: nothing is copied but what is asked for
-    for dimension, (size, stride, dilation) in enumerate(
-        zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    return _windows(padded, layer.kernel_size, layer.stride, layer.dilation, positions).flatten(2)
+
+
+def patches_of_transposed(layer: Any, given: Tensor, positions: Tensor) -> Tensor:
+    """The same of a transposed convolution: of each entry of its kernel, what it is multiplied with for a place."""
+    values, around = given.movedim(-1, 1), list[int]()
+    for dimension, stride in enumerate(layer.stride, start=2):  # zeros between what it reads
+        spread = values.new_zeros([*values.shape[:dimension], (values.shape[dimension] - 1) * stride + 1,
+                                   *values.shape[dimension + 1 :]])  # fmt: skip
+        spread[(slice(None),) * dimension + (slice(None, None, stride),)] = values
+        values = spread
+    for size, dilation, padding, more in zip(
+        layer.kernel_size, layer.dilation, layer.padding, layer.output_padding, strict=True
     ):
+        reach = (size - 1) * dilation - padding
+        around = [reach, reach + more, *around]  # as `pad` takes it, the last dimension first
+    padded = functional.pad(values, around)
+    ones = (1,) * len(layer.kernel_size)
+    windows = _windows(padded, layer.kernel_size, ones, layer.dilation, positions)
+    return windows.flip(list(range(3, windows.dim()))).flatten(2)
+
+
+def _windows(
+    values: Tensor, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], positions: Tensor
+) -> Tensor:
+    """``(n, positions, channels, *kernel)`` of values ``(n, channels, ...)``: what lies below the kernel at these
+    places, counted row by row."""
+    windows = values  # (n, channels, places..., kernel...), a view: nothing is copied but what is asked for
+    for dimension, (size, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
         windows = windows.unfold(2 + dimension, (size - 1) * dilation + 1, stride)[..., ::dilation]
-    places = windows.shape[2 : 2 + len(layer.kernel_size)]
-    rows = torch.arange(len(given))[:, None]
-    index: list[Any] = [rows, slice(None)]
+    places = windows.shape[2 : 2 + len(kernel)]
+    index: list[Any] = [torch.arange(len(values))[:, None], slice(None)]
     for stride in [prod(places[number + 1 :]) for number in range(len(places))]:
         index.append(positions // stride)
         positions = positions % stride
-    return windows[tuple(index)].flatten(2)
+    return windows[tuple(index)]
+
+
+class TransposedConvolution(Convolution):
+    """A convolution of its input with zeros put between, by the kernel turned round; the weight has inputs first."""
+
+    def trace(
+        self, run: Run, path: str, layer: Any, arguments: Sequence[Any], named: Mapping[str, Any], output: Tensor
+    ) -> Any:
+        value = only(path, layer, arguments, named)
+        kernel = tuple(layer.kernel_size)
+        if value.tensor.dim() != 2 + len(kernel):
+            raise PruningError(f"layer '{path}' ({type(layer).__name__}) is not given rows of channels")
+        rows, inputs, *places = value.axes
+        for place in places:
+            run.spaces.freeze(place, path)
+        if layer.groups > 1:
+            run.spaces.freeze(inputs, path)
+            (outputs,) = fixed(layer.out_channels)
+            run.own(layer.weight, fixed(*layer.weight.shape))
+            run.alone(path, outputs, output, layer.weight[:, 0].numel() // layer.groups)
+        else:
+            outputs = run.product(
+                path, inputs, run.spaces.axis(layer.out_channels), output.movedim(1, -1), prod(kernel)
+            )
+            run.own(layer.weight, (inputs, outputs, *fixed(*kernel)))
+        if layer.bias is not None:
+            run.own(layer.bias, (outputs,))
+        return (rows, outputs, *fixed(*output.shape[2:]))
+
+    def products(self, path: str, layer: Any) -> tuple[Product, ...]:
+        if layer.groups > 1:
+            return ()
+
+        def patches(given: Tensor, positions: Tensor) -> Tensor:
+            return patches_of_transposed(layer, given, positions)
+
+        weight = layer.weight.transpose(0, 1)  # a view: what is written to it is the layer's
+        return (Product(path, (weight,), () if layer.bias is None else (layer.bias,), patches),)
+
+    def restate(self, layer: Any) -> None:
+        if layer.groups == 1:
+            layer.in_channels, layer.out_channels = layer.weight.shape[:2]
 
 
 class Embedding(Kind):

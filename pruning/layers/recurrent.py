@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.layers.base import Kind, Product, Run, Value, Watch, only
@@ -96,6 +96,52 @@ class Recurrent(Kind):
         layer.input_size, layer.hidden_size = weights[0].shape[1], weights[1].shape[1]
         if not _is_cell(layer):
             layer._flat_weights = [getattr(layer, name) for name in layer._flat_weights_names]
+
+
+def carried_along(flow: fx.GraphModule, steps: int) -> fx.GraphModule:
+    """The flow for rows that follow each other, step by step ``(steps x n, ...)``: its LSTMs take the states before the
+    first steps ``(n, ...)`` and carry them along."""
+    copied = fx.GraphModule(flow, flow.graph)
+    for path, module in list(copied.named_modules()):
+        if isinstance(module, nn.LSTM):
+            copied.set_submodule(path, Along(module, steps))
+    return copied
+
+
+class Along(nn.Module):
+    """An LSTM called on rows of one step each, ``(1, steps x n, in)``, that follow each other step by step.
+
+    It takes the states before the first step ``(layers, n, hidden)`` and gives those after every one, ``(layers, steps
+    x n, hidden)`` each; gradients pass through them.
+    """
+
+    def __init__(self, lstm: nn.LSTM, steps: int) -> None:
+        super().__init__()
+        self.lstm, self.steps = lstm, steps
+
+    def forward(self, rows: Tensor, states: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        values = rows.reshape(self.steps, -1, rows.shape[-1])
+        hidden, cells = [], []
+        for weights, *before in zip(self.lstm.all_weights, *states, strict=True):
+            values, cell = _lived(values, weights, before[0], before[1])
+            hidden.append(values.flatten(0, 1))
+            cells.append(cell.flatten(0, 1))
+        return hidden[-1][None], (torch.stack(hidden), torch.stack(cells))
+
+
+def _lived(values: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states and cells ``(steps, n, hidden)`` after each of the steps ``(steps, n, in)``."""
+    biased = len(weights) > 2
+    outputs = torch.lstm(values, (hidden[None], cell[None]), list(weights), biased, 1, 0.0, False, False, False)[0]
+    # One call gives all outputs and the last cell alone: the others follow from the gates, which follow from those.
+    before = torch.cat([hidden[None], outputs[:-1]])
+    gates = nn.functional.linear(values, weights[0], weights[2] if biased else None)
+    gates = gates + nn.functional.linear(before, weights[1], weights[3] if biased else None)
+    write, forget, new, _ = gates.chunk(4, dim=-1)
+    added, kept, cells = write.sigmoid() * new.tanh(), forget.sigmoid(), [cell]
+    for add, keep in zip(added.unbind(), kept.unbind(), strict=True):
+        cells.append(torch.addcmul(add, keep, cells[-1]))
+    return outputs, torch.stack(cells[1:])
 
 
 def _through(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -54,13 +55,14 @@ class Visit:
     """Where a controller went, and what it got.
 
     ``observations`` ``(n, obs)`` are raw, ``actions`` ``(n, ...)`` as the environment took them; the return is a mean.
-    ``remembered`` ``(n, memory)`` is what the controller had in its memory where another one's was recorded.
+    Where the controller has a memory, rows are whole episodes one after another, and ``first`` ``(n,)`` says with which
+    ones they begin.
     """
 
     observations: Batch
     actions: NDArray[Any]
     mean_return: float
-    remembered: Batch | None = None
+    first: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

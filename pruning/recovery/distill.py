@@ -23,7 +23,7 @@ from torch import Tensor
 from prunectl.agents.controller import Batch, Controller, ControllerError
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.plan import PruningPlan
-from prunectl.pruning.recovery.contract import Budget, Loop, Progress, Recovered
+from prunectl.pruning.recovery.contract import Budget, Loop, Progress, Recovered, Visit
 from prunectl.pruning.recovery.pupil import Lesson, Pupil, lesson, outputs_of, products_called
 from prunectl.pruning.recovery.reconstruct import reconstruct
 
@@ -35,6 +35,8 @@ BATCHES = 2_000
 #: Beyond, a batch costs more and fewer do, since a wider student starts nearer to its teacher: they go down with the
 #: root of the parameters, and with that of the components (a world model's six learn side by side).
 MOST_BATCHES, SMALL = 24_000, 10_000
+#: How many batches one along episodes counts as, for what it takes.
+DEARER = 4
 #: A component is taught no further while its error where the student has just been, as a share of the variance, is
 #: below this; there are no more rounds once that holds of all.
 ENOUGH = 5e-4
@@ -71,9 +73,9 @@ def distill(
     never worse there than what was given. Components that do not act are trained next, on the same observations with
     visited, perturbed and random actions; layers that shape no output (exploration heads) are refitted last.
 
-    A student with a memory is taught from its own states, as it comes to them, to the states that the dense controller
-    has after the same observations: what it forgets or confuses on its way it learns to mend, and no gradient has to
-    pass through time.
+    A student with a memory is taught along whole episodes (`sequences`): from the states that it brings itself to, to
+    the answers and the states that the dense controller has after the same observations, its gradients passing back
+    through the steps of a window.
 
     Args:
         small: what surgery, and perhaps reconstruction, gave.
@@ -99,35 +101,37 @@ def distill(
     trainable = {name: parameter.requires_grad for name, parameter in student.networks.named_parameters()}
 
     def labelled(
-        observations: Batch, actions: NDArray[Any], names: Collection[str], remembered: Batch | None = None
+        observations: Batch, actions: NDArray[Any], names: Collection[str], first: NDArray[np.bool_] | None = None
     ) -> Lesson:
         answered = lesson(teacher, graph, plan, teacher.inputs(observations, actions), names)
         if (allowed := teacher.allowed(observations)) is not None:
             answered = replace(answered, allowed=torch.as_tensor(allowed))
-        if remembered is None:
-            return answered
-        # From its own states to the teacher's next ones: what it forgets or confuses on its way is mended there.
-        own = np.concatenate([observations[:, : -teacher.memory], remembered], axis=1)
-        return Lesson(student.inputs(own, actions), answered.answers)
+        return answered if first is None else replace(answered, first=torch.as_tensor(first))
 
     acting = [name for name in graph.components if name in graph.deployed]
     pupil = Pupil(student, acting, seed)
-    given, driven, seen = pupil.state(), list[tuple[float, list[Tensor]]](), [(observations, actions)]
-    known = labelled(observations, actions, acting)
-    clock = _Clock(budget or Budget(steps=_batches(small.parameters(deployed=True), len(acting))))
+    given, driven = pupil.state(), list[tuple[float, list[Tensor]]]()
+    # What a memory is good for shows along whole episodes alone, which the calibration's rows are not.
+    calibrated = Visit(observations, actions, math.nan)
+    seen = [] if student.memory else [calibrated]
+    known = None if student.memory else labelled(observations, actions, acting)
+    dearer = DEARER if student.memory else 1
+    clock = _Clock(
+        budget or Budget(steps=_batches(small.parameters(deployed=True), len(acting)) // dearer), BATCHES // dearer
+    )
     while True:
         try:
             visit = loop.visit(student, clock.rounds, teacher)
         except ControllerError:
             break  # it has learned itself to pieces; what was given and the students before are still there
-        seen.append((visit.observations, visit.actions))
-        new = labelled(visit.observations, visit.actions, acting, visit.remembered)
+        seen.append(visit)
+        new = labelled(visit.observations, visit.actions, acting, visit.first)
         if clock.rounds:
             driven = sorted([*driven, (visit.mean_return, pupil.state())], key=lambda entry: -entry[0])[:FINALISTS]
         behind = [name for name, error in pupil.errors(new).items() if not error < ENOUGH]
         if (clock.rounds and clock.spent >= 1) or not behind:
             break
-        known = known + new
+        known = new if known is None else known + new
         pupil.learn(known, clock.batches, _with_sources(behind, student, graph))
         clock.tick()
         told(clock.spent)
@@ -140,12 +144,15 @@ def distill(
     best = int(np.argmax(returns))
     pupil.load(finalists[best])
 
-    everywhere, done = (np.concatenate(column) for column in zip(*seen, strict=True))
+    seen = seen or [calibrated]
+    everywhere, done = (np.concatenate([getattr(v, name) for v in seen]) for name in ("observations", "actions"))
+    begins = [visit.first for visit in seen if visit.first is not None]
+    first = np.concatenate(begins) if begins else None
     silent = set(graph.layer_axes) - products_called(outputs_of(student.dataflow(), graph.components))
     if off_stage := [name for name in graph.components if name not in graph.deployed]:
         asked = _asked(done, teacher.action_space, np.random.default_rng([seed, 0xA5CED]))
-        lessons = labelled(everywhere, asked, off_stage)
-        Pupil(student, off_stage, seed).learn(lessons, OFF_STAGE_BATCHES, off_stage)
+        lessons = labelled(everywhere, asked, off_stage, first)
+        Pupil(student, off_stage, seed).learn(lessons, max(OFF_STAGE_BATCHES // dearer, 1), off_stage)
     if silent:
         rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))
         student = reconstruct(student, teacher, graph, plan, teacher.inputs(everywhere[rows], done[rows]), silent)
@@ -155,15 +162,16 @@ def distill(
 
 
 class _Clock:
-    """How much of a budget is spent."""
+    """How much of a budget is spent, in rounds of ``most`` batches."""
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget, self.rounds, self.done, self.started = budget, 0, 0, time.perf_counter()
+    def __init__(self, budget: Budget, most: int) -> None:
+        self.budget, self.most = budget, most
+        self.rounds, self.done, self.started = 0, 0, time.perf_counter()
 
     @property
     def batches(self) -> int:
         """How many the coming round may take."""
-        return BATCHES if self.budget.steps is None else min(BATCHES, self.budget.steps - self.done)
+        return self.most if self.budget.steps is None else min(self.most, self.budget.steps - self.done)
 
     @property
     def spent(self) -> float:

@@ -13,8 +13,9 @@ from torch import Tensor, fx, nn
 
 from prunectl.agents.controller import Choice, Controller
 from prunectl.pruning.graph import ComponentGraph
-from prunectl.pruning.layers import writes
+from prunectl.pruning.layers import stacks, writes
 from prunectl.pruning.plan import PruningPlan
+from prunectl.pruning.recovery.sequences import Memories, Windows
 from prunectl.pruning.surgery import kept_part, select_inputs
 from prunectl.pruning.tracing import calls
 
@@ -26,23 +27,31 @@ ROWS, STEP, LAST = 512, 5e-3, 2e-3
 MATCHING = 0.1
 #: The temperature at which values are compared as choices, as a share of their spread between options.
 TEMPERATURE = 0.1
+#: What a memory's error counts for, beside those of the components that read it.
+STATES = 10.0
 
 
 @dataclass(frozen=True)
 class Lesson:
     """Questions and answers: ``inputs`` as the smaller dataflow takes them, ``(n, ...)`` each; ``answers`` the dense
     components' outputs by name ``(n, outputs)``, of a flow only the units that are left; ``allowed`` which options
-    there were to choose among ``(n, options)``, where not all of them need be."""
+    there were to choose among ``(n, options)``, where not all of them need be; ``first`` ``(n,)`` which rows begin an
+    episode that the following ones go on with, where that is known."""
 
     inputs: tuple[Tensor, ...]
     answers: Mapping[str, Tensor]
     allowed: Tensor | None = None
+    first: Tensor | None = None
 
     def __add__(self, other: Lesson) -> Lesson:
         inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
         answers = {name: torch.cat([own, other.answers[name]]) for name, own in self.answers.items()}
-        told = [allowed for allowed in (self.allowed, other.allowed) if allowed is not None]
-        return Lesson(inputs, answers, torch.cat(told) if told else None)
+        return Lesson(inputs, answers, _both(self.allowed, other.allowed), _both(self.first, other.first))
+
+
+def _both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    told = [tensor for tensor in (one, other) if tensor is not None]
+    return torch.cat(told) if told else None
 
 
 def lesson(
@@ -67,7 +76,7 @@ class Pupil:
     """
 
     def __init__(self, controller: Controller, names: Collection[str], seed: int) -> None:
-        self.dataflow, self.choices = controller.dataflow(), controller.choices
+        self.dataflow, self.choices, self.memories = controller.dataflow(), controller.choices, controller.memories
         modules = (controller.components[name].module for name in names)
         self.parameters = list(dict.fromkeys(p for module in modules for p in module.parameters()))
         controller.networks.requires_grad_(False)  # what others learn has no gradient here
@@ -82,16 +91,23 @@ class Pupil:
         scales = {name: lesson.answers[name].var(dim=0).mean().clamp_min(1e-8) for name in names}
         units = {name: temperature(self.choices[name], lesson.answers[name]) for name in names if name in self.choices}
         rows = len(lesson.inputs[0])
+        windows = None
+        if lesson.first is not None:
+            windows = Windows(flow, self._recall(flow), lesson.inputs, lesson.first)
         for batch in range(batches):
             share = 0.5 * (1 + math.cos(math.pi * batch / batches))
             self.optimiser.param_groups[0]["lr"] = STEP * (LAST + (1 - LAST) * share)
-            drawn = torch.randint(rows, (ROWS,), generator=self.generator)
-            results = flow(*(tensor[drawn] for tensor in lesson.inputs))
+            if windows is None:
+                drawn = torch.randint(rows, (ROWS,), generator=self.generator)
+                results = flow(*(tensor[drawn] for tensor in lesson.inputs))
+            else:
+                drawn, results = windows.draw(self.generator)
             total = torch.zeros(())
             for name, (before, after) in results.items():
                 wanted, choice = lesson.answers[name][drawn], self.choices.get(name)
                 if choice is None or choice.valued:
-                    total = total + loss(before, after, wanted) / scales[name]
+                    weight = STATES if name in self.memories else 1.0
+                    total = total + weight * loss(before, after, wanted) / scales[name]
                 if choice is not None:
                     allowed = None if lesson.allowed is None else lesson.allowed[drawn]
                     pairs = zip(choice.logits(after, allowed), choice.logits(wanted, allowed), strict=True)
@@ -101,11 +117,20 @@ class Pupil:
             total.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
 
+    def _recall(self, flow: fx.GraphModule) -> Memories:
+        """The memories that a flow reads."""
+        places = [node for node in flow.graph.nodes if node.op == "placeholder"]
+        read = {name: own for name, own in self.memories.items() if any(places[place].users for place in own)}
+        return Memories(outputs_of(self.dataflow, read), read)
+
     def errors(self, lesson: Lesson) -> dict[str, float]:
         """The mean squared error of each component's output, as a share of the answers' variance. Choices are compared
         by their probabilities, and values by both: the larger share counts."""
+        flow, inputs = outputs_of(self.dataflow, lesson.answers), lesson.inputs
+        if lesson.first is not None:
+            inputs = self._recall(flow).replayed(inputs, lesson.first)
         with torch.no_grad():
-            results = outputs_of(self.dataflow, lesson.answers)(*lesson.inputs)
+            results = flow(*inputs)
         shares = {}
         for name, (_, after) in results.items():
             wanted, choice = lesson.answers[name], self.choices.get(name)
@@ -180,7 +205,9 @@ def outputs_of(dataflow: nn.Module, names: Collection[str]) -> fx.GraphModule:
 def products_called(flow: fx.GraphModule) -> set[str]:
     """Names of the matrix products that a dataflow uses."""
     called = {str(node.target) for node in flow.graph.nodes if node.op == "call_module"}
-    return {product.name for path in called for product in writes(path, flow.get_submodule(path))}
+    products = [product for path in called for product in writes(path, flow.get_submodule(path))]
+    products += [product for stack in stacks(flow, flow.graph) for product in stack.products()]
+    return {product.name for product in products}
 
 
 def _before(dataflow: nn.Module, output: fx.Node) -> fx.Node:

@@ -94,7 +94,7 @@ class _Fit(Watch):
         inputs = _double(product.rows(given, places))
         found = ridge(inputs, _double(wanted), rows, intercept=bool(product.biases))
         if product.rank is not None:
-            found = of_rank(product.rank, *found, inputs, rows)
+            found = of_rank(product.rank, *found, inputs)
         product.write(*map(torch.as_tensor, (found[0].T, found[1])))
 
     def states(self, product: Product) -> torch.Tensor | None:
@@ -136,7 +136,7 @@ def ridge(
     return weight, mean_out - mean_in @ weight
 
 
-def of_rank(rank: int, weight: Array, bias: Array, inputs: Array, rows: Array) -> tuple[Array, Array]:
+def of_rank(rank: int, weight: Array, bias: Array, inputs: Array) -> tuple[Array, Array]:
     """The nearest to a least-squares solution among those of this rank: W on the main directions of what it gives, its
     mean where it was (reduced-rank regression, Izenman 1975).
 
@@ -144,12 +144,10 @@ def of_rank(rank: int, weight: Array, bias: Array, inputs: Array, rows: Array) -
         rank: of W, at most.
         weight: W ``(in, out)``.
         bias: b ``(out,)``.
-        inputs: ``(n, in)``.
-        rows: weights ``(n, 1)`` or ``(n, out)``, of which the mean counts.
+        inputs: ``(n, in)``, all of the same weight: few directions have no room for the rows that decide alone.
     """
-    share = rows.mean(axis=1, keepdims=True) / rows.mean(axis=1).sum()
-    mean = (share * inputs).sum(axis=0)
-    given = np.sqrt(share) * (inputs - mean) @ weight
+    mean = inputs.mean(axis=0)
+    given = (inputs - mean) @ weight
     main = np.linalg.eigh(given.T @ given)[1][:, -rank:]
     limited = weight @ main @ main.T
     return limited, bias + mean @ (weight - limited) if bias.any() else bias

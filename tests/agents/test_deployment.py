@@ -25,16 +25,8 @@ from prunectl.agents.deployment.c_run import FAST, compiled
 from prunectl.agents.deployment.int8 import quantised
 from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.onnx_form import onnx_bytes
-from prunectl.agents.deployment.program import (
-    FUNCTIONS,
-    Affine,
-    Argmax,
-    Diagonal,
-    Map,
-    Program,
-    QuantisedAffine,
-    program,
-)
+from prunectl.agents.deployment.program import Program, program
+from prunectl.agents.deployment.steps import FUNCTIONS, Affine, Argmax, Diagonal, Map, QuantisedAffine
 from prunectl.agents.rows import row_space
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.normalisation import Normalisation

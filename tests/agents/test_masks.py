@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 
 from prunectl import agents, envs
 from prunectl.agents.choices import Choice, options
-from prunectl.agents.controller import ControllerError
 from prunectl.agents.rows import observations_of
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.experiments.api.controllers import prune
@@ -211,18 +212,36 @@ def test_training_goes_on_with_masks_and_without() -> None:
 
 
 @pytest.mark.parametrize("task", ["Roads-v0", "MaskedSwitches-v0"])
-def test_the_mask_is_an_input_of_its_onnx(task: str, tmp_path: Path) -> None:
-    model = model_of(task)
-    export(model, tmp_path / "masked.onnx")
-    exported = onnxruntime.InferenceSession(tmp_path / "masked.onnx")
+def test_every_exported_form_is_told_what_is_allowed(task: str, tmp_path: Path) -> None:
+    model, seeds = model_of(task), (5, 6)
     controller = SB3Controller.of("maskable_ppo", model)
-    ran = evaluate(controller, task, (5,), record=True)
+    ran = evaluate(controller, task, seeds, record=True)
     assert ran.observations is not None
+    export(model, tmp_path / "masked.onnx")
     seen, mask = np.split(ran.observations.astype(np.float32), [-sum(options(controller.action_space))], axis=1)
-    (chosen,) = exported.run(None, {"observation": seen, "mask": mask})
-    np.testing.assert_array_equal(chosen, ran.actions)
-    with pytest.raises(ControllerError, match="exported as ONNX alone"):
+    session = onnxruntime.InferenceSession(tmp_path / "masked.onnx")
+    np.testing.assert_array_equal(session.run(None, {"observation": seen, "mask": mask})[0], ran.actions)
+    files = [tmp_path / "masked.onnx"]
+    if shutil.which("gcc"):
         export(model, tmp_path / "masked.c")
+        files += [tmp_path / "masked.c"]
+        build_it = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "masked_test.c", "masked.c", "-lm"]
+        subprocess.run(build_it, cwd=tmp_path, check=True, timeout=60)
+        assert b"0 wrong" in subprocess.run([tmp_path / "a.out"], capture_output=True, timeout=60, check=True).stdout
+    for file in files:
+        alone = agents.load(file, trust=True).controller
+        np.testing.assert_array_equal(alone.act(ran.observations), ran.actions)
+        np.testing.assert_array_equal(alone.act(seen), controller.act(seen))  # nothing said: all are
+        found = evaluate(alone, task, seeds).returns
+        assert task != "Roads-v0" or found.tolist() == ran.returns.tolist()  # the others draw at random, unseeded
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc to compile the C with")
+def test_in_eight_bits_it_is_told_too(tmp_path: Path) -> None:
+    export(model := model_of("Roads-v0"), tmp_path / "eighth.c", int8=True)
+    alone, rows = agents.load(tmp_path / "eighth.c", trust=True).controller, np.zeros((4, 12), np.float32)
+    rows[:, 8:] = np.eye(4)  # one road open at a time
+    assert alone.act(rows).tolist() == SB3Controller.of("maskable_ppo", model).act(rows).tolist() == [0, 1, 2, 3]
 
 
 def test_masks_of_another_size_are_refused() -> None:

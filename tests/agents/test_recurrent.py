@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,15 @@ import pytest
 import torch
 from conftest import untrained
 from sb3_contrib import RecurrentPPO
+from torch import nn
 
 from prunectl import agents, envs
+from prunectl.agents.boundary_layers import RememberingStep
+from prunectl.agents.deployment.metadata import Interface
+from prunectl.agents.deployment.onnx_form import onnx_bytes
+from prunectl.agents.deployment.program import program
 from prunectl.agents.sb3.controller import SB3Controller
-from prunectl.experiments.deploying.export import export
+from prunectl.experiments.deploying.export import Form, export, write
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.task_loop import TaskLoop
 from prunectl.pruning import Calibration, Method, PruningError, apply, prune, trace
@@ -101,20 +108,15 @@ def test_what_is_recorded_is_what_was_remembered() -> None:
     np.testing.assert_allclose(states[:-1], ran.observations[1:, 3:], rtol=1e-5, atol=1e-6)
 
 
-def test_a_teacher_beside_a_student_remembers_what_it_would_have() -> None:
+def test_a_visit_is_whole_episodes_with_what_the_teacher_would_have_remembered() -> None:
     teacher, student = recurrent("apart"), halved(recurrent("apart"))
     visit = TaskLoop("Pendulum-v1").visit(student, 0, teacher)
     assert visit.observations.shape[1] == 3 + teacher.memory
-    assert visit.remembered is not None
-    assert visit.remembered.shape == (len(visit.observations), student.memory)
-    np.testing.assert_allclose(
-        student.act(np.concatenate([visit.observations[:, :3], visit.remembered], axis=1))[::50],  # undisturbed ones
-        visit.actions[::50],
-        atol=1e-6,
-    )
-    first = visit.observations[::50]  # the first episode: 50 run side by side
-    policy = teacher.policy((0,))
-    for row in first[:20]:
+    assert visit.first is not None
+    assert np.flatnonzero(visit.first).tolist() == list(range(0, len(visit.observations), 200))
+    driver, policy = student.policy((0,)), teacher.policy((0,))
+    for row, action in zip(visit.observations[:20], visit.actions, strict=False):  # the first episode is undisturbed
+        np.testing.assert_allclose(driver(row[None, :3], np.zeros(1, dtype=np.intp))[0], action, atol=1e-6)
         np.testing.assert_allclose(policy.remembered(np.zeros(1, dtype=np.intp))[0], row[3:], atol=1e-6)  # type: ignore[attr-defined]
         policy(row[None, :3], np.zeros(1, dtype=np.intp))
 
@@ -139,8 +141,7 @@ def test_it_is_pruned_by_any_importance_and_refitted(kind: str) -> None:
 
 
 @kinds
-def test_as_onnx_it_passes_what_it_remembers_in_and_out(kind: str, tmp_path: Path) -> None:
-    runtime = pytest.importorskip("onnxruntime")
+def test_every_exported_form_carries_its_memory_along_whole_episodes(kind: str, tmp_path: Path) -> None:
     controller = recurrent(kind)
     with pytest.raises(agents.ControllerError, match="memory has no path"):
         controller.deployed_path()
@@ -149,13 +150,48 @@ def test_as_onnx_it_passes_what_it_remembers_in_and_out(kind: str, tmp_path: Pat
     assert rows.actions is not None
     data = Calibration(rows.observations, rows.actions, rows.observations[:50], rows.actions[:50])
     loaded = agents.Loaded(controller, "c", "Pendulum-v1", None, "", None)
-    made = export(loaded, "Pendulum-v1", data, tmp_path / "c.onnx", "onnx")
-    assert made.difference.largest < 1e-5
-    running = runtime.InferenceSession(made.files["c.onnx"])
-    layers, units = (2, 8) if kind == "layers" else (1, 8)
-    memory = np.zeros((1, 2 * layers * units), dtype=np.float32)
-    for seen, done in zip(rows.observations[:30, :3], rows.actions, strict=False):
-        action, memory = running.run(None, {"observation": seen[None], "memory": memory})
-        np.testing.assert_allclose(action[0], done, atol=1e-5)
-    with pytest.raises(agents.ControllerError, match="as ONNX alone"):
-        export(loaded, "Pendulum-v1", data, tmp_path / "c.c", "c")
+    seeds = (3, 4)
+    wanted = evaluate(controller, "Pendulum-v1", seeds).returns
+    forms: tuple[Form, ...] = ("onnx", "c") if shutil.which("gcc") else ("onnx",)
+    for form in forms:
+        made = export(loaded, "Pendulum-v1", data, tmp_path / f"small.{form}", form)
+        assert made.difference.largest < 1e-5
+        write(made.files, tmp_path)
+        alone = agents.load(tmp_path / f"small.{form}", trust=True).controller
+        assert alone.memory == (2 if kind == "layers" else 1) * 2 * 8  # the acting one's
+        np.testing.assert_allclose(evaluate(alone, "Pendulum-v1", seeds).returns, wanted, rtol=1e-3)
+    if "c" in forms:
+        build_it = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "small_test.c", "small.c", "-lm"]
+        subprocess.run(build_it, cwd=tmp_path, check=True, timeout=60)
+        assert b"0 wrong" in subprocess.run([tmp_path / "a.out"], capture_output=True, timeout=60, check=True).stdout
+    with pytest.raises(agents.ControllerError, match="a memory is not written in eight bits"):
+        export(loaded, "Pendulum-v1", data, tmp_path / "c.c", "c", int8=True)
+
+
+def test_a_layer_of_memory_by_hand() -> None:
+    """One unit, which reads one number: gates of 0.5, a new value of tanh(1)."""
+    lstm = nn.LSTM(1, 1)
+    for parameter in lstm.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        lstm.bias_ih_l0[2] = 0.5
+        lstm.bias_hh_l0[2] = 0.25
+        lstm.weight_ih_l0[2, 0] = 0.25
+    made = program(RememberingStep(nn.Sequential(), lstm, nn.Sequential(nn.Hardtanh(-9, 9))), 1)
+    cell = 0.5 * 0.8 + 0.5 * np.tanh(1)
+    action, after = made.decide(np.ones((1, 1)), np.array([[0.3, 0.8]]))
+    np.testing.assert_allclose([*action[0], *after[0]], [0.5 * np.tanh(cell), 0.5 * np.tanh(cell), cell], rtol=1e-6)
+    assert made.macs == 4 + 4
+    assert made.memory == 2
+
+
+def test_an_onnx_whose_memory_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
+    controller = recurrent("shared")
+    said = Interface.of(controller).as_json({"task": "Pendulum-v1", "training_seed": 0})
+    network = program(controller.deployed_step(), 3)
+    for wrong in ({"memory": 0}, {"memory": 3}, {"memory": 10**9}, {"memory": True}, {"memory": 0, "masked": True}):
+        (tmp_path / "c.onnx").write_bytes(onnx_bytes(network, {**said, **wrong}))
+        with pytest.raises(agents.ControllerError, match=r"c\.onnx: "):
+            agents.load(tmp_path / "c.onnx")
+    (tmp_path / "c.onnx").write_bytes(onnx_bytes(network, said))
+    assert agents.load(tmp_path / "c.onnx").controller.memory == 16

@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from kinds import KNOWN, REFUSED, Fake, Known, Refused, example
 from torch import nn
 
-from prunectl.pruning import PruningError, apply, reconstruct, trace
+from prunectl.pruning import Method, PruningError, apply, reconstruct, trace
 from prunectl.pruning.dataflow_run import products_of, read
 from prunectl.pruning.fidelity import fidelities
 from prunectl.pruning.graph import ComponentGraph, axis_width, columns
 from prunectl.pruning.importance import score
+from prunectl.pruning.pipeline import plan_for
 from prunectl.pruning.plan import describe, uncut
+from prunectl.pruning.recovery.pupil import outputs_of, products_called
 
 reconstruction: Any = import_module("prunectl.pruning.recovery.reconstruct")
 known_kinds = pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.kind)
@@ -104,8 +106,10 @@ def repeat(networks: nn.Module, graph: ComponentGraph) -> None:
     tensors = dict(networks.named_parameters()) | dict(networks.named_buffers())
     with torch.no_grad():
         for name, tensor in tensors.items():
-            table = isinstance(networks.get_submodule(name.rpartition(".")[0]), nn.Embedding)
-            dimension = -1 if table or (tensor.dim() == 2 and len(tensor) == 1) else 0
+            layer = networks.get_submodule(name.rpartition(".")[0])
+            transposed = isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d) and tensor.dim() > 1
+            row = isinstance(layer, nn.Embedding) or (tensor.dim() == 2 and len(tensor) == 1)
+            dimension = -1 if row or isinstance(layer, kinds.Stacked) else 1 if transposed else 0
             axis = graph.tensors[name].axes[dimension] if tensor.dim() else ()
             for group in {segment.group for segment in axis} - {None}:
                 where = columns(axis, str(group))
@@ -129,6 +133,20 @@ def test_every_importance_tells_a_unit_that_nothing_reads(known: Known, importan
         assert scores[name].shape == (group.units,)
         if importance in ("taylor", "activation", "surgeon") and group.units > 1:
             assert scores[name][1::2].max() <= scores[name][::2].min() + 1e-9
+
+
+def test_members_of_a_stack_are_products_each_which_the_dataflow_calls() -> None:
+    known = next(known for known in KNOWN if known.kind.endswith("baddbmm and bmm"))
+    controller, graph = built(known)
+    assert products_called(outputs_of(controller.networks, ["actor"])) == set(graph.layer_axes)
+    products, stack = products_of(controller.networks), controller.networks.get_parameter("body.a.weights")
+    torch.testing.assert_close(products["body.a.weights.3"].matrix(), stack[3].T)
+    products["body.a.weights.3"].write(torch.full((8, 3), 7.0), torch.full((8,), 5.0))
+    assert (stack[3] == 7).all()
+    assert not (stack[2] == 7).any()
+    assert (controller.networks.get_parameter("body.a.biases")[3] == 5).all()
+    with pytest.raises(PruningError, match=r"layers alone, and 'body.a.weights' is a stack of matrices"):
+        plan_for(controller, graph, Method("stock-global", "magnitude", "uniform", "none"), 0.5, example(known))
 
 
 def test_an_activation_in_place_overwrites_nothing_that_was_seen() -> None:

@@ -21,7 +21,8 @@ def standings_figure(scores: Scores, table: pd.DataFrame) -> Figure:
             method = methods[str(row["method"])]
             points = look(method).points | {"markersize": 4.5, "linestyle": ""}
             for marker, open_ in (("o", False), (">", True)):
-                chosen = [score.s95 for score in scores[method] if score.open is open_]
+                kept = [own.kept[AXIS] for own in scores[method]]
+                chosen = [one.s95 for one in kept if one.open is open_]
                 left.plot(chosen, [place] * len(chosen), marker, color=points["color"], alpha=0.25, ms=3.5, mew=0)
             ends = [row["s95_low"], row["s95_high"]]
             left.plot(ends, [place, place], color=points["color"], linewidth=2.4, alpha=0.6)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from prunectl.experiments.analysis.curves import panels
+from prunectl.experiments.analysis.readings import read_panels
 from prunectl.experiments.analysis.safe_sparsity import Walk
 from prunectl.experiments.analysis.standings import Scores, leading, readable, scores_of, standings
 from prunectl.experiments.drawing.style import look
@@ -32,7 +34,7 @@ def ranked(tmp_path: Path) -> tuple[Scores, pd.DataFrame]:
         kept = {method: dict.fromkeys(curve, 100.0) for method, curve in CURVES.items()}
         record_curves(store, {"one": {**CURVES, ELSEWHERE: CURVES[FULL]}, "two": kept})
     with Store.reading(tmp_path) as store:
-        scores = scores_of(panels(store), 0)
+        scores = scores_of(read_panels(panels(store), 0))
         return scores, standings(scores, store.results())
 
 
@@ -47,16 +49,20 @@ def test_the_standings_are_worked_out_by_hand(ranked: tuple[Scores, pd.DataFrame
     assert stock["s95"] == pytest.approx((0.475 + 0.95) / 2)
     assert stock["s95_median"] == pytest.approx((0.475 + 0.95) / 2)
     assert best["never_fell"] == stock["never_fell"] == 1
-    assert stock["area"] == pytest.approx((1 + (0.45 * 1 + 0.25 * 0.75 + 0.25 * 0.25) / 0.95) / 2)
+    steps = -np.diff(np.log([1, 0.55, 0.3, 0.05]))  # of what is left
+    assert stock["log_area"] == pytest.approx((1 + steps @ [1, 0.75, 0.25] / steps.sum()) / 2)
     # Two episodes that differ by the same amount everywhere: resampling them moves nothing but the scale.
     assert stock["s95_low"] <= stock["s95"] <= stock["s95_high"]
+    assert stock["sure"] == pytest.approx(stock["s95"])
+    assert stock["surely_never"] == 1
+    assert stock["over"] == "episodes"
     assert best["seconds"] == 0.5  # planning; evaluation does not count
 
 
 def test_the_standings_have_the_safe_sparsity_where_stability_was_recorded(tmp_path: Path) -> None:
     with Store.writing(tmp_path) as store:
         record_curves(store, {name: {FULL: CURVES[FULL], STOCK: CURVES[STOCK]} for name in ("one", "two", "three")})
-        scores, results = scores_of(panels(store), 0), store.results()
+        scores, results = scores_of(read_panels(panels(store), 0)), store.results()
     held, lost = Walk(59, (0.0, 0.7), (True, True), (True, True)), Walk(59, (0.0, 0.7), (True, True), (True, False))
     never = Walk(59, (0.0, 0.7), (False, True), (False, True))
     keys = {name: (name, "CartPole-v1", None) for name in ("one", "two")}

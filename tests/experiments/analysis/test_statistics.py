@@ -9,15 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.optimize import isotonic_regression
 
 from prunectl.experiments import statistics
 from prunectl.experiments.statistics import (
     Array,
-    area,
     interval,
     iqm,
+    log_area,
     mean,
     median,
+    monotone,
     normalised,
     optimality_gap,
     performance_profile,
@@ -132,19 +134,43 @@ def test_a_dense_controller_no_better_than_random_has_no_normalised_return() -> 
     assert np.isnan(normalised(10.0, 4.0, 5.0))
 
 
+@given(arrays(np.float64, (2, 3, 6), elements=st.floats(-3, 3)))
+def test_the_monotone_curve_is_the_isotonic_regression(values: Array) -> None:
+    fitted = monotone(values)
+    for one, fit in zip(values.reshape(-1, 6), fitted.reshape(-1, 6), strict=True):
+        expected = np.minimum(isotonic_regression(one, increasing=False).x, 1.0)
+        np.testing.assert_allclose(fit, expected, atol=1e-9)
+
+
+def test_chance_above_the_dense_return_makes_up_for_chance_below_before_it_is_capped() -> None:
+    np.testing.assert_allclose(monotone(np.array([0.92, 1.02, 0.2])), [0.97, 0.97, 0.2])
+    np.testing.assert_allclose(monotone(np.array([1.4, 0.9])), [1.0, 0.9])
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
         ([1.0, 1.0, 0.9, 0.0], 0.5),  # 0.95 lies half way between 0.4 and 0.6
-        ([0.85, 1.0, 1.0, 1.0], 0.2 / 3),  # a third of the way from the dense controller
-        ([1.0, 0.0, 1.0, 1.0], 0.21),  # what comes after the fall does not count
+        ([0.85, 1.0, 1.0, 1.0], 0.8),  # one low cell, and three that say otherwise: 0.9625
+        ([0.85, 0.85, 0.85, 1.0], 0.05 / 0.1125 * 0.2),  # three, and one that says otherwise: 0.8875
+        ([1.0, 0.0, 1.0, 1.0], 0.2 + 0.2 * 0.05 / (1 / 3)),  # what comes after the fall counts: two thirds from 0.4 on
         ([0.95, 0.95, 0.95, 0.95], 0.8),  # at the threshold is not below it
         ([1.2, 1.1, 1.3, 0.95], 0.8),  # never falls: the last sparsity
         ([0.0, 0.0, 0.0, 0.0], 0.01),
     ],
 )
-def test_s95_is_the_first_crossing(values: list[float], expected: float) -> None:
+def test_s95_is_where_the_monotone_curve_falls(values: list[float], expected: float) -> None:
     assert s95(np.array(values), np.array([0.2, 0.4, 0.6, 0.8])) == pytest.approx(expected)
+
+
+def test_one_noisy_cell_decided_the_first_crossing_and_does_not_decide_s95() -> None:
+    """Of a controller that keeps everything, one cell after another is made low by chance."""
+    x = np.array([0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98])
+    curves = np.where(np.eye(8, dtype=bool), 0.93, 1.0)
+    first_crossing = statistics.falls_at(curves, x)  # taken as they are, as s95 used to be
+    assert first_crossing[0] == pytest.approx(0.3 * 5 / 7)
+    np.testing.assert_allclose(s95(curves[:-1], x), 0.98)
+    assert s95(curves[-1], x) == first_crossing[-1] == pytest.approx(0.97 + 0.01 * 5 / 7)  # nothing behind it to say so
 
 
 def test_s95_works_along_the_last_axis_of_seeds_tasks_and_sparsity() -> None:
@@ -155,7 +181,7 @@ def test_s95_works_along_the_last_axis_of_seeds_tasks_and_sparsity() -> None:
 
 def test_s95_starts_from_the_dense_controller_whether_or_not_the_grid_has_it() -> None:
     with_dense = s95(np.array([1.0, 0.9]), np.array([0.0, 0.5]))
-    assert with_dense == s95(np.array([0.9]), np.array([0.5])) == pytest.approx(0.25)
+    assert [with_dense, s95(np.array([0.9]), np.array([0.5]))] == pytest.approx([0.25, 0.25])
 
 
 def test_s95_at_two_points_of_one_sparsity_is_that_sparsity() -> None:
@@ -168,10 +194,57 @@ def test_s95_refuses_a_falling_axis_and_passes_nan_on() -> None:
     assert np.isnan(s95(np.array([1.0, np.nan]), np.array([0.2, 0.5])))
 
 
-def test_area_is_the_mean_height_and_does_not_go_below_random() -> None:
-    # 1 to 1 over 0.5, then 1 to 0 over 0.5: (0.5 + 0.25) / 1
-    assert area(np.array([1.0, -3.0]), np.array([0.5, 1.0])) == pytest.approx(0.75)
-    assert np.isnan(area(np.array([1.0]), np.array([0.0])))
+def test_the_area_counts_every_halving_alike_and_does_not_go_below_random() -> None:
+    # At 0.5, 0.75 and 0.875 what is left was halved once, twice, three times.
+    x = np.array([0.5, 0.75, 0.875])
+    assert log_area(np.array([1.0, 0.5, -3.0]), x) == pytest.approx((1 + 0.75 + 0.25) / 3)
+    assert log_area(np.array([1.0, 1.0, 0.5]), x) == pytest.approx((1 + 1 + 0.75) / 3)
+    assert np.isnan(log_area(np.array([1.0]), np.array([0.0])))
+
+
+def test_an_interval_says_what_it_is_over() -> None:
+    assert statistics.sources(1, 1) == "episodes"
+    assert statistics.sources(1, 3) == "pruning seeds and episodes"
+    assert statistics.sources(3, 1) == "trainings and episodes"
+    assert statistics.sources(3, 2) == "trainings, pruning seeds and episodes"
+
+
+TRAININGS = np.repeat(np.arange(4), 3)
+
+
+def test_seeds_are_drawn_within_their_training() -> None:
+    """The variance of the mean is that of four trainings, with a third of what their seeds add (known exactly where
+    episodes add nothing); drawn as twelve runs of their own it would be 2.7 times too small."""
+    generator = np.random.default_rng(5)
+    runs = generator.normal(size=4)[TRAININGS] + 0.3 * generator.normal(size=12)
+    draws = redrawn(runs[:, None, None], np.random.default_rng(0), 40_000, TRAININGS).mean(axis=1)[:, 0]
+    of = runs.reshape(4, 3)
+    expected = of.mean(axis=1).var() / 4 + of.var(axis=1).mean() / 12
+    assert draws.var() == pytest.approx(expected, rel=0.03)
+    assert expected > 2.5 * runs.var() / 12
+
+
+def test_a_drawn_training_is_filled_with_its_own_seeds_however_many_it_has() -> None:
+    trainings = np.array([7, 3, 7, 7])  # three seeds of one, one of the other, in whatever order
+    runs = np.array([1.0, 100.0, 2.0, 3.0])
+    draws = redrawn(runs[:, None, None], np.random.default_rng(0), 2_000, trainings)[..., 0]
+    foreign = (draws == 100.0).sum(axis=1)
+    # In the one seed's place and in the three seeds' stands one training or the other, each as often.
+    assert set(foreign) == {0, 1, 3, 4}
+    np.testing.assert_allclose([(foreign == n).mean() for n in (0, 1, 3, 4)], 0.25, atol=0.03)
+
+
+@pytest.mark.parametrize(("trainings", "least", "most"), [(TRAININGS, 0.78, 0.95), (np.arange(12), 0.3, 0.72)])
+def test_intervals_cover_what_new_trainings_would_say(trainings: Array, least: float, most: float) -> None:
+    """Four trainings that differ much, three seeds each: twelve runs taken for trainings claim far too much. (Four
+    cannot say more than four do: 95% of the draws cover less than that.)"""
+    generator, hits = np.random.default_rng(2), 0
+    for _ in range(200):
+        runs = generator.normal(size=4)[TRAININGS] + 0.3 * generator.normal(size=12)
+        returns = runs[:, None, None] + 0.3 * generator.normal(size=(12, 1, 10))
+        low, high = interval(redrawn(returns, generator, 300, trainings).mean(axis=1))
+        hits += bool(low[0] <= 0.0 <= high[0])
+    assert least <= hits / 200 <= most
 
 
 def test_resamples_keep_episodes_paired_across_sparsities() -> None:

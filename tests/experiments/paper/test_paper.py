@@ -21,7 +21,7 @@ from prunectl.agents.tdmpc import inference
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
-from prunectl.experiments.analysis.curves import normalised_draws, panels, pooled
+from prunectl.experiments.analysis.curves import panels, pooled, run_draws
 from prunectl.experiments.analysis.readings import read_panels
 from prunectl.experiments.cli import run
 from prunectl.experiments.deploying import rates
@@ -164,9 +164,10 @@ def test_trainings_are_pooled_and_scopes_are_kept_apart(tmp_path: Path) -> None:
     np.testing.assert_array_equal(curve.asked, [0.5])  # one of them lacks 0.9
     np.testing.assert_array_equal(curve.returns, [[[40, 60]], [[90, 110]]])
     np.testing.assert_array_equal(together[0].dense, [[90, 110], [190, 210]])
-    drawn = normalised_draws(together[0], curve, np.random.default_rng(0), 50)
+    drawn = run_draws(together[0], curve, np.random.default_rng(0), 50)
     assert drawn is not None
-    assert drawn[0] == pytest.approx([0.5])
+    assert drawn[0].ravel() == pytest.approx([0.5, 0.5])
+    assert curve.over == "trainings and episodes"
     table = sensitivities(read_panels(together, 0)).set_index("scope")
     # From 1 at sparsity 0 to 0.5 at 0.5: it passes 0.95 at a tenth of the way.
     assert table.loc["actor", "s95"] == pytest.approx(0.05)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from prunectl.experiments.analysis.curves import normalised_draws, panels
+from prunectl.experiments.analysis.curves import panels, run_draws
 from prunectl.experiments.analysis.readings import read_panels
 from prunectl.experiments.analysis.safe_sparsity import Walk, walks
 from prunectl.experiments.analysis.summary import numbers_of, readable, summarise
@@ -86,11 +86,15 @@ def test_the_summary_is_what_the_curves_say(folder: Path) -> None:
     assert one.loc["component + surgeon", "s95_total"] == pytest.approx(0.375)
     assert one.loc["component + surgeon + reconstruct", "s95_total"] == pytest.approx(0.75)
     assert one["s95_total_open"].tolist() == [False, False, True]
-    # (0.25 + 0.25 * 0.75 + 0.25 * 0.25) / 0.75
-    assert one.loc["stock-global", "area_total"] == pytest.approx(2 / 3)
+    # What is left falls by 3/4, 2/3 and 1/2.
+    steps = np.log([4 / 3, 3 / 2, 2])
+    assert one.loc["stock-global", "log_area_total"] == pytest.approx(steps @ [1, 0.75, 0.25] / steps.sum())
     assert one["integrity_half"].tolist() == pytest.approx([0.5, 0.5, 0.5])
     # Episodes are paired and differ by the same amount everywhere: nothing is uncertain.
     assert one["s95_total_low"].tolist() == pytest.approx(one["s95_total"].tolist())
+    assert one["s95_total_sure"].tolist() == pytest.approx(one["s95_total"].tolist())
+    assert one["s95_total_sure_open"].tolist() == [False, False, True]
+    assert set(one["over"]) == {"episodes"}
     means = table[table["controller"] == "mean of 2"].set_index("method")
     assert means.loc["stock-global", "s95_total"] == pytest.approx(0.275)
     assert means["s95_total_open"].tolist() == [False, False, True]  # the mean of lower bounds is one
@@ -167,8 +171,9 @@ def test_components_pruned_alone_are_told_apart(tmp_path: Path) -> None:
     assert table["controller"].tolist()[-2:] == ["mean of 2", "mean of 2"]
     assert table["s95_total_open"].tolist() == [False, True] * 3
     assert as_markdown(table).splitlines()[:2] == [
-        "| controller | only | method | s95 deployed | area deployed | s95 total | area total | integrity at 0.5 |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| controller | only | method | s95 deployed | sure deployed | log area deployed | s95 total | sure total | "
+        "log area total | integrity at 0.5 |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     assert len(summarise([read for read in found if read.panel.controller == "one"])) == 2  # no mean over components
 
@@ -181,13 +186,33 @@ def test_uncertainty_comes_from_episodes_that_disagree(tmp_path: Path) -> None:
         store.record(cells[1], outcome([100.0, 100.0, 0.0, 0.0], 0.5, 0.5))
         store.record_random(episodes([0.0] * 4))
         (panel,) = panels(store)
-        found = normalised_draws(panel, panel.curves[0], np.random.default_rng(0))
+        found = run_draws(panel, panel.curves[0], np.random.default_rng(0))
         row = summarise(read_panels([panel], 0)).iloc[0]
     assert found is not None
-    assert found[0].tolist() == [0.5]
+    assert found[0].tolist() == [[0.5]]
     assert set(found[1].ravel()) == {0.0, 0.25, 0.5, 0.75, 1.0}
     assert row["s95_total"] == pytest.approx(0.05)
     assert row["s95_total_low"] < 0.05 < row["s95_total_high"]
+
+
+def test_the_sure_sparsity_is_the_last_at_which_95_of_100_draws_keep_095(tmp_path: Path) -> None:
+    """Two of twenty episodes fail at 0.8, which is then passed by most draws but not by 95 of 100."""
+    failing = [100.0] * 18 + [70.0] * 2
+    with Store.writing(tmp_path) as store:
+        cells = [cell(episodes=20), *(cell(method=FULL, sparsity=s, episodes=20) for s in (0.5, 0.8))]
+        store.plan(cells)
+        store.record(cells[0], outcome([100.0] * 20))
+        store.record(cells[1], outcome([100.0] * 20, 0.5, 0.5))
+        store.record(cells[2], outcome(failing, 0.8, 0.8))
+        store.record_random(episodes([0.0] * 20))
+        (read,) = read_panels(panels(store), 0)
+    (own,) = read.curves
+    assert own.draws is not None
+    kept = own.kept["deployed"]
+    assert (kept.s95, kept.open, kept.sure_open) == (0.8, True, False)  # 0.97
+    assert 0.5 < kept.sure < 0.8
+    assert np.mean(own.draws.s95 >= kept.sure) == pytest.approx(0.95, abs=0.05)  # draws come in steps
+    assert kept.low <= kept.sure
 
 
 @pytest.mark.parametrize("axis", ["deployed", "total"])

@@ -1,0 +1,190 @@
+"""What stands around the C of a program: its numbers, what it says of itself, its header and its test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunectl.agents.deployment.metadata import KEY
+from prunectl.agents.deployment.program import Program
+from prunectl.agents.deployment.steps import Argmax, QuantisedAffine
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a controller takes on the machine that it runs on: bytes of constants, bytes of stack, and
+    multiply-accumulates a decision. Code, call frames and the caller's memory come on top."""
+
+    flash: int
+    ram: int
+    macs: int
+
+
+def shape(values: NDArray[Any]) -> str:
+    return "".join(f"[{size}]" for size in values.shape)
+
+
+def braces(values: NDArray[Any]) -> str:
+    if values.ndim > 1:
+        return "{\n" + ",\n".join(braces(row) for row in values) + "}"
+    write = str if values.dtype.kind in "iu" else decimal
+    return "{" + ", ".join(write(value) for value in values) + "}"
+
+
+def decimal(value: Any) -> str:
+    """The shortest decimal that is this float."""
+    return f"{np.float32(value)!s}f"
+
+
+def comment(metadata: Mapping[str, Any]) -> str:
+    """JSON in a comment that nothing in it can end."""
+    text = json.dumps(metadata).replace("*/", "*\\u002f").replace("/*", "\\u002f*")
+    return f"/* {KEY}: {text} */"
+
+
+def _meaning(program: Program, held_steps: int) -> str:
+    several = "an index each" if isinstance(program.steps[-1], Argmax) else "1 or 0 each"
+    chosen = "the index of the action" if program.single else several
+    what = chosen if program.discrete else "in the task's own units"
+    return what if held_steps == 1 else f"{what}, held for {held_steps} steps of the task"
+
+
+#: What the header says of what is beside the observation.
+_BESIDE = {
+    "memory": (
+        " * What it remembers is the caller's, {bytes:,} bytes: memory has to be zeros as an episode begins,\n"
+        " * and a decision leaves there what the next one needs. Allocates nothing, needs libm alone."
+    ),
+    "mask": (
+        " * mask has a number for each option, above 0 where it is allowed.\n"
+        " * Keeps no state, allocates nothing, needs libm alone."
+    ),
+    "nothing": " * Keeps no state, allocates nothing, needs libm alone.",
+}
+
+_HEADER = """\
+/* A neural controller, written by prunectl: {program.inputs} observations to an action, {form}.
+ *
+ *     flash  {costs.flash:>9,} bytes of constants
+ *     RAM    {costs.ram:>9,} bytes of stack
+ *     work   {costs.macs:>9,} multiply-accumulates a decision
+ *
+ * Observations are as the task gives them, in its order and units; the action is {meaning}.
+{beside} {name}_test.c checks it: cc {name}_test.c {file} -lm
+ */
+#ifndef {upper}_H
+#define {upper}_H
+
+#define {upper}_OBSERVATIONS {program.inputs}
+#define {upper}_ACTIONS {program.outputs}
+{defined}
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+{declared};
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""
+
+_TEST = """\
+/* Expected actions for some observations of {name}: exit status 0 if they come out. */
+#include "{name}.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static const float observations[{count}][{upper}_OBSERVATIONS] = {observations};
+static const {kind} expected[{count}][{upper}_ACTIONS] = {expected};
+{more}
+int main(void)
+{{
+    double largest = 0.0;
+    int wrong = 0, n, a;
+    for (n = 0; n < {count}; n++) {{
+        {kind} action[{upper}_ACTIONS];
+        {name}_act(observations[n], {passed}action);
+        for (a = 0; a < {upper}_ACTIONS; a++) {{
+            const double difference = fabs((double)action[a] - (double)expected[n][a]);
+            wrong += !(difference <= {tolerance});
+            largest = difference > largest ? difference : largest;
+        }}
+    }}
+    printf("{name}: %d wrong, largest difference %g over {count} observations\\n", wrong, largest);
+    return wrong != 0;
+}}
+"""
+
+
+def _kind(program: Program) -> str:
+    return "int" if program.discrete else "float"
+
+
+def signature(program: Program, name: str) -> str:
+    """The function's: the observation, what is beside it, and where the action goes."""
+    upper, beside = name.upper(), ""
+    if program.beside is not None:
+        constant = "" if program.memory else "const "
+        beside = f"{constant}float {program.beside[0]}[{upper}_{program.beside[0].upper()}], "
+    action = f"{_kind(program)} action[{upper}_ACTIONS]"
+    return f"void {name}_act(const float observation[{upper}_OBSERVATIONS], {beside}{action})"
+
+
+def header(program: Program, name: str, file: str, costs: Costs, held_steps: int) -> str:
+    """What ``NAME.h`` holds."""
+    beside, defined = _BESIDE["nothing"], ""
+    if program.beside is not None:
+        what, width = program.beside
+        beside, defined = _BESIDE[what].format(bytes=4 * width), f"#define {name.upper()}_{what.upper()} {width}\n"
+    form = "int8 weights" if any(isinstance(step, QuantisedAffine) for step in program.steps) else "float weights"
+    return _HEADER.format(
+        name=name,
+        file=file,
+        upper=name.upper(),
+        form=form,
+        costs=costs,
+        declared=signature(program, name),
+        program=program,
+        meaning=_meaning(program, held_steps),
+        beside=beside,
+        defined=defined,
+    )
+
+
+def test(program: Program, name: str, examples: NDArray[Any], tolerance: float) -> str:
+    """What ``NAME_test.c`` holds."""
+    observations, beside = np.split(np.asarray(examples, dtype=np.float32), [program.inputs], axis=1)
+    more = passed = ""
+    if program.memory:  # from zeros, each decision after the one before
+        memory, decided = np.zeros((1, program.memory), np.float32), []
+        for row in observations:
+            action, memory = program.decide(row[None], memory)
+            decided.append(action)
+        actions = np.concatenate(decided)
+        more, passed = f"static float memory[{name.upper()}_MEMORY]; /* zeros, as an episode begins */\n", "memory, "
+    else:
+        actions = program.decide(observations, beside)[0]
+    if program.beside is not None and not program.memory:
+        more = f"static const float masks[{len(examples)}][{name.upper()}_MASK] = {braces(beside)};\n"
+        passed = "masks[n], "
+    actions = actions.reshape(len(examples), -1)
+    return _TEST.format(
+        name=name,
+        upper=name.upper(),
+        kind=_kind(program),
+        count=len(examples),
+        observations=braces(observations),
+        expected=braces(actions if program.discrete else actions.astype(np.float32)),
+        more=more,
+        passed=passed,
+        tolerance=repr(0.0 if program.discrete else float(tolerance)),
+    )
