@@ -55,10 +55,10 @@ _AGGREGATES = (
 
 _CONTRASTS = (
     "One choice held against another, all else the same: the mean difference of the normalised returns (positive: the "
-    "first keeps more; values below 0 count as 0) over the tasks of a family and the sparsities of both, paired by "
-    "training, pruning seed and episode, with its 95% bootstrap interval over what the last column says. Shares: of "
-    "single components and flows, beside the overall one. p is corrected for the rows of its kind (Holm). Detectable: "
-    "the least difference that these cells would show with 80% probability, uncorrected."
+    "first keeps more; values below 0 count as 0) over the tasks of a family and the asked sparsities (of all "
+    "parameters) of both, paired by training, pruning seed and episode, with its 95% bootstrap interval over what the "
+    "last column says. Shares: of single components and flows, beside the overall one. p is corrected for the rows of "
+    "its kind (Holm). Detectable: the least difference that these cells would show with 80% probability, uncorrected."
 )
 
 #: What the page shows of the figures, those that its own curves do not show, and what they say.
