@@ -160,22 +160,32 @@ def _curve(
     names: Sequence[object], cells: pd.DataFrame, returns: Mapping[str, Array], dense: Array | None
 ) -> Curve | None:
     """The cells of one method, at the asked sparsities that every one of its seeds has."""
-    keys = cells.pivot(index="seed", columns="sparsity_asked", values="key").dropna(axis=1)
-    if keys.empty:
+    method = Method.recorded(list(map(str, names)))
+    seeds, row = np.unique(cells["seed"].to_numpy(np.int64), return_inverse=True)
+    asked, column = np.unique(cells["sparsity_asked"].to_numpy(np.float64), return_inverse=True)
+    places = np.full((len(seeds), len(asked)), -1)
+    places[row, column] = np.arange(len(cells))
+    if (places >= 0).sum() < len(cells):
+        raise StoreError(f"a cell of {method.label} is there twice: {AWAY}")
+    whole = (places >= 0).all(axis=0)
+    asked, places = asked[whole], places[:, whole]
+    if not len(asked):
         return None
-    place = {key: number for number, key in enumerate(cells["key"])}
-    places = np.asarray([[place[key] for key in row] for row in keys.to_numpy()])
+    keys = cells["key"].to_numpy()[places]
 
     def mean(column: str) -> Array:
-        values = cells[column].to_numpy(np.float64, na_value=np.nan)
-        return np.asarray([pd.Series(values[of_seeds]).mean() for of_seeds in places.T])
+        values = cells[column].to_numpy(np.float64, na_value=np.nan)[places]
+        there = ~np.isnan(values)
+        return np.asarray(
+            np.where(there, values, 0.0).sum(axis=0) / np.where(there.any(axis=0), there.sum(axis=0), np.nan)
+        )
 
     return Curve(
-        Method.recorded(list(map(str, names))),
-        asked=np.asarray(keys.columns, dtype=np.float64),
-        sparsity={axis: mean(f"sparsity_{axis}") for axis in AXES} | {"asked": np.asarray(keys.columns, dtype=float)},
+        method,
+        asked=asked,
+        sparsity={axis: mean(f"sparsity_{axis}") for axis in AXES} | {"asked": asked},
         integrity=mean("integrity"),
-        returns=np.asarray([[returns[key] for key in row] for row in keys.to_numpy()]),
+        returns=np.asarray([[returns[key] for key in of_seed] for of_seed in keys]),
         dense=None if dense is None else np.broadcast_to(dense, (len(keys), len(dense))),
         trainings=np.zeros(len(keys), np.intp),
     )

@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prunectl.experiments.analysis.aggregates import Runs, Task, aggregate_table, redrawn_tasks, runs_on
+from prunectl.experiments.analysis.contrasts import contrast_table
 from prunectl.experiments.analysis.curves import AXES, panels
 from prunectl.experiments.analysis.readings import PanelReading, read_panels
 from prunectl.experiments.analysis.safe_sparsity import Key, Walk, walks
-from prunectl.experiments.analysis.standings import Scores, leading, scores_of, standings
+from prunectl.experiments.analysis.standings import Scores, leading, scores_of, standings, telling
 from prunectl.experiments.analysis.summary import summarise
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method
@@ -42,6 +43,8 @@ class Findings:
         scores: of every method that all controllers have; none where there is nothing to rank.
         standings: their ranking; None where there is nothing to rank.
         shown: the methods that figures of lines have room for.
+        telling: the few of them that a figure names.
+        contrasts: as `contrast_table` gives it.
         runs: on each of `AXES` and as asked, the runs of every method that all tasks have.
         aggregates: their tables, by axis; an axis on which there is nothing is left out, as in the next two.
         by_algorithm: the same of the tasks of each algorithm alone, where there are several, on `AXES`.
@@ -57,6 +60,8 @@ class Findings:
     scores: Scores
     standings: pd.DataFrame | None
     shown: frozenset[Method]
+    telling: tuple[Method, ...]
+    contrasts: pd.DataFrame
     runs: Mapping[str, Mapping[Method, Runs]]
     aggregates: Tables
     by_algorithm: Mapping[str, Tables]
@@ -100,6 +105,8 @@ def findings(store: Store) -> Findings:
         scores=scores if ranked is not None else {},
         standings=ranked,
         shown=frozenset(leading(ranked, methods)),
+        telling=telling(ranked, methods),
+        contrasts=contrast_table(tasks, whole, results, SEED),
         runs=runs,
         aggregates=_tables(runs),
         by_algorithm={name: _own(tasks) for name, tasks in of_algorithm.items()} if len(algorithms) > 1 else {},

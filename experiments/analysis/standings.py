@@ -97,6 +97,21 @@ def leading(table: pd.DataFrame | None, methods: Iterable[Method]) -> set[Method
     return set(first.values())
 
 
+def telling(table: pd.DataFrame | None, methods: Iterable[Method]) -> tuple[Method, ...]:
+    """The three methods that say most beside each other: the default, else the highest; the highest with another
+    grouping; and the baseline, Torch-Pruning's global pruner as it comes, else the lowest. Fewer where these are the
+    same, the first three where there are no standings."""
+    known = {method.label: method for method in methods}
+    if table is None:
+        return tuple(known.values())[:3]
+    ranked = [known[str(label)] for label in table["method"]]
+    first = Method() if Method() in ranked else ranked[0]
+    baseline = Method.of("stock-global", recovery="none")
+    last = baseline if baseline in ranked else ranked[-1]
+    rivals = [method for method in ranked if method.grouping != first.grouping and method != last]
+    return tuple(dict.fromkeys((first, *rivals[:1], last)))
+
+
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The standings with each number and its interval in one cell."""
 

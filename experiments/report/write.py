@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from prunectl.experiments.analysis import aggregates, standings, summary
+from prunectl.experiments.analysis import aggregates, contrasts, standings, summary
 from prunectl.experiments.analysis.curves import AXES
 from prunectl.experiments.analysis.findings import Findings, findings
 from prunectl.experiments.drawing.canvas import save
@@ -53,12 +53,23 @@ _AGGREGATES = (
     "the dense controller on average."
 )
 
+_CONTRASTS = (
+    "One choice held against another, all else the same: the mean difference of the normalised returns (positive: the "
+    "first keeps more; values below 0 count as 0) over the tasks of a family and the asked sparsities (of all "
+    "parameters) of both, paired by training, pruning seed and episode, with its 95% bootstrap interval over what the "
+    "last column says. Shares: of single components and flows, beside the overall one. p is corrected for the rows of "
+    "its kind (Holm). Detectable: the least difference that these cells would show with 80% probability, uncorrected."
+)
+
 #: What the page shows of the figures, those that its own curves do not show, and what they say.
 _PICTURES = {
     "leaderboard": "The leaderboard drawn. Left: s95 on the deployed axis, a dot a controller, and the mean with its "
     "95% interval. Right: seconds of plan, surgery and recovery, the median over the cells.",
     "profile": "Performance profile: the share of runs whose normalised return is above what the horizontal axis says, "
     "with 95% intervals. The dotted line is at 0.95.",
+    "contrasts": "What one choice buys by itself: the difference of the normalised return with its 95% interval, by "
+    "family, all else the same. Blue: the first keeps more; vermilion: less; hollow: no difference is shown, p "
+    "corrected for the number of rows (Holm).",
     "improvement": "How likely a run of one method beats a run of each other method on the same task, with 95% "
     "intervals. The dashed line marks even chances.",
     "pareto": "What a controller costs and what it returns: the inter-quartile mean with its 95% interval at each "
@@ -104,6 +115,10 @@ def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
         table["method"] = [method.label for method in table["method"]]
         written += write_table(table, folder / "aggregate", shown=aggregates.readable(table), remark=_AGGREGATES)
         tables.append(Table("aggregate", "All controllers together", table, _AGGREGATES))
+    if len(found.contrasts):
+        shown = contrasts.readable(found.contrasts)
+        written += write_table(found.contrasts, folder / "contrasts", shown=shown, remark=_CONTRASTS)
+        tables.append(Table("contrasts", "One choice alone", found.contrasts, _CONTRASTS))
     missing, shown = _missing(found), summary.readable(found.summary)
     right, remark = summary.numbers_of(shown), f"{missing}\n\n" if missing else ""
     legend = f"{_over(found.summary)} {_LEGEND}{safe}"

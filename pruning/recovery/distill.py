@@ -75,7 +75,7 @@ def distill(
 
     A student with a memory is taught along whole episodes (`sequences`): from the states that it brings itself to, to
     the answers and the states that the dense controller has after the same observations, its gradients passing back
-    through the steps of a window.
+    through the steps of a window; and in single steps from the dense one's states.
 
     Args:
         small: what surgery, and perhaps reconstruction, gave.

@@ -12,6 +12,8 @@ from prunectl.pruning.layers import carried_along
 #: Windows a batch and steps of each that are taught, through which gradients pass; and steps before them, in which the
 #: memory only comes to where it is now from where it was at the last replay (Kapturowski et al. 2019, R2D2's burn-in).
 WINDOWS, TAUGHT, BURN_IN = 32, 16, 16
+#: Further rows a batch, a step each from the dense controller's states: what a state says stays what it said there.
+ANCHORED = 512
 #: Batches from one replay of all episodes to the next.
 REPLAYED = 100
 
@@ -61,17 +63,19 @@ class Memories:
 
 
 class Windows:
-    """Draws windows of the episodes and runs a dataflow along them.
+    """Draws windows of the episodes and runs a dataflow along them; and single rows from the states that are given.
 
     Args:
         flow: from the dataflow's inputs to what is taught.
         memories: those that it reads.
-        inputs: what was lived through, episode by episode, ``(n, ...)`` each.
+        inputs: what was lived through, episode by episode, ``(n, ...)`` each, with the states of the dense one.
         first: which rows begin an episode ``(n,)``.
     """
 
     def __init__(self, flow: fx.GraphModule, memories: Memories, inputs: Sequence[Tensor], first: Tensor) -> None:
-        self.memories, self.inputs, self.first = memories, tuple(inputs), first
+        self.memories, self.first = memories, first
+        self.flow, self.given = flow, tuple(inputs)
+        self.inputs = self.given  # with its own states, once they are replayed
         self.taught, self.burn_in = carried_along(flow, TAUGHT), carried_along(memories.flow, BURN_IN)
         begins = first.nonzero()[:, 0]
         ends = torch.cat([begins[1:], begins.new_tensor([len(first)])])
@@ -94,7 +98,12 @@ class Windows:
         lived = (rows < end).flatten()
         rows = torch.minimum(rows, end - 1).flatten()
         results: Results = self.taught(*self.memories.given(self.inputs, rows, states))
-        return rows[lived], {name: (before[lived], after[lived]) for name, (before, after) in results.items()}
+        anchored = torch.randint(len(self.first), (ANCHORED,), generator=generator)
+        others: Results = self.flow(*(tensor[anchored] for tensor in self.given))
+        return torch.cat([rows[lived], anchored]), {
+            name: (torch.cat([before[lived], others[name][0]]), torch.cat([after[lived], others[name][1]]))
+            for name, (before, after) in results.items()
+        }
 
     def _warm(self, row: Tensor) -> list[Tensor]:
         """The states before these rows, run up to there from some steps before."""

@@ -42,7 +42,7 @@ FULL, STOCK = Method(recovery="reconstruct"), Method("stock-global", "magnitude"
 
 
 def swept(folder: Path, only: tuple[str | None, ...] = (None,)) -> Path:
-    """Two algorithms on two tasks, two methods; of one controller stability was recorded."""
+    """Two algorithms on two tasks, three methods; of one controller stability was recorded."""
     held = Checks(Count(0, 100), Count(0, 100))
     with Store.writing(folder) as store:
         cells = []
@@ -51,7 +51,7 @@ def swept(folder: Path, only: tuple[str | None, ...] = (None,)) -> Path:
             checks = held if starts else None
             cells.append(cell(of, stability=starts))
             store.record(cells[-1], outcome([90.0, 110.0], task=task, checks=checks))
-            for method, mean in ((FULL, 95.0), (STOCK, -300.0)):
+            for method, mean in ((FULL, 95.0), (Method(recovery="none"), 50.0), (STOCK, -300.0)):
                 for sparsity in (0.5, 0.98):
                     for scope in only:
                         cells.append(cell(of, method, sparsity, only=scope, stability=starts))
@@ -146,6 +146,7 @@ FIGURES: Mapping[str, Callable[[Mapping[str, Figure], Path], Figure]] = {
     "report.figures.overall.profile_figure": lambda drawn, _: drawn["profile"],
     "report.figures.overall.improvement_figure": lambda drawn, _: drawn["improvement"],
     "report.figures.overall.pareto_figure": lambda drawn, _: drawn["pareto"],
+    "report.figures.forest.forest_figure": lambda drawn, _: drawn["contrasts"],
     "report.figures.returns.return_figure": lambda drawn, _: drawn["return_total"],
     "report.figures.safe_lines.stability_figure": lambda drawn, _: drawn["stability"],
     "report.figures.cut_shares.cuts_figure": lambda drawn, _: drawn["cuts"],
@@ -191,5 +192,16 @@ def test_every_figure_of_a_report_is_among_them(drawn: Mapping[str, Figure], tmp
         for name, figure in drawn.items():
             save(figure, tmp_path / name)
     assert {name.partition("_")[0] for name in drawn} == {
-        *("leaderboard", "overall", "algorithms", "profile", "improvement", "pareto", "cuts", "return", "stability"),
+        *(
+            "contrasts",
+            "leaderboard",
+            "overall",
+            "algorithms",
+            "profile",
+            "improvement",
+            "pareto",
+            "cuts",
+            "return",
+            "stability",
+        ),
     }

@@ -92,6 +92,7 @@ def test_a_replay_has_the_states_of_the_episodes_as_they_were() -> None:
 def test_windows_stay_inside_of_episodes_and_come_to_where_these_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TAUGHT", 4)
     monkeypatch.setattr(module, "BURN_IN", 3)
+    monkeypatch.setattr(module, "ANCHORED", 0)
     controller = recurrent()
     visit = lived(controller, (2, 30, 3, 9))
     assert visit.first is not None
@@ -106,6 +107,22 @@ def test_windows_stay_inside_of_episodes_and_come_to_where_these_are(monkeypatch
         torch.testing.assert_close(results["actor"][1].detach(), wanted[rows])
         seen.update(rows.tolist())
     assert seen == set(range(44))
+
+
+def test_single_steps_are_asked_about_from_the_states_that_are_given() -> None:
+    controller = recurrent()
+    visit = lived(controller, (20,))
+    assert visit.first is not None
+    inputs = list(controller.inputs(visit.observations, visit.actions))
+    for place in controller.memories["memory_actor"]:
+        inputs[place] = torch.randn_like(inputs[place])  # states that no episode came to
+    flow, memories = memories_of(controller)
+    rows, results = Windows(flow, memories, inputs, torch.as_tensor(visit.first)).draw(torch.Generator())
+    with torch.no_grad():
+        wanted = flow(*inputs)["memory_actor"][1][rows]
+    alike = (results["memory_actor"][1] - wanted).abs().flatten(1).amax(dim=1) < 1e-5
+    assert alike[-module.ANCHORED :].all()
+    assert not alike[: -module.ANCHORED].any()
 
 
 def along(teacher: SB3Controller, plan: PruningPlan, visit: Visit) -> Lesson:

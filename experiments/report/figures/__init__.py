@@ -1,6 +1,7 @@
 """Figures: small functions from data and axes to what is drawn, and the figures that they make up."""
 
 from prunectl.experiments.report.figures.cut_shares import cuts_figure
+from prunectl.experiments.report.figures.forest import forest_figure
 from prunectl.experiments.report.figures.overall import (
     algorithms_figure,
     improvement_figure,
@@ -16,6 +17,7 @@ __all__ = [
     "algorithms_figure",
     "cuts_figure",
     "draw_returns",
+    "forest_figure",
     "improvement_figure",
     "methods_of",
     "overall_figure",

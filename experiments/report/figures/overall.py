@@ -26,6 +26,12 @@ NAMED = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 #: Normalised returns at which profiles are drawn.
 THRESHOLDS = np.linspace(0.0, 1.1, 221)
 
+#: How far from 1 the axis of returns is linear, and its ends.
+KNEE = 0.03
+RETURNS = (-0.05, 1.04)
+#: Height of a name beside a panel, as a share of the panel's.
+NAME = 0.22
+
 _WORLD_MODELS = {"tdmpc": "TD-MPC", "tdmpc2": "TD-MPC2"}
 
 
@@ -41,30 +47,95 @@ def overall_figure(table: pd.DataFrame, axis: str) -> Figure:
     return figure
 
 
-def algorithms_figure(tables: Mapping[str, pd.DataFrame], axis: str) -> Figure:
+def algorithms_figure(tables: Mapping[str, pd.DataFrame], axis: str, telling: Sequence[Method]) -> Figure:
     """The mean normalised return against sparsity, a panel an algorithm, from an `aggregate_table` of its tasks each:
-    how far one may prune depends on how the networks of a controller hang together. The axis is logarithmic in what is
-    left, since refitted methods differ only where little is."""
+    how far one may prune depends on how the networks of a controller hang together. Both axes are stretched to where
+    methods differ: sparsity is logarithmic in what is left, return opens up around 1. The ``telling`` methods are
+    named where their lines end, all others thin and grey."""
     with rc_context(LOOK):
         rows = math.ceil(len(tables) / 2)
-        methods = list(dict.fromkeys(method for table in tables.values() for method in table["method"]))
-        lines = math.ceil((len(methods) + 2) / 3)
-        figure = Figure(figsize=(PAGE, 0.35 + 1.95 * rows + 0.16 * lines), layout="constrained")
+        figure = Figure(figsize=(PAGE, 0.4 + 1.75 * rows), layout="constrained")
         grid = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
-        for panel, (algorithm, table) in zip(grid.ravel(), tables.items(), strict=False):
-            draw_overall(panel, table, "mean")
-            panel.set_title(f"{_WORLD_MODELS.get(algorithm) or plain(algorithm.upper())}: {_scope(table)}")
         _stretch(grid[0, 0], max(float(table["sparsity"].max()) for table in tables.values()))
+        _open_up(grid[0, 0])
+        for panel, (algorithm, table) in zip(grid.ravel(), tables.items(), strict=False):
+            draw_telling(panel, table, telling)
+            panel.set_title(f"{_WORLD_MODELS.get(algorithm) or plain(algorithm.upper())}: {_scope(table)}", loc="left")
         for panel in grid.ravel()[len(tables) :]:
             panel.set_visible(False)
         for column in range(2):
             lowest = grid[(len(tables) - 1 - column) // 2, column]
-            lowest.set_xlabel(f"{axis} sparsity, logarithmic in what is left")
+            lowest.set_xlabel(f"{axis} sparsity")
             lowest.tick_params(labelbottom=True)
         for row in grid:
-            row[0].set_ylabel("normalised return, mean")
-        legend(figure, methods, 3)
+            row[0].set_ylabel("normalised return")
     return figure
+
+
+def draw_telling(axes: Axes, table: pd.DataFrame, telling: Sequence[Method]) -> None:
+    """The mean over the tasks: lines with bands and names of these methods, grey lines of the others."""
+    ends = []
+    for method, rows in _by_method(table):
+        columns = [rows[name].to_numpy() for name in ("mean", "mean_low", "mean_high")]
+        x, (y, low, high) = np.insert(rows["sparsity"].to_numpy(), 0, 0.0), (np.insert(c, 0, 1) for c in columns)
+        if method in telling:
+            draw_curve(axes, method, x, y, low, high)
+            ends.append((method, x[-1], y[-1]))
+        else:
+            axes.plot(x, y, color="0.8", linewidth=0.6, zorder=1)
+    for height in (0.95, 1.0):
+        axes.axhline(height, color=REFERENCE, linewidth=0.8, linestyle="-" if height == 1 else ":", zorder=1)
+    ends.sort(key=lambda end: -end[2])
+    heights = _apart([float(_opened(np.asarray(y))) for _, _, y in ends])
+    for (method, x, y), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            plain(method.label.replace(" + surgeon", "\n+ surgeon")),
+            (x, y),
+            (1.03, height),
+            textcoords=("axes fraction", "axes fraction"),
+            color=look(method).colour,
+            fontsize=6.5,
+            va="center",
+            linespacing=0.95,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": look(method).colour,
+                "linewidth": 0.6,
+                "relpos": (0, 0.5),
+                "shrinkA": 1,
+                "shrinkB": 3,
+            },
+        )
+
+
+def _open_up(axes: Axes) -> None:
+    """Give normalised returns an axis that is linear within a few hundredths of 1 and logarithmic in what is lost
+    beyond."""
+    axes.set_yscale("function", functions=(_kept, lambda y: 1.0 + KNEE * np.sinh(y)))
+    axes.set_ylim(*RETURNS)
+    axes.yaxis.set_major_locator(FixedLocator((0.0, 0.5, 0.8, 0.9, 0.95, 1.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _kept(value: Array) -> Array:
+    return np.asarray(np.arcsinh((np.asarray(value) - 1.0) / KNEE))
+
+
+def _opened(value: Array) -> Array:
+    """Where a return lies on that axis, as a share of its length."""
+    low, high = (float(_kept(np.asarray(end))) for end in RETURNS)
+    return (_kept(np.clip(value, *RETURNS)) - low) / (high - low)
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Heights of names from the top down, as near to these falling ones as they may be without overlapping."""
+    placed: list[float] = []
+    for number, height in enumerate(heights):
+        highest = placed[-1] - NAME if placed else 1.0 - NAME / 2
+        lowest = NAME / 2 + NAME * (len(heights) - 1 - number)
+        placed.append(max(min(height, highest), lowest))
+    return placed
 
 
 def draw_overall(axes: Axes, table: pd.DataFrame, aggregate: str) -> None:

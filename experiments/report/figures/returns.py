@@ -28,13 +28,14 @@ def return_figure(found: Sequence[PanelReading], axis: str) -> Figure:
     rows = math.ceil(len(found) / columns)
     with rc_context(LOOK):
         figure = Figure(figsize=(max(2.6 * columns, 4.2) + 0.3, 2.1 * rows + 0.9), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
         for axes, read in zip(grid, found, strict=False):
             draw_returns(axes, read, axis)
         for axes in grid[len(found) :]:
             axes.set_visible(False)
         for axes in grid[max(len(found) - columns, 0) : len(found)]:
             axes.set_xlabel(f"{axis} sparsity")
+            axes.tick_params(labelbottom=True)
         for axes in grid[: len(found) : columns]:
             axes.set_ylabel("return")
         legend(figure, methods_of(found), max(columns, 2))

@@ -13,6 +13,7 @@ from prunectl.experiments.analysis.aggregates import improvements, kept_paramete
 from prunectl.experiments.analysis.curves import AXES
 from prunectl.experiments.analysis.findings import Findings
 from prunectl.experiments.report.figures.cut_shares import cuts_figure
+from prunectl.experiments.report.figures.forest import forest_figure
 from prunectl.experiments.report.figures.overall import (
     algorithms_figure,
     improvement_figure,
@@ -41,6 +42,8 @@ def sweep_figures(found: Findings) -> dict[str, Figure]:
     ]
     few = {axis: table for axis, all_ in found.aggregates.items() if len(table := found.shown_in(all_))}
     drawn: dict[str, Figure] = {}
+    if len(found.contrasts):
+        drawn["contrasts"] = forest_figure(found.contrasts)
     if found.standings is not None:
         drawn["leaderboard"] = standings_figure(found.scores, found.standings)
     if len(found.whole) > 1:
@@ -68,7 +71,7 @@ def _algorithms(found: Findings) -> dict[str, Figure]:
         of_algorithm = {name: tables[axis] for name, tables in found.by_algorithm.items() if axis in tables}
         few = {name: table for name, all_ in of_algorithm.items() if len(table := found.shown_in(all_))}
         if len(few) > 1:
-            drawn[f"algorithms_{axis}"] = algorithms_figure(few, axis)
+            drawn[f"algorithms_{axis}"] = algorithms_figure(few, axis, found.telling)
     return drawn
 
 

@@ -212,9 +212,14 @@ def test_each_algorithm_has_a_panel_of_its_own_tasks_and_methods(tmp_path: Path)
         found = findings(opened)
     figure = sweep_figures(found)["algorithms_deployed"]
     assert "algorithms_total" not in sweep_figures(replace(found, shown=frozenset([STOCK])))  # one alone has it
-    shown = {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
+    shown = {axes.get_title("left"): axes for axes in figure.axes if axes.get_visible()}
     assert list(shown) == ["PPO: 1 run on 1 task", "SAC: 1 run on 1 task", "TD3: 1 run on 1 task"]
     heights = {title[:3]: [line.get_ydata()[-1] for line in axes.lines[:-2:2]] for title, axes in shown.items()}  # type: ignore[index]
+    # What is named stands where its line ends, from the highest down.
+    assert [text.get_text() for text in shown["PPO: 1 run on 1 task"].texts] == [
+        "component\n+ surgeon + reconstruct",
+        "stock-global",
+    ]
     assert heights == {"PPO": pytest.approx([0.9, 0.5]), "SAC": pytest.approx([0.7]), "TD3": pytest.approx([0.6])}
     places = [axes.transData.transform((x, 0))[0] for axes in shown.values() for x in (0.0, 0.5, 0.75, 0.875)]
     assert np.diff(places[:4]) == pytest.approx([places[1] - places[0]] * 3)  # equal steps halve what is left
@@ -237,10 +242,10 @@ def drawn(store: Path, *shown: Method) -> set[str]:
 
 
 def test_a_sweep_draws_what_its_store_allows(store: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    everything = {"leaderboard", "overall", "profile", "improvement", "pareto", "cuts", "return"}
+    everything = {"contrasts", "leaderboard", "overall", "profile", "improvement", "pareto", "cuts", "return"}
     assert drawn(store, FULL, STOCK) == everything
     assert drawn(store, FULL) == everything  # shown alone, compared with all
-    assert drawn(store, LESS) == {"leaderboard", "cuts", "return"}  # one task lacks it
+    assert drawn(store, LESS) == {"contrasts", "leaderboard", "cuts", "return"}  # one task lacks it
     halfway = tmp_path_factory.mktemp("halfway")
     with Store.writing(halfway) as opened:
         cells = [cell(subject("one")), cell(subject("two")), cell(subject("one"), STOCK, 0.9)]

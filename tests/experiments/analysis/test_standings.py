@@ -11,7 +11,7 @@ import pytest
 from prunectl.experiments.analysis.curves import panels
 from prunectl.experiments.analysis.readings import read_panels
 from prunectl.experiments.analysis.safe_sparsity import Walk
-from prunectl.experiments.analysis.standings import Scores, leading, readable, scores_of, standings
+from prunectl.experiments.analysis.standings import Scores, leading, readable, scores_of, standings, telling
 from prunectl.experiments.drawing.style import look
 from prunectl.experiments.report.figures import standings_figure
 from prunectl.experiments.report.write import write_report
@@ -82,6 +82,15 @@ def test_figures_of_lines_show_the_best_of_each_grouping_and_recovery_once_there
     assert leading(table, every[:3]) == set(every[:3])
     assert leading(None, every) == set(every)
     assert leading(table, every) == {every[-1], every[-2]}
+
+
+def test_the_default_the_best_of_another_grouping_and_the_baseline_are_told() -> None:
+    rival, other = Method("global", recovery="distill"), Method("layer")
+    ranked = [Method(importance="taylor"), other, Method(), rival, STOCK, ELSEWHERE]
+    table = pd.DataFrame({"method": [method.label for method in ranked]})
+    assert telling(table, ranked) == (Method(), other, STOCK)
+    assert telling(table.iloc[[5, 1]], ranked) == (ELSEWHERE, other)
+    assert telling(None, [FULL]) == (FULL,)
 
 
 def test_one_line_a_method_is_shown_and_drawn(ranked: tuple[Scores, pd.DataFrame]) -> None:

@@ -257,6 +257,7 @@ def test_the_report_needs_the_store_and_nothing_else(folder: Path, tmp_path_fact
         ),
         *(f"{kind}.{end}" for kind in ("profile", "improvement", "pareto", "cuts") for end in ("pdf", "png")),
         *(f"leaderboard.{end}" for end in ("pdf", "png", "csv", "md")),
+        *(f"contrasts.{end}" for end in ("pdf", "png", "csv", "md")),
         "aggregate.csv",
         "aggregate.md",
         "summary.csv",
@@ -266,7 +267,7 @@ def test_the_report_needs_the_store_and_nothing_else(folder: Path, tmp_path_fact
     assert all(path.stat().st_size > 0 for path in files)
     assert (elsewhere / "return_deployed.pdf").read_bytes().startswith(b"%PDF")
     page = (elsewhere / "report.html").read_text()
-    assert len(re.findall(r'src="data:image/png;base64,', page)) == 5
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == 6
     assert len(pd.read_csv(elsewhere / "summary.csv")) == 9
     assert "≥ 0.75 [0.75, 0.75]" in text
     assert "have not been computed" not in text

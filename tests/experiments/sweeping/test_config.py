@@ -115,6 +115,8 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
         ("inherit.yaml", 2, Method()),
         ("stability.yaml", 12, Method()),
         ("couplings.yaml", 6, Method(recovery="reconstruct")),
+        ("expert.yaml", 2, Method(recovery="reconstruct")),
+        ("expert-tdmpc.yaml", 2, Method(recovery="reconstruct")),
     ],
 )
 def test_the_committed_sweeps_are_valid(
