@@ -1,0 +1,29 @@
+"""The numbers that results/suite/README.md says are those of its board, and the board is that of its entries."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "results" / "suite"
+TEXT = (FOLDER / "README.md").read_text()
+
+
+def test_the_table_is_the_board() -> None:
+    board = [line.strip("| ").split(" | ") for line in (FOLDER / "quick" / "leaderboard.md").read_text().splitlines()]
+    shown = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("|")]
+    places = [board[0].index(name) for name in shown[0]]
+    rows = [[row[place] for place in places] for row in board if len(row) == len(board[0])]
+    assert shown[2:] == rows[2:]
+    assert len(shown) > 5
+
+
+def test_what_is_not_ranked_has_failed_cells() -> None:
+    results = pd.read_csv(FOLDER / "quick" / "baselines" / "results.csv")
+    ranked = set(pd.read_csv(FOLDER / "quick" / "leaderboard.csv")["method"])
+    assert not any("stock-global" in method for method in ranked)
+    failed = results[results["status"] == "failed"]
+    assert set(failed["grouping"]) == {"stock-global"}
+    assert set(failed["controller"]) == {"recurrent-pendulum-1", "ppo-pixels-pendulum-1"}
+    assert failed.loc[failed["controller"] == "ppo-pixels-pendulum-1", "sparsity_asked"].eq(0.984375).all()
