@@ -27,3 +27,17 @@ def test_what_is_not_ranked_has_failed_cells() -> None:
     assert set(failed["grouping"]) == {"stock-global"}
     assert set(failed["controller"]) == {"recurrent-pendulum-1", "ppo-pixels-pendulum-1"}
     assert failed.loc[failed["controller"] == "ppo-pixels-pendulum-1", "sparsity_asked"].eq(0.984375).all()
+
+
+def test_the_line_among_all_results_is_the_summarys() -> None:
+    table = pd.read_csv(FOLDER / "quick" / "summary.csv")
+    alone = table[~table["controller"].str.startswith("mean of")]
+    worst = alone.groupby("method")["s95_deployed"].min().sort_values()
+    assert worst.index[-1].startswith("component + surgeon + distill")
+    assert worst.iloc[-2] < worst.iloc[-1]
+    line = next(
+        line for line in (ROOT / "results" / "README.md").read_text().splitlines() if "(suite/README.md)" in line
+    )
+    said = f"holds 0.95 to {worst.iloc[-1]:.2f} and beyond on every one of six families"
+    assert f"the default is the only one that {said}" in line
+    assert alone["controller"].nunique() == 6
