@@ -82,3 +82,22 @@ def test_the_text_says_what_its_table_does(said: str, where: str, sparsity: floa
     assert all(number in said for number in numbers)
     if "no stock" in said or "more than" in said:
         assert max(returns[name] for name in returns.index if name.startswith("stock")) <= 0.504
+
+
+def test_what_a_search_is_worth_is_that_of_its_store() -> None:
+    table = cells("searched")
+    means = table.groupby(["controller", "sparsity_asked", "allocation"])["normalised_return"].mean().unstack()
+    for (controller, sparsity), row in means.iterrows():
+        said = " | ".join(f"{row[name]:.2f}" for name in ("uniform", "searched", "searched-return"))
+        assert f"| {controller} | {sparsity:g} | {said} |" in TEXT
+    compared = pd.read_csv(FOLDER / "searched" / "comparison.csv").set_index(["method", "against"])
+    plain, error, returned = (
+        f"component + surgeon{divided} + reconstruct" for divided in ("", " + searched", " + searched-return")
+    )
+    for one, other in ((error, plain), (returned, plain), (error, returned)):
+        row = compared.loc[(one, other)]
+        assert f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" in TEXT
+    seconds = table.groupby("allocation")["plan_seconds"].mean()
+    assert f"in {seconds['searched']:.0f} s instead of {seconds['searched-return']:.0f} in the mean" in " ".join(
+        TEXT.split()
+    )

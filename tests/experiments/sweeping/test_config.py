@@ -117,6 +117,7 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
         ("couplings.yaml", 6, Method(recovery="reconstruct")),
         ("expert.yaml", 2, Method(recovery="reconstruct")),
         ("expert-tdmpc.yaml", 2, Method(recovery="reconstruct")),
+        ("searched.yaml", 2, Method(recovery="reconstruct")),
     ],
 )
 def test_the_committed_sweeps_are_valid(
@@ -137,8 +138,9 @@ def test_the_leaderboard_runs_without_the_zoo_and_has_every_importance_and_alloc
     assert all("$" not in entry.reference for entry in config.controllers)
     methods = config.expanded_methods
     assert {method.importance for method in methods} == set(IMPORTANCES)
-    assert {method.allocation for method in methods} == {*ALLOCATIONS} - {"searched-return"}  # in `expert`, and
-    assert {method.grouping for method in methods} == {*GROUPINGS} - {"layer", "lowrank"}  # so is low rank
+    # The search by return is in `searched`, low rank in `expert`.
+    assert {method.allocation for method in methods} == {*ALLOCATIONS} - {"searched-return"}
+    assert {method.grouping for method in methods} == {*GROUPINGS} - {"layer", "lowrank"}
 
 
 def test_the_demo_needs_nothing_but_what_is_bundled() -> None:
