@@ -12,7 +12,8 @@ TEXT = (FOLDER / "README.md").read_text()
 
 def test_the_table_is_the_board() -> None:
     board = [line.strip("| ").split(" | ") for line in (FOLDER / "quick" / "leaderboard.md").read_text().splitlines()]
-    shown = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("|")]
+    part = TEXT.partition("<!-- board -->")[2].partition("<!-- end -->")[0]
+    shown = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")]
     places = [board[0].index(name) for name in shown[0]]
     rows = [[row[place] for place in places] for row in board if len(row) == len(board[0])]
     assert shown[2:] == rows[2:]
@@ -41,3 +42,31 @@ def test_the_line_among_all_results_is_the_summarys() -> None:
     said = f"holds 0.95 to {worst.iloc[-1]:.2f} and beyond on every one of six families"
     assert f"the default is the only one that {said}" in line
     assert alone["controller"].nunique() == 6
+
+
+def test_what_each_choice_buys_is_that_of_the_contrasts() -> None:
+    table = pd.read_csv(FOLDER / "quick" / "contrasts.csv")
+    table = table[table["family"] == "all"].set_index(["ours", "theirs"])
+    said = [line for line in TEXT.splitlines() if " against `" in line and line.startswith("|")]
+    pairs = [
+        ("component", "global"),
+        ("surgeon", "magnitude"),
+        ("surgeon", "random"),
+        ("reconstruct", "none"),
+        ("reconstruct", "distill[budget 1000]"),
+    ]
+    for pair, line in zip(pairs, said, strict=True):
+        row = table.loc[pair]
+        assert line.endswith(f"| {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] |")
+        assert all(f"`{name.partition('[')[0]}`" in line for name in pair)
+
+
+def test_how_far_the_groupings_are_apart_in_what_acts() -> None:
+    results = pd.read_csv(FOLDER / "quick" / "baselines" / "results.csv")
+    chosen = (results["importance"] == "surgeon") & (results["recovery"] == "reconstruct")
+    first = results[chosen & (results["sparsity_asked"] == 0.5)].set_index(["controller", "grouping"])
+    found = first["sparsity_deployed"]
+    lstm = [f"{found['recurrent-pendulum-1', name]:.2f}" for name in ("global", "component")]
+    assert "deployed {} in the place of {}".format(*lstm) in TEXT
+    for name in ("sac-reacher-1", "sac-shared-double-pendulum-1"):
+        assert found[name, "global"] > found[name, "component"]
