@@ -53,9 +53,9 @@ class Comparison:
     ``against``, the mean ``difference`` of the normalised returns (positive: ``method`` keeps more) with the ends of
     its 95% interval, ``low`` and ``high``; ``p``, corrected for the number of methods that ``method`` is held against
     (Holm); ``detectable``, the least difference that these cells would show with 80% probability; the ``controllers``
-    and ``cells`` that both have, in how many of those ``method`` returns more (``wins``) and less (``losses``), and
-    ``deployed``, how much more of what acts it removes. ``by_controller`` has the same pairs on each controller alone:
-    ``method``, ``against``, ``controller``, ``difference``, ``low`` and ``high``.
+    and ``cells`` that both have, in how many of those ``method`` returns more (``wins``) and less (``losses``);
+    ``deployed``, how much more of what acts it removes; and what the interval is ``over``. ``by_controller`` has the
+    same pairs on each controller alone: ``method``, ``against``, ``controller``, ``difference``, ``low`` and ``high``.
     """
 
     folder: Path
@@ -94,7 +94,8 @@ class Comparison:
         shown["detectable"] = [f"{value:.3f}" for value in self.table["detectable"]]
         shown[["controllers", "cells", "wins", "losses"]] = self.table[["controllers", "cells", "wins", "losses"]]
         shown["deployed"] = [f"{value:+.3f}" for value in self.table["deployed"]]
-        return f"{shown.to_string(index=False)}\n{self.verdict}"
+        over = " or ".join(sorted(set(self.table["over"])))
+        return f"{shown.to_string(index=False)}\nIntervals are over {over}.\n{self.verdict}"
 
 
 def compare(folder: Path, against: Path) -> Comparison:
@@ -226,6 +227,7 @@ def _row(joined: pd.DataFrame, mine: _Side, theirs: _Side) -> tuple[dict[str, ob
         "wins": int((differences > 0).sum()),
         "losses": int((differences < 0).sum()),
         "deployed": float((joined["sparsity_deployed"] - joined["sparsity_deployed_rival"]).mean()),
+        "over": statistics.sources(1, int(joined.groupby(_CONTROLLER)["seed"].nunique().max())),
     }
     return row, alone
 

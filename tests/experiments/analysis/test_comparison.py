@@ -82,7 +82,7 @@ def test_cells_that_both_have_are_paired_by_hand(tmp_path: Path) -> None:
         "component + mine keeps more of the return than 1 of 2 methods, less than 0, and from 1 no difference is shown "
         "(95%, corrected for their number); its nearest rival is stock-global: +0.000 [+0.000, +0.000]"
     )
-    assert str(found).endswith(found.verdict)
+    assert str(found).endswith(f"Intervals are over episodes.\n{found.verdict}")
     assert "component + surgeon +0.325 [" in str(found)
     # Every draw of PLAIN lies above 0 and two methods are compared: twice 2 / (2,000 + 1). All of STOCK's are 0.
     assert (plain["p"], stock["p"]) == (pytest.approx(2 * 2 / 2001), 1.0)
