@@ -98,7 +98,7 @@ class Comparison:
         return f"{shown.to_string(index=False)}\nIntervals are over {over}.\n{self.verdict}"
 
 
-def compare(folder: Path, against: Path) -> Comparison:
+def compare(folder: str | Path, against: str | Path) -> Comparison:
     """Hold the methods of a sweep against those of another, cell by cell.
 
     Cells are paired by controller (its digest), task, sparsity, seed and episodes. Returns are normalised by each
@@ -115,8 +115,8 @@ def compare(folder: Path, against: Path) -> Comparison:
         StoreError: one of them has no store that can be read.
         ComparisonError: they have no cell in common, or no method to compare.
     """
-    with blaming(against):
-        return _compared(folder, against)
+    with blaming(Path(against)):
+        return _compared(Path(folder), Path(against))
 
 
 def _compared(folder: Path, against: Path) -> Comparison:

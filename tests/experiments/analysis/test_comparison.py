@@ -69,7 +69,7 @@ def test_cells_that_both_have_are_paired_by_hand(tmp_path: Path) -> None:
             STOCK: {("a", 0.5, 0): [90.0, 110.0]},
         },
     )
-    found = compare(mine, theirs)
+    found = compare(str(mine), str(theirs))
     plain, stock = row(found, MINE, PLAIN), row(found, MINE, STOCK)
     # Of a 0.2 more and 0.1 less, of b 0.6 more than what is no better than random: mean of the two means.
     assert plain["difference"] == pytest.approx(((0.2 - 0.1) / 2 + 0.6) / 2)
