@@ -40,9 +40,9 @@ def test_nothing_removed_is_nothing_changed() -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-#: Every grouping, and every allocation with the components alone.
+#: Every grouping, and every allocation with the components alone; one that runs the task needs more than a planner.
 NAMES = [(name, "uniform") for name in GROUPINGS.builtin if GROUPINGS[name].cut is None] + [
-    ("component", name) for name in ALLOCATIONS.builtin if name != "uniform"
+    ("component", name) for name in ALLOCATIONS.builtin if name != "uniform" and not ALLOCATIONS[name].looks_at_task
 ]
 SLOW = {("component", "searched"), ("component", "sensitivity"), ("stock-local", "uniform")}
 
