@@ -61,6 +61,15 @@ Inputs = Annotated[
 TimeFeature = Annotated[
     bool, typer.Option("--time-feature", help="Its observation ends with the share of the episode that is left.")
 ]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes; default: one a core.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Use the workers of a running dask cluster.")
+]
+Slurm = Annotated[
+    int | None, typer.Option("--slurm", min=1, metavar="N", help="Start N workers as SLURM jobs (dask-jobqueue).")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N")]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import columns, say
+from prunectl.experiments.cli.common import Workers, columns, say
 
 if TYPE_CHECKING:
     from prunectl.experiments.sweeping.cell import Failure, Work
@@ -30,9 +30,7 @@ def reproduce(
         bool,
         typer.Option("--check", help="Compute a sample of the published cells anew and compare; nothing is drawn."),
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes; default: one a core.")
-    ] = None,
+    workers: Workers = None,
 ) -> None:
     """Compute, draw and tabulate what the paper shows. The same command goes on where it stopped."""
     import torch

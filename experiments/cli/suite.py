@@ -7,14 +7,11 @@ from typing import Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import columns, say
+from prunectl.experiments.cli.common import Scheduler, Slurm, Workers, columns, say
 
 app = typer.Typer(no_args_is_help=True, help="Fixed controllers, tasks and seeds on which pruning methods meet.")
 
 TierName = Annotated[str, typer.Option("--tier", metavar="TIER", help="quick, standard or full.")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes; default: one a core.")
-]
 
 
 @app.command()
@@ -34,12 +31,8 @@ def run(
     ] = None,
     cite: Annotated[str, typer.Option("--cite", metavar="TEXT", help="Whose the method is, for the board.")] = "",
     workers: Workers = None,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Use the workers of a running dask cluster.")
-    ] = None,
-    slurm: Annotated[
-        int | None, typer.Option("--slurm", min=1, metavar="N", help="Start N workers as SLURM jobs (dask-jobqueue).")
-    ] = None,
+    scheduler: Scheduler = None,
+    slurm: Slurm = None,
 ) -> None:
     """Compute methods on a tier, and hold them against those that are published. It goes on where it stopped."""
     import torch

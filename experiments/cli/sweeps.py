@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import Trust, columns, say
+from prunectl.experiments.cli.common import Scheduler, Slurm, Trust, Workers, columns, say
 
 if TYPE_CHECKING:
     from prunectl.experiments.sweeping.cell import Work
@@ -22,15 +22,9 @@ def sweep(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where results go; default: out/ and CONFIG's name.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes; default: one a core.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Use the workers of a running dask cluster.")
-    ] = None,
-    slurm: Annotated[
-        int | None, typer.Option("--slurm", min=1, metavar="N", help="Start N workers as SLURM jobs (dask-jobqueue).")
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    slurm: Slurm = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells and an estimate, compute nothing.")
     ] = False,
