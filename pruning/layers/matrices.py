@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunectl.pruning.errors import PruningError
-from prunectl.pruning.layers.base import Kind, Product, Run, Watch, fixed, only
+from prunectl.pruning.layers.base import Kind, Product, Run, Value, Watch, fixed, only
 from prunectl.pruning.layers.factored import Factored, FactoredProduct
-from prunectl.pruning.spaces import Part
+from prunectl.pruning.spaces import Part, Parts
 
 
 class Linear(Kind):
@@ -54,13 +54,8 @@ class Convolution(Kind):
     def trace(
         self, run: Run, path: str, layer: Any, arguments: Sequence[Any], named: Mapping[str, Any], output: Tensor
     ) -> Any:
-        value = only(path, layer, arguments, named)
         kernel = tuple(layer.kernel_size)
-        if value.tensor.dim() != 2 + len(kernel):
-            raise PruningError(f"layer '{path}' ({type(layer).__name__}) is not given rows of channels")
-        rows, inputs, *places = value.axes
-        for place in places:
-            run.spaces.freeze(place, path)
+        rows, inputs = _rows_of_channels(run, path, layer, only(path, layer, arguments, named), len(kernel))
         around = fixed(*output.shape[2:])
         if 1 < layer.groups == layer.in_channels:  # depthwise: a channel goes on by itself
             each = layer.out_channels // layer.in_channels
@@ -157,19 +152,28 @@ def _windows(
     return windows[tuple(index)]
 
 
+def _rows_of_channels(run: Run, path: str, layer: Any, value: Value, places: int) -> tuple[Parts, Parts]:
+    """The axes of the rows and of the channels that a convolution reads; its places stay as they are.
+
+    Raises:
+        PruningError: it is given something else.
+    """
+    if value.tensor.dim() != 2 + places:
+        raise PruningError(f"layer '{path}' ({type(layer).__name__}) is not given rows of channels")
+    rows, inputs, *others = value.axes
+    for place in others:
+        run.spaces.freeze(place, path)
+    return rows, inputs
+
+
 class TransposedConvolution(Convolution):
     """A convolution of its input with zeros put between, by the kernel turned round; the weight has inputs first."""
 
     def trace(
         self, run: Run, path: str, layer: Any, arguments: Sequence[Any], named: Mapping[str, Any], output: Tensor
     ) -> Any:
-        value = only(path, layer, arguments, named)
         kernel = tuple(layer.kernel_size)
-        if value.tensor.dim() != 2 + len(kernel):
-            raise PruningError(f"layer '{path}' ({type(layer).__name__}) is not given rows of channels")
-        rows, inputs, *places = value.axes
-        for place in places:
-            run.spaces.freeze(place, path)
+        rows, inputs = _rows_of_channels(run, path, layer, only(path, layer, arguments, named), len(kernel))
         if layer.groups > 1:
             run.spaces.freeze(inputs, path)
             (outputs,) = fixed(layer.out_channels)
