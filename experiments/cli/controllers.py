@@ -209,7 +209,7 @@ def evaluate(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            metavar="CKPT", callback=there_or_random, help="A checkpoint, an exported .onnx or .c, or 'random'."
+            metavar="CKPT", callback=there_or_random, help="A checkpoint, an exported .onnx, .c or .elf, or 'random'."
         ),
     ],
     task: Task = None,
