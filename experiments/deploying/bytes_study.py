@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from prunectl.agents import Controller
 from prunectl.experiments.deploying.latency import with_task
 from prunectl.experiments.deploying.rounding import rounded
-from prunectl.experiments.drawing.canvas import save
+from prunectl.experiments.drawing.canvas import COLUMN, save
 from prunectl.experiments.drawing.style import BLUE, GREEN, LOOK, OLIVE, ORANGE, PURPLE, REFERENCE, SKY
 from prunectl.experiments.drawing.tables import write_csv, write_table
 from prunectl.experiments.episodes.calibration import calibrate
@@ -68,7 +68,7 @@ _FORMATS = {
     "low": ".3f",
     "high": ".3f",
 }
-#: Where the curves of returns end below.
+#: Where the curves of returns end below at the latest.
 _SHOWN = -0.05
 
 
@@ -125,7 +125,7 @@ def figure(table: pd.DataFrame) -> Figure:
     """Normalised return against bytes, a panel a controller: a line a way, from the dense controller (hollow) on."""
     names = list(dict.fromkeys(table["controller"]))
     with rc_context(LOOK):
-        drawn = Figure(figsize=(2.6 * len(names) + 0.3, 3.0), layout="constrained")
+        drawn = Figure(figsize=(max(2.6 * len(names) + 0.3, COLUMN), 3.0), layout="constrained")
         panels = drawn.subplots(1, len(names), squeeze=False, sharey=True).ravel()
         for axes, name in zip(panels, names, strict=True):
             here = table[table["controller"] == name]
@@ -140,11 +140,11 @@ def figure(table: pd.DataFrame) -> Figure:
             axes.set(xscale="log", title=name, xlabel="bytes that act")
             axes.axhline(1.0, color=REFERENCE, linewidth=0.8, zorder=1)
             axes.axhline(0.95, color=REFERENCE, linewidth=0.5, linestyle=(0, (2, 3)), zorder=1)
-        panels[0].set_ylim(_SHOWN, max(1.1, table["high"].max() + 0.02))
+        panels[0].set_ylim(max(_SHOWN, table["low"].min() - 0.05), max(1.1, table["high"].max() + 0.02))
         panels[0].set_ylabel("normalised return, 95% interval")
         ways = [way for way in _LOOKS if way in set(table["way"])]
         handles = [Line2D([], [], color=_LOOKS[w][0], marker=_LOOKS[w][1], label=_LOOKS[w][2]) for w in ways]
-        drawn.legend(handles=handles, loc="outside lower center", ncols=3)
+        drawn.legend(handles=handles, loc="outside lower center", ncols=2 if len(names) == 1 else 3)
     return drawn
 
 
