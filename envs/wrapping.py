@@ -12,8 +12,6 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces, wrappers
 from numpy.typing import NDArray
-from sb3_contrib.common.wrappers import TimeFeatureWrapper
-from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from prunectl.envs.rl_zoo_wrappers import RL_ZOO
 from prunectl.envs.tasks import TaskError
@@ -120,6 +118,8 @@ def _known(name: str) -> Callable[..., Env] | None:
 
 
 def _time_feature(env: Env, max_steps: int = TIMELESS, test_mode: bool = False) -> Env:
+    from sb3_contrib.common.wrappers import TimeFeatureWrapper  # here: whether a task exists is told without PyTorch
+
     found: Env = TimeFeatureWrapper(env, max_steps=max_steps, test_mode=test_mode)
     return found
 
@@ -144,6 +144,8 @@ class FramesStacked(gym.ObservationWrapper[Any, Any, Any]):
     def __init__(self, env: Env, n_stack: int, channels_order: str | Mapping[str, str | None] | None = None) -> None:
         _check_stack(env, n_stack)
         super().__init__(env)
+        from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
+
         self.stack: Any = StackedObservations(1, n_stack, env.observation_space, channels_order)  # type: ignore[arg-type]
         self.observation_space = self.stack.stacked_observation_space
 

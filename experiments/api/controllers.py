@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import Literal
@@ -343,25 +342,9 @@ def check_method(
     ask = Ask.of(sparsity)
     variant = Variant(Method.of(grouping, importance, allocation, recovery), ask.shares, Schedule(steps, schedule))
     check_ask(variant.method, ask, 1, variant.schedule)
-    allowed = read_budget(budget)
+    allowed = None if budget is None else Budget.of(budget)
     try:
         check_budget(variant.method, allowed)
     except PruningError as error:
         raise PruningError(f"budget {budget}: {error}") from error
     return ask, variant, allowed
-
-
-def read_budget(said: str | int | None) -> Budget | None:
-    """``"60s"`` in seconds, ``24000`` in steps.
-
-    Raises:
-        PruningError: something else, or nothing above 0.
-    """
-    if said is None:
-        return None
-    try:
-        if isinstance(said, str) and (match := re.fullmatch(r"([\d.eE+-]+)s", said)):
-            return Budget(seconds=float(match[1]))
-        return Budget(steps=int(said))
-    except ValueError as error:
-        raise PruningError(f"budget {said}: write steps as 24000, or seconds as 60s; above 0") from error

@@ -20,8 +20,15 @@ from prunectl.experiments.sweeping.store import FILE
 
 #: The reference study, where this is a clone of the repository.
 REFERENCE = RESULTS / "reference"
+_PRUNE = ("prune", "ppo-cartpole", "-o", "never.zip")
 #: Commands that name what is not there.
-REFUSED = (("evaluate", "nowhere.zip"), ("report", "nowhere"))
+REFUSED = (
+    ("evaluate", "nowhere.zip"),
+    ("report", "nowhere"),
+    (*_PRUNE, "--sparsity", "1.5"),
+    (*_PRUNE, "--sparsity", "0.5", "--grouping", "nothing"),
+    (*_PRUNE, "--sparsity", "0.5", "--task", "Nothing-v1"),
+)
 
 
 def measure(quick: bool) -> list[Section]:

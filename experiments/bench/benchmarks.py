@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import platform
@@ -29,6 +28,7 @@ from prunectl.experiments.bench.timing import Section
 from prunectl.experiments.drawing.tables import markdown, write_file
 from prunectl.experiments.provenance import versions
 from prunectl.experiments.sweeping.config import ConfigError
+from prunectl.names import check_name
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def chosen(names: Sequence[str], target: str | None = None) -> list[Benchmark]:
     ``latency`` in front are checkpoints to measure instead of the bundled ones; on a ``target`` instead of here.
 
     Raises:
-        ConfigError: there is no such benchmark, or it is not for a target.
-        ControllerError: there is no such target, or a tool of its is absent.
+        ConfigError: one that is not for a target.
+        Error: there is no such benchmark or target, or a tool of the target's is absent.
     """
     if target is not None:
         if names[:1] != ["latency"] or not names[1:]:
@@ -67,15 +67,11 @@ def chosen(names: Sequence[str], target: str | None = None) -> list[Benchmark]:
         require(machine)
         summary = f"a decision in C on {machine.name}"
         return [Benchmark("latency", summary, partial(microcontrollers.of, names[1:], machine))]
-    known = [entry.name for entry in CATALOGUE]
     if names[:1] == ["latency"] and names[1:]:
         entry = next(entry for entry in CATALOGUE if entry.name == "latency")
         return [replace(entry, measure=partial(decisions.of, names[1:]))]
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            offer = f"did you mean '{near[0]}'? " if near else ""
-            raise ConfigError(f"unknown benchmark '{name}': {offer}there are {', '.join(known)}")
+        check_name("benchmark", name)
     return [entry for entry in CATALOGUE if entry.name in names or not names]
 
 

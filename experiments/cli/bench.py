@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import columns, say
+from prunectl.experiments.cli.common import columns, listed, say, there
+from prunectl.names import check_name
 
 if TYPE_CHECKING:
     from prunectl.experiments.bench.timing import Section
+
+
+def _known(names: list[str] | None) -> list[str] | None:
+    """Refuse names of no benchmark, and behind ``latency`` those of no checkpoint."""
+    if names and names[0] == "latency":
+        there(names[1:])
+    else:
+        for name in names or ():
+            check_name("benchmark", name)
+    return names
 
 
 def bench(
@@ -18,8 +29,9 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="evaluator, surgery, planner, latency, sweep, memory, answers, cluster; without a name all of them. "
-            "latency CKPT...: of these checkpoints, each against the first.",
+            callback=_known,
+            help=f"{listed('benchmark')}; without a name all of them. latency CKPT...: of these checkpoints, each "
+            "against the first.",
         ),
     ] = None,
     target: Annotated[

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from prunectl.experiments.episodes.seeds import MOST_SEED
+from prunectl.names import NAMES, check_name
 from prunectl.references import RANDOM, check_reference
 
 #: Bytes of a file of rows: of all that are in it, 16,000 are looked at.
@@ -32,6 +33,31 @@ def there_or_random(named: str) -> str:
     return named
 
 
+def known_task(named: str | None) -> str | None:
+    """Refuse a task that cannot be."""
+    if named is not None:
+        from prunectl.envs import resolve
+
+        resolve(named)
+    return named
+
+
+def known(kind: str) -> Callable[[str | None], str | None]:
+    """Refuse a name that nothing of a kind goes by."""
+
+    def check(named: str | None) -> str | None:
+        if named is not None:
+            check_name(kind, named)
+        return named
+
+    return check
+
+
+def listed(kind: str) -> str:
+    """The names of a kind."""
+    return ", ".join(NAMES[kind])
+
+
 Checkpoint = Annotated[
     str,
     typer.Argument(
@@ -41,7 +67,36 @@ Checkpoint = Annotated[
         "bundled name, or hf://user/name.",
     ),
 ]
-Task = Annotated[str | None, typer.Option("--task", metavar="ID", help="The task; default: what the checkpoint names.")]
+Task = Annotated[
+    str | None,
+    typer.Option("--task", metavar="ID", callback=known_task, help="The task; default: what the checkpoint names."),
+]
+Grouping = Annotated[
+    str,
+    typer.Option(
+        "--grouping",
+        callback=known("grouping"),
+        help=f"{listed('grouping')}. The first three are ours, the others have ways of their own.",
+    ),
+]
+Importance = Annotated[
+    str | None,
+    typer.Option(
+        "--importance",
+        callback=known("importance"),
+        help=f"{listed('importance')}.  (default: surgeon; for groupings with ways of their own magnitude: stock- "
+        "takes taylor, hessian, lamp, fpgm, random too, lowrank activation)",
+    ),
+]
+Allocation = Annotated[str, typer.Option("--allocation", callback=known("allocation"), help=f"{listed('allocation')}.")]
+Recovery = Annotated[
+    str | None,
+    typer.Option(
+        "--recovery",
+        callback=known("recovery"),
+        help=f"{listed('recovery')}.  (default: distill; unstructured: none)",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Unpickle the checkpoint, run exported C or images: it can run any code.")

@@ -10,15 +10,22 @@ import typer
 
 from prunectl.errors import Error
 from prunectl.experiments.cli.common import (
+    Allocation,
     Checkpoint,
+    Grouping,
+    Importance,
     Inputs,
     Json,
     Normalisation,
+    Recovery,
     Seed,
     Task,
     TimeFeature,
     Trust,
     emit,
+    known,
+    known_task,
+    listed,
     rows_of,
     say,
     there_or_random,
@@ -122,31 +129,10 @@ def prune(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where the smaller controller goes.")],
     task: Task = None,
     inputs: Inputs = None,
-    grouping: Annotated[
-        str,
-        typer.Option(
-            help="global, layer, component; with ways of their own: stock-global, stock-local, stock-isomorphic, "
-            "unstructured, lowrank."
-        ),
-    ] = "component",
-    importance: Annotated[
-        str | None,
-        typer.Option(
-            help="magnitude, random, taylor, activation, surgeon, gradient, fisher, uncertainty, lamp, fpgm, hessian.  "
-            "(default: surgeon; for groupings with ways of their own magnitude: stock- takes taylor, hessian, lamp, "
-            "fpgm, random too, lowrank activation)"
-        ),
-    ] = None,
-    allocation: Annotated[
-        str, typer.Option(help="uniform, ranked, sensitivity, searched, searched-return.")
-    ] = "uniform",
-    recovery: Annotated[
-        str | None,
-        typer.Option(
-            help="none, reconstruct, distill, distill-critic, scratch, finetune.  "
-            "(default: distill; unstructured: none)"
-        ),
-    ] = None,
+    grouping: Grouping = "component",
+    importance: Importance = None,
+    allocation: Allocation = "uniform",
+    recovery: Recovery = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -168,17 +154,20 @@ def prune(
 ) -> None:
     """Make a controller smaller and write it as an ordinary checkpoint."""
     from prunectl.experiments.api.files import check_output
+    from prunectl.pruning import Ask, Schedule
+    from prunectl.pruning.budget import Budget
 
-    check_output(out, force)  # before anything heavy is imported
+    check_output(out, force)  # this and what can be said of numbers before anything heavy is imported
+    ask, _ = Ask.parse(sparsity), Schedule(steps, schedule)
+    if budget is not None:
+        Budget.of(budget)
 
     from prunectl.experiments.api.calling import log
     from prunectl.experiments.api.controllers import check_method
     from prunectl.experiments.api.controllers import prune as make_smaller
     from prunectl.experiments.api.small import check_ending
     from prunectl.experiments.api.subject import subject_of
-    from prunectl.pruning import Ask
 
-    ask = Ask.parse(sparsity)
     check_method(ask, grouping, importance, allocation, recovery, budget, steps, schedule)
     subject = subject_of(checkpoint, task, trust, normalisation, time_feature)
     check_ending(out, subject.controller)
@@ -264,13 +253,9 @@ def evaluate(
 def train(
     algorithm: Annotated[
         str,
-        typer.Argument(
-            metavar="ALGO",
-            help="tdmpc, tdmpc2, sac, td3, ddpg, ppo, a2c, dqn, tqc, trpo, crossq, recurrent_ppo, maskable_ppo, qrdqn, "
-            "ars.",
-        ),
+        typer.Argument(metavar="ALGO", callback=known("algorithm"), help=f"{listed('algorithm')}."),
     ],
-    task: Annotated[str, typer.Option("--task", metavar="ID")],
+    task: Annotated[str, typer.Option("--task", metavar="ID", callback=known_task)],
     steps: Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Environment steps.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="A new folder.")],
     seed: Seed = 0,

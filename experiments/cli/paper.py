@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunectl.experiments.cli.common import Workers, columns, say
+from prunectl.names import check_name
 
 if TYPE_CHECKING:
     from prunectl.experiments.sweeping.cell import Failure, Work
@@ -17,9 +18,17 @@ if TYPE_CHECKING:
     from prunectl.experiments.sweeping.store import Store
 
 
+def _known(names: list[str] | None) -> list[str] | None:
+    """Refuse names of no reproduction."""
+    for name in names or ():
+        check_name("reproduction", name)
+    return names
+
+
 def reproduce(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which, or all; without a name they are listed.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", callback=_known, help="Which, or all; without a name they are listed."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer trainings, sparsities and episodes: minutes.")] = False,
     out: Annotated[

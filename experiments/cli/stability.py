@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import Json, Seed, Task, Trust, columns, emit, progress, say, there
+from prunectl.experiments.cli.common import (
+    Allocation,
+    Grouping,
+    Importance,
+    Json,
+    Recovery,
+    Seed,
+    Task,
+    Trust,
+    columns,
+    emit,
+    progress,
+    say,
+    there,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +41,10 @@ def stability(
     sparsities: Annotated[
         str | None, typer.Option(metavar="S,S,...", help="Prune the one CKPT to these sparsities here and now.")
     ] = None,
-    grouping: Annotated[str, typer.Option(help="As in prune; so are the next three.")] = "component",
-    importance: Annotated[str | None, typer.Option()] = None,
-    allocation: Annotated[str, typer.Option()] = "uniform",
-    recovery: Annotated[str | None, typer.Option()] = None,
+    grouping: Grouping = "component",
+    importance: Importance = None,
+    allocation: Allocation = "uniform",
+    recovery: Recovery = None,
     starts: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Independent starts of each check.  (100; planners: 60)")
     ] = None,
@@ -53,14 +67,15 @@ def stability(
     import errno
     from dataclasses import replace
 
+    if sparsities is not None and len(checkpoints) > 1:
+        raise typer.BadParameter("--sparsities prunes one controller: give one CKPT, the dense one")
+    asked = [] if sparsities is None else _sparsities(sparsities)  # before anything heavy is imported
+
     from prunectl.envs import plants
     from prunectl.experiments.api.subject import subject_of
     from prunectl.experiments.stability import family_tables
     from prunectl.experiments.stability.measure import Candidate, Effort, family, smaller_than
 
-    if sparsities is not None and len(checkpoints) > 1:
-        raise typer.BadParameter("--sparsities prunes one controller: give one CKPT, the dense one")
-    asked = [] if sparsities is None else _sparsities(sparsities)
     if out is not None and out.exists():
         raise FileExistsError(errno.EEXIST, "it is there already: choose another name", str(out))
     first = subject_of(checkpoints[0], task, trust)

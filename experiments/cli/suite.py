@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import Scheduler, Slurm, Workers, columns, say
+from prunectl.experiments.cli.common import Scheduler, Slurm, Workers, columns, known, listed, say
 
 app = typer.Typer(no_args_is_help=True, help="Fixed controllers, tasks and seeds on which pruning methods meet.")
 
-TierName = Annotated[str, typer.Option("--tier", metavar="TIER", help="quick, standard or full.")]
+TierName = Annotated[str, typer.Option("--tier", metavar="TIER", callback=known("tier"), help=f"{listed('tier')}.")]
 
 
 @app.command()

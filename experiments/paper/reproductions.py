@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from prunectl.experiments.paper.reward_vs_sparsity import write_returns
 from prunectl.experiments.paper.without_recovery import write_unrefitted
 from prunectl.experiments.report.write import draw_report
 from prunectl.experiments.sweeping.cell import Work
-from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_config
+from prunectl.experiments.sweeping.config import SweepConfig, load_config
 from prunectl.experiments.sweeping.store import Store
+from prunectl.names import check_name
 
 #: Makes a reproduction's outputs from its config, in a folder.
 Make = Callable[[Path, Path, "Compute"], list[Path]]
@@ -135,14 +135,10 @@ def chosen(names: Sequence[str]) -> list[Reproduction]:
     """The reproductions of these names, in the catalogue's order; ``all`` means all of them.
 
     Raises:
-        ConfigError: there is no such reproduction.
+        Error: there is no such reproduction.
     """
-    known = [entry.name for entry in CATALOGUE]
     for name in names:
-        if name not in (*known, "all"):
-            near = difflib.get_close_matches(name, known, n=1)
-            offer = f"did you mean '{near[0]}'? " if near else ""
-            raise ConfigError(f"unknown reproduction '{name}': {offer}there are {', '.join(known)}, or all")
+        check_name("reproduction", name)
     return [entry for entry in CATALOGUE if entry.name in names or "all" in names]
 
 

@@ -11,7 +11,7 @@ from prunectl.experiments.sweeping.bundled import bundled_configs
 from prunectl.experiments.sweeping.config import ALLOW, ConfigError, MethodEntry, SweepConfig, load_config
 from prunectl.pruning import Method
 from prunectl.pruning.method import TABLES
-from prunectl.registry import import_plugins
+from prunectl.registry import import_plugins, unknown
 
 #: Goes up when a tier's controllers, tasks, sparsities, seeds, episodes or budgets change: what was measured on one
 #: version is not held against another.
@@ -51,9 +51,7 @@ def tier_of(name: str) -> Tier:
         ConfigError: there is none.
     """
     if name not in TIERS:
-        near = difflib.get_close_matches(name, TIERS, n=1)
-        offer = f"did you mean '{near[0]}'? " if near else ""
-        raise ConfigError(f"tier '{name[:60]}': {offer}there are {', '.join(TIERS)}")
+        raise ConfigError(unknown("tier", name, TIERS))
     return TIERS[name]
 
 

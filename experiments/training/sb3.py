@@ -34,7 +34,7 @@ from prunectl.experiments.episodes.seeds import validation_seeds
 from prunectl.experiments.provenance import versions
 from prunectl.experiments.training import importance_drift as drift
 from prunectl.experiments.training.begin import Told, check_task, new_folder, seen_in_training
-from prunectl.registry import one_line
+from prunectl.registry import one_line, unknown
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,7 @@ def train(training: Training, out: Path, command: str, evaluations: int = 20) ->
         FileExistsError: ``out`` is there already.
     """
     if training.algorithm not in ALGORITHMS:
-        raise ControllerError(
-            f"unknown algorithm '{training.algorithm}'; there are tdmpc, tdmpc2, {', '.join(ALGORITHMS)}"
-        )
+        raise ControllerError(unknown("algorithm", training.algorithm, ALGORITHMS))
     task, _ = envs.resolve(training.task)
     check_task(task)
     hyperparameters = {**defaults(training.algorithm, task), **training.overrides}

@@ -3,7 +3,6 @@ the loop."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from prunectl.agents.controller import Batch, Controller
+from prunectl.pruning.budget import Budget
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.plan import PruningPlan
 from prunectl.pruning.recovery.reconstruct import reconstruct
@@ -21,33 +21,6 @@ C = TypeVar("C", bound=Controller)
 
 #: Told now and then which share of a recovery's budget is spent, in [0, 1].
 Progress = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long a recovery may go on: ``steps`` (distill: batches; finetune: environment steps) or ``seconds``.
-
-    By seconds, the same seed need not give the same controller. The round that is under way is finished, and what
-    follows the rounds (validation, components that do not act) is not counted.
-
-    Raises:
-        ValueError: neither is given, or one that is not above 0.
-    """
-
-    steps: int | None = None
-    seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        given = [limit for limit in (self.steps, self.seconds) if limit is not None]
-        if not given or not all(0 < limit < math.inf for limit in given):
-            raise ValueError("a budget has a limit above 0, in steps or in seconds")
-
-    def shared(self, parts: int) -> Budget:
-        """One of so many equal parts of it."""
-        return Budget(
-            None if self.steps is None else math.ceil(self.steps / parts),
-            None if self.seconds is None else self.seconds / parts,
-        )
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunectl.agents.controller import Batch, Controller, ControllerError
+from prunectl.pruning.budget import Budget
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.plan import PruningPlan
-from prunectl.pruning.recovery.contract import Budget, Loop, Progress, Recovered, Visit
+from prunectl.pruning.recovery.contract import Loop, Progress, Recovered, Visit
 from prunectl.pruning.recovery.critics import Critics
 from prunectl.pruning.recovery.pupil import Lesson, Pupil, lesson, outputs_of, products_called
 from prunectl.pruning.recovery.reconstruct import reconstruct

@@ -22,9 +22,10 @@ from prunectl.agents.controller import Controller
 from prunectl.agents.loaders import LOADERS
 from prunectl.envs.plants import PLANTS, Plant
 from prunectl.errors import Error
+from prunectl.pruning import GROUPINGS
 from prunectl.pruning.allocation import ALLOCATIONS, Allocation, Division, Widths
 from prunectl.pruning.graph import ComponentGraph, Group
-from prunectl.pruning.grouping import GROUPINGS, Grouping
+from prunectl.pruning.grouping import Grouping
 from prunectl.pruning.importance import IMPORTANCES, Evidence, Importance
 from prunectl.pruning.importance.evidence import Array
 from prunectl.pruning.recovery import RECOVERIES, Cut, Recovered, Recovery

@@ -127,10 +127,8 @@ class Registry(Mapping[str, T]):
             Error: of the registry's own type: nothing does; the message offers the nearest name.
         """
         if not self.offers(name):
-            near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.4)
-            offer = f"did you mean '{near[0]}'? " if near else ""
             broken = "".join(f"; {complaint}" for complaint in discover())
-            raise self._error(f"unknown {self.kind} '{name}': {offer}there are {', '.join(self)}{broken}")
+            raise self._error(f"{unknown(self.kind, name, self)}{broken}")
         return self._entries[name]
 
     def names(self) -> tuple[str, ...]:
@@ -152,6 +150,14 @@ class Registry(Mapping[str, T]):
                 offer = f"it names {', '.join(own)}" if own else f"it names no {self.kind}"
                 raise PluginError(f"module '{module}' names no {self.kind} '{bare}': {offer}")
         return bare
+
+
+def unknown(kind: str, name: str, there: Iterable[str]) -> str:
+    """What to say of a name that nothing goes by; it offers the nearest one that something does."""
+    names = list(there)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    offer = f"did you mean '{near[0]}'? " if near else ""
+    return f"unknown {kind} '{name:.60}': {offer}there are {', '.join(names)}"
 
 
 def import_plugins(modules: Iterable[str]) -> None:

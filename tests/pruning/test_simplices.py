@@ -9,9 +9,8 @@ from test_distill import FakeLoop
 from test_plan import calibration
 
 from prunectl.agents.tdmpc.controller import TDMPCController
-from prunectl.pruning import Method, prune, trace
+from prunectl.pruning import GROUPINGS, Method, prune, trace
 from prunectl.pruning.allocation import ALLOCATIONS
-from prunectl.pruning.grouping import GROUPINGS
 from prunectl.pruning.recovery import Budget
 from tests.conftest import untrained_planner2
 

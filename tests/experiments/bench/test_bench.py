@@ -262,6 +262,6 @@ def test_sweeps_of_a_quick_run_share_their_work_and_are_simulated(tmp_path: Path
 @pytest.mark.slow
 def test_a_refusal_is_an_answer_in_time() -> None:
     (section,) = answers.measure(quick=True)
-    assert section.table["case"].tolist() == ["prunectl evaluate nowhere.zip", "prunectl report nowhere"]
+    assert section.table["case"].tolist() == [f"prunectl {' '.join(command)}" for command in answers.REFUSED]
     assert (section.table["seconds"] > 0).all()
-    assert section.table["held"].tolist() == ["yes", "yes"]
+    assert set(section.table["held"]) == {"yes"}

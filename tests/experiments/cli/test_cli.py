@@ -17,9 +17,15 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
+from prunectl.agents.sb3.families import ALGORITHMS
+from prunectl.experiments.bench.benchmarks import CATALOGUE as BENCHMARKS
 from prunectl.experiments.cli import run
+from prunectl.experiments.paper.reproductions import CATALOGUE as REPRODUCTIONS
+from prunectl.experiments.suite.tiers import TIERS
 from prunectl.experiments.sweeping.store import Store
-from prunectl.pruning import ALLOCATIONS, GROUPINGS, IMPORTANCES, RECOVERIES
+from prunectl.experiments.training.tdmpc import COLLECTING
+from prunectl.names import METHOD, NAMES
+from prunectl.pruning.method import TABLES
 from tests.conftest import SaveTiny, untrained
 
 #: ``arguments -> (exit status, standard output, standard error)``
@@ -56,20 +62,50 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         assert command in done.stdout
 
 
-def test_names_of_nothing_are_refused_before_anything_heavy_is_imported() -> None:
+def test_names_and_numbers_of_nothing_are_refused_before_anything_heavy_is_imported() -> None:
+    prune = ["prune", "ppo-cartpole", "-o", "x.zip"]
     commands = [
         *(["inspect", "no"], ["evaluate", "no"], ["prune", "no", "--sparsity", "0.5", "-o", "x.zip"]),
         *(["export", "no", "--format", "c", "-o", "x.c"], ["watch", "ppo-cartpole", "no", "-o", "x.gif"]),
         *(["stability", "no"], ["report", "no"], ["compare", "no", "no"], ["sweep", "no.yaml"]),
+        *([*prune, "--sparsity", "0.5", f"--{kind}", "no"] for kind in METHOD),
+        *([*prune, *asked] for asked in (["--sparsity", "1.5"], ["--sparsity", "a=b"])),
+        *([*prune, "--sparsity", "0.5", *asked] for asked in (["--budget", "0s"], ["--schedule", "no"])),
+        *(["stability", "td3-pendulum", f"--{kind}", "no"] for kind in METHOD),
+        *(["stability", "td3-pendulum", "--sparsities", "2"], ["bench", "no"], ["bench", "latency", "no"]),
+        *(["reproduce", "no"], ["suite", "run", "--tier", "no"]),
+    ]
+    train = ["--steps", "1", "-o", "x"]
+    tasks = [
+        *([*prune, "--sparsity", "0.5", "--task", "No-v1"], ["evaluate", "random", "--task", "No-v1"]),
+        *(["inspect", "ppo-cartpole", "--task", "No-v1"], ["train", "sac", "--task", "No-v1", *train]),
+        ["train", "no", "--task", "CartPole-v1", *train],
     ]
     code = (
         "import sys\nfrom prunectl.experiments.cli import run\n"
         f"assert [run(command) for command in {commands}] == [2] * {len(commands)}\n"
-        "assert not {'torch', 'stable_baselines3', 'pandas', 'scipy', 'matplotlib'} & sys.modules.keys()\n"
+        "assert not {'torch', 'stable_baselines3', 'pandas', 'scipy', 'matplotlib', 'gymnasium'} & sys.modules.keys()\n"
+        f"assert [run(command) for command in {tasks}] == [2] * {len(tasks)}\n"
+        "assert not {'torch', 'stable_baselines3', 'pandas', 'matplotlib'} & sys.modules.keys()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("\n") == len(commands)
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(commands) + len(tasks)
+    assert ["No-v1" in line for line in lines[len(commands) :]] == [True, True, True, True, False]
+
+
+def test_the_names_that_are_known_before_their_tables_are_those_of_the_tables() -> None:
+    tables: dict[str, set[str]] = {
+        **{kind: set(table.builtin) for kind, table in TABLES.items()},
+        "algorithm": {*COLLECTING, *ALGORITHMS},
+        "benchmark": {entry.name for entry in BENCHMARKS},
+        "reproduction": {*(entry.name for entry in REPRODUCTIONS), "all"},
+        "tier": set(TIERS),
+    }
+    assert {kind: set(names) for kind, names in NAMES.items()} == tables
+    assert set(METHOD) == TABLES.keys()
+    assert all(len(set(names)) == len(names) for names in NAMES.values())
 
 
 def test_a_mistake_at_the_shell_is_one_line_and_status_2() -> None:
@@ -158,8 +194,7 @@ def test_prune_then_evaluate(prunectl: Prunectl, balancer: Path, tmp_path: Path)
 
 def test_the_help_of_prune_names_every_method(prunectl: Prunectl) -> None:
     _, text, _ = prunectl("prune", "--help")
-    words = set(re.findall(r"[\w-]+", text))
-    assert words >= {*GROUPINGS, *IMPORTANCES, *ALLOCATIONS, *RECOVERIES}
+    assert set(re.findall(r"[\w-]+", text)) >= {name for kind in METHOD for name in NAMES[kind]}
 
 
 def test_distilling_says_what_it_gained_on_validation_episodes(

@@ -296,7 +296,7 @@ def test_names_are_listed_and_an_unknown_one_is_one_line(capsys: pytest.CaptureF
     assert run(["reproduce", "groups", "component"]) == 2
     error = capsys.readouterr().err
     assert error == (
-        f"prunectl: unknown reproduction 'component': did you mean 'components'? there are {', '.join(known)}, or all\n"
+        f"prunectl: unknown reproduction 'component': did you mean 'components'? there are {', '.join(known)}, all\n"
     )
 
 

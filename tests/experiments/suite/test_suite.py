@@ -24,6 +24,7 @@ from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_
 from prunectl.experiments.sweeping.dispatch import run
 from prunectl.experiments.sweeping.expand import load_work, still_to_do
 from prunectl.experiments.sweeping.store import FILE, Store
+from prunectl.names import NAMES
 from prunectl.pruning import Method
 from tests.experiments.sweeping.test_sweep import silent
 
@@ -47,6 +48,7 @@ def tiny(balancer: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
     monkeypatch.setattr(tiers, "bundled_configs", lambda: {**known, "suite/tiny": path})
     tier = Tier("tiny", "for tests")
     monkeypatch.setitem(TIERS, "tiny", tier)  # type: ignore[misc]
+    monkeypatch.setitem(NAMES, "tier", (*NAMES["tier"], "tiny"))  # type: ignore[misc]
     return tier
 
 

@@ -1,0 +1,57 @@
+"""The names that the command line takes, so that it refuses any other before anything heavy is imported.
+
+What goes by them stands in tables that import PyTorch; a test says that both are the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+
+from prunectl.errors import Error
+from prunectl.registry import GROUP, unknown
+
+#: What comes with prunectl, by kind, in the order of its table.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "grouping": (
+        *("global", "layer", "component"),
+        *("stock-global", "stock-local", "stock-isomorphic", "lowrank", "unstructured"),
+    ),
+    "importance": (
+        *("magnitude", "random", "taylor", "activation", "surgeon"),
+        *("gradient", "fisher", "uncertainty", "lamp", "fpgm", "hessian"),
+    ),
+    "allocation": ("uniform", "ranked", "sensitivity", "searched", "searched-return"),
+    "recovery": ("none", "reconstruct", "distill", "distill-critic", "scratch", "finetune"),
+    "algorithm": (
+        *("tdmpc", "tdmpc2", "sac", "td3", "ddpg", "ppo", "a2c"),
+        *("tqc", "trpo", "crossq", "recurrent_ppo", "maskable_ppo", "dqn", "qrdqn", "ars"),
+    ),
+    "benchmark": ("evaluator", "surgery", "planner", "latency", "sweep", "memory", "answers", "cluster"),
+    "reproduction": (
+        *("groups", "reward-vs-sparsity", "without-recovery", "components", "budget", "isolated", "cuts"),
+        *("reference", "all"),
+    ),
+    "tier": ("quick", "standard", "full"),
+}
+
+
+#: The kinds of names that make a method, to which plug-ins add theirs.
+METHOD = ("grouping", "importance", "allocation", "recovery")
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse a name that nothing can go by: none of ours, and no plug-in is there whose it could be.
+
+    Raises:
+        Error: the message offers the nearest name.
+    """
+    if name in NAMES[kind] or (kind in METHOD and (":" in name or _plugins())):
+        return
+    raise Error(unknown(kind, name, NAMES[kind]))
+
+
+def _plugins() -> bool:
+    """Whether some are imported, or are looked for once a table is asked."""
+    return "prunectl.plugins" in sys.modules or bool(entry_points(group=GROUP))
