@@ -125,8 +125,8 @@ def prune(
     grouping: Annotated[
         str,
         typer.Option(
-            help="global, layer, component; with ways of their own: stock-global, stock-local, stock-isomorphic, "
-            "unstructured, lowrank."
+            help="global, layer, component; with ways of their own: stock-global (also -max, -sum, -gaussian, -raw), "
+            "stock-local, stock-isomorphic, unstructured, lowrank."
         ),
     ] = "component",
     importance: Annotated[
