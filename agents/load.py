@@ -32,8 +32,8 @@ def load(
 
     Args:
         reference: an SB3 ``.zip``, an rl-zoo run folder, a TD-MPC ``.pt`` or its folder, a ``.safetensors`` of own
-            networks, a ``.cleanrl_model`` or its folder, an exported ``.onnx`` or ``.c``, a bundled name such as
-            ``sac-pendulum``, or ``hf://user/name``.
+            networks, a ``.cleanrl_model`` or its folder, an exported ``.onnx``, ``.c`` or ``.elf``, a bundled name
+            such as ``sac-pendulum``, or ``hf://user/name``.
         trust: let Stable-Baselines3 unpickle the file, and exported C be compiled and run, on the user's word.
         normalisation: the file with the statistics that observations are normalised by (what `VecNormalize` saves);
             by default those that the checkpoint holds or that lie beside it.

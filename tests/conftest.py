@@ -12,6 +12,9 @@ import torch
 from gymnasium import spaces
 
 from prunectl import envs, plugins, registry
+from prunectl.agents.controller import ControllerError
+from prunectl.agents.deployment.image import require
+from prunectl.agents.deployment.targets import TARGETS
 from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.families import ALGORITHMS
@@ -24,6 +27,18 @@ ROOT = Path(__file__).parent.parent
 
 #: ``(algorithm, task, name="tiny", widths=(16, 16), encoder=(), seed=0, **settings) -> path`` of a saved controller.
 SaveTiny = Callable[..., Path]
+
+
+def no_arm() -> str:
+    """Why no image for an emulated board can be made and run here; empty where it can."""
+    try:
+        require(TARGETS["cortex-m4"])
+    except ControllerError as error:
+        return str(error)
+    return ""
+
+
+needs_arm = pytest.mark.skipif(bool(no_arm()), reason=no_arm())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from prunectl.agents.controller import ControllerError
@@ -33,23 +32,19 @@ class CController(Exported):
     def __init__(self, library: ctypes.CDLL, function: str, interface: Interface, where: str) -> None:
         super().__init__(interface, where)
         self.library = library
-        space = interface.action_space
-        self.kind: type[Any] = np.float32 if isinstance(space, spaces.Box) else np.int32
-        self.actions = 1 if isinstance(space, spaces.Discrete) else int(np.prod(space.shape))
         self.function = library[function]
         self.function.argtypes = [ctypes.c_void_p] * (3 if interface.beside else 2)
         self.function.restype = None
 
     def decide(self, observations: Floats, beside: Floats) -> tuple[NDArray[Any], Floats]:
-        actions, after = np.empty((len(observations), self.actions), self.kind), np.array(beside)
+        kind, numbers = self.acts_in
+        actions, after = np.empty((len(observations), numbers), kind), np.array(beside)
         arrays = (observations, after, actions) if self.interface.beside else (observations, actions)
         places, strides = [array.ctypes.data for array in arrays], [array.strides[0] for array in arrays]
         for _ in range(len(observations)):
             self.function(*places)
             places = [place + stride for place, stride in zip(places, strides, strict=True)]
-        if isinstance(self.action_space, spaces.Discrete):
-            return actions[:, 0].astype(np.int64), after
-        return actions.astype(self.action_space.dtype), after
+        return self.as_actions(actions), after
 
 
 def load_c(path: Path, trust: bool) -> tuple[CController, dict[str, Any]]:

@@ -35,6 +35,19 @@ class Exported(Controller):
         """Actions for rows ``(n, obs)`` and what is beside them, a memory or a mask ``(n, ...)``; and what is
         remembered then."""
 
+    @property
+    def acts_in(self) -> tuple[type[Any], int]:
+        """What compiled code writes an action as, and how many numbers of it."""
+        space = self.action_space
+        count = 1 if isinstance(space, spaces.Discrete) else int(np.prod(space.shape))
+        return np.float32 if isinstance(space, spaces.Box) else np.int32, count
+
+    def as_actions(self, written: NDArray[Any]) -> NDArray[Any]:
+        """What compiled code wrote, ``(n, numbers)``, as the space has it."""
+        if isinstance(self.action_space, spaces.Discrete):
+            return written[:, 0].astype(np.int64)
+        return written.astype(self.action_space.dtype)
+
     def act(self, observations: Batch) -> NDArray[Any]:
         rows = np.asarray(observations).reshape(len(observations), -1)
         width, beside = self.interface.observations, rows[:, self.interface.observations :]

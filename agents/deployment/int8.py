@@ -64,20 +64,20 @@ def _quantised(layer: Affine, inputs: Floats, outputs: Floats, most: int) -> Qua
     weight = layer.weight * step
     scale = np.abs(weight).max(1) / MOST
     scale[scale == 0] = 1.0
-    rounded = _rounded(weight / scale[:, None], codes)
+    rounded = error_fed(weight / scale[:, None], codes)
     bias = (outputs - (codes @ rounded.T) * scale).mean(0)
     scale, bias, centre, inverse_step = (part.astype(np.float32) for part in (scale, bias, centre, inverse_step))
     return QuantisedAffine(rounded.astype(np.int8), scale, bias, centre, inverse_step, most)
 
 
-def _rounded(weight: NDArray[np.float64], codes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Whole numbers in [-127, 127] in place of ``weight`` ``(out, in)``, so that their products with the codes differ
-    little."""
+def error_fed(weight: NDArray[np.float64], codes: NDArray[np.float64], most: int = MOST) -> NDArray[np.float64]:
+    """Whole numbers from -most to most in place of ``weight`` ``(out, in)``, so that their products with the inputs
+    ``codes`` ``(n, in)`` differ little."""
     gram = codes.T @ codes / len(codes)
     gram[np.diag_indices_from(gram)] += max(_DAMPING * np.diag(gram).mean(), 1e-12)
     update = np.linalg.cholesky(np.linalg.inv(gram)).T
     left, rounded = weight.copy(), np.zeros_like(weight)
     for i in range(weight.shape[1]):
-        rounded[:, i] = np.clip(np.rint(left[:, i]), -MOST, MOST)
+        rounded[:, i] = np.clip(np.rint(left[:, i]), -most, most)
         left[:, i:] -= np.outer((left[:, i] - rounded[:, i]) / update[i, i], update[i, i:])
     return rounded

@@ -15,20 +15,24 @@ _SETTINGS = "planning.json"
 
 def is_exported(path: Path) -> bool:
     """Whether a file or a folder is what `prunectl export` writes, by name."""
-    return path.suffix in (".onnx", ".c") or (path / _SETTINGS).is_file()
+    return path.suffix in (".onnx", ".c", ".elf") or (path / _SETTINGS).is_file()
 
 
 def load_exported(path: Path, trust: bool) -> tuple[Exported, dict[str, Any]]:
     """The controller in a file or a planner's folder, and what it says of itself.
 
     Raises:
-        ControllerError: it cannot be run; or it is C, and that is not trusted.
+        ControllerError: it cannot be run; or it is C or an image, and that is not trusted.
         OSError: it cannot be read, or is too large.
     """
     if path.suffix == ".c":
         from prunectl.agents.deployment.c_run import load_c
 
         return load_c(path, trust)
+    if path.suffix == ".elf":
+        from prunectl.agents.deployment.emulated import load_elf
+
+        return load_elf(path, trust)
     require_onnx()
     if path.is_dir():
         from prunectl.agents.deployment.planner_folder import load_planner

@@ -54,7 +54,7 @@ def load(
 
     Args:
         source: a ``.zip`` of Stable-Baselines3, an rl-zoo run folder, a TD-MPC ``.pt``, a ``.safetensors`` of own
-            networks, a ``.cleanrl_model``, an exported ``.onnx`` or ``.c``, a bundled name, or ``hf://user/name``.
+            networks, a ``.cleanrl_model``, an exported ``.onnx``, ``.c`` or ``.elf``, a bundled name, or ``hf://user/name``.
         trust: unpickle it, and compile and run exported C, on your word.
         normalisation: the file with the observation statistics (what `VecNormalize.save` writes), where they are
             neither in the checkpoint nor beside it.

@@ -8,7 +8,9 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from prunectl.agents import ControllerError
+from prunectl.agents.deployment.image import require
 from prunectl.agents.deployment.load import require_onnx
+from prunectl.agents.deployment.targets import target_of
 from prunectl.experiments.api.calling import on_one_thread
 from prunectl.experiments.api.files import check_output
 from prunectl.experiments.api.place import Env
@@ -35,20 +37,23 @@ def export(
     force: bool = False,
     trust: bool = False,
     inputs: ArrayLike | None = None,
+    target: str | None = None,
 ) -> Exported:
     """Write what acts, from an observation in the task's units to the action, as ONNX or as C99.
 
     Args:
         model: see `trace`.
-        path: ``NAME.onnx``, or ``NAME.c``, beside which a header and a test are written.
+        path: ``NAME.onnx``, or ``NAME.c``, beside which a header and a test are written; with a target ``NAME.elf``, an
+            image that `evaluate` runs in an emulator, beside these three.
         env: see `evaluate`; actions are compared on what is visited there.
         int8: C with weights of eight bits.
         force: replace files that are there.
         trust: see `load`.
         inputs: observations ``(n, ...)`` to compare actions on, in the place of a task.
+        target: the machine that C is for, as ``cortex-m4``: what it takes there is measured (``made.taken``).
 
     Raises:
-        Error: a layer that cannot be exported, or actions that differ from the controller's own.
+        Error: a layer that cannot be exported, actions that differ from the controller's own, or a tool is absent.
         OSError: a file is there already, or the folder is not.
 
     Example:
@@ -57,15 +62,27 @@ def export(
         >>> [path.name for path in exported.paths]  # doctest: +SKIP
         ['balance.c', 'balance.h', 'balance_test.c']
     """
-    return export_subject(subject_of(model, env, trust), Path(path), int8, force, inputs)
+    return export_subject(subject_of(model, env, trust), Path(path), int8, force, inputs, target)
 
 
-def export_subject(subject: Subject, path: Path, int8: bool, force: bool, inputs: ArrayLike | None = None) -> Exported:
+def export_subject(
+    subject: Subject,
+    path: Path,
+    int8: bool,
+    force: bool,
+    inputs: ArrayLike | None = None,
+    target: str | None = None,
+) -> Exported:
     """The same once it is known what is meant."""
-    forms: dict[str, exporting.Form] = {".onnx": "onnx", ".c": "c"}
+    forms: dict[str, exporting.Form] = {".onnx": "onnx", ".c": "c", exporting.IMAGE: "c"}
     if path.suffix not in forms:
-        raise ControllerError(f"{path}: name it so that it ends in .onnx or .c")
+        raise ControllerError(f"{path}: name it so that it ends in .onnx, .c or .elf")
     form = forms[path.suffix]
+    machine = None if target is None else target_of(target)
+    if machine is not None:
+        if form != "c":
+            raise ControllerError(f"{path}: a target is a machine that C is compiled for: name it .c or .elf")
+        require(machine)
     if form == "onnx":
         require_onnx()
         if int8:
@@ -77,6 +94,6 @@ def export_subject(subject: Subject, path: Path, int8: bool, force: bool, inputs
         calibration = calibrate(subject.controller, subject.task)
     else:
         calibration = Rows.of(subject.controller, inputs).calibration
-    made = exporting.export(subject.loaded, task, calibration, path, form, int8)
+    made = exporting.export(subject.loaded, task, calibration, path, form, int8, machine)
     exporting.write(made.files, path.parent)
     return Exported(tuple(path.with_name(name) for name in made.files), made)

@@ -137,11 +137,13 @@ class Small:
         check_output(path, force)
         return self.controller.save(path, self.provenance())
 
-    def export(self, path: str | Path, int8: bool = False, force: bool = False) -> tuple[Path, ...]:
+    def export(
+        self, path: str | Path, int8: bool = False, force: bool = False, target: str | None = None
+    ) -> tuple[Path, ...]:
         """Write what acts, without PyTorch: see `prunectl.export`."""
         from prunectl.experiments.api.exporting import export_subject
 
-        return export_subject(self.as_subject(), Path(path), int8, force).paths
+        return export_subject(self.as_subject(), Path(path), int8, force, target=target).paths
 
     def as_subject(self) -> Subject:
         """The smaller controller as something to be run, exported or pruned again."""

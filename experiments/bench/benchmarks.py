@@ -12,7 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prunectl.experiments.bench import answers, cluster, cutting, decisions, memory, planning, stepping, sweep_speed
+from prunectl.agents.deployment.image import require
+from prunectl.agents.deployment.targets import target_of
+from prunectl.experiments.bench import (
+    answers,
+    cluster,
+    cutting,
+    decisions,
+    memory,
+    microcontrollers,
+    planning,
+    stepping,
+    sweep_speed,
+)
 from prunectl.experiments.bench.timing import Section
 from prunectl.experiments.drawing.tables import markdown, write_file
 from prunectl.experiments.provenance import versions
@@ -40,13 +52,21 @@ CATALOGUE = (
 )
 
 
-def chosen(names: Sequence[str]) -> list[Benchmark]:
+def chosen(names: Sequence[str], target: str | None = None) -> list[Benchmark]:
     """The benchmarks of these names, in the catalogue's order; no name means all of them. What follows the name
-    ``latency`` in front are checkpoints to measure instead of the bundled ones.
+    ``latency`` in front are checkpoints to measure instead of the bundled ones; on a ``target`` instead of here.
 
     Raises:
-        ConfigError: there is no such benchmark.
+        ConfigError: there is no such benchmark, or it is not for a target.
+        ControllerError: there is no such target, or a tool of its is absent.
     """
+    if target is not None:
+        if names[:1] != ["latency"] or not names[1:]:
+            raise ConfigError("--target goes with latency and checkpoints: bench latency CKPT... --target NAME")
+        machine = target_of(target)
+        require(machine)
+        summary = f"a decision in C on {machine.name}"
+        return [Benchmark("latency", summary, partial(microcontrollers.of, names[1:], machine))]
     known = [entry.name for entry in CATALOGUE]
     if names[:1] == ["latency"] and names[1:]:
         entry = next(entry for entry in CATALOGUE if entry.name == "latency")

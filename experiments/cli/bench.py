@@ -22,6 +22,15 @@ def bench(
             "latency CKPT...: of these checkpoints, each against the first.",
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="NAME",
+            help="latency CKPT... on a microcontroller, emulated: flash, RAM and instructions a decision, the same at "
+            "every run. cortex-m4, cortex-m0plus.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -39,7 +48,7 @@ def bench(
     from prunectl.experiments.drawing.tables import texts
     from prunectl.experiments.sweeping.config import ConfigError
 
-    entries = chosen(names or [])
+    entries = chosen(names or [], target)
     if out is not None:
         if out.suffix == ".md":
             raise ConfigError(f"{out}: that is the name of the page: name the JSON file, as bench.json")

@@ -43,7 +43,9 @@ Checkpoint = Annotated[
 ]
 Task = Annotated[str | None, typer.Option("--task", metavar="ID", help="The task; default: what the checkpoint names.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Unpickle the checkpoint, run exported C: it can run any code.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Unpickle the checkpoint, run exported C or images: it can run any code.")
+]
 Normalisation = Annotated[
     Path | None,
     typer.Option(

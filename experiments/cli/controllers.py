@@ -142,14 +142,17 @@ def prune(
     ] = "uniform",
     recovery: Annotated[
         str | None,
-        typer.Option(help="none, reconstruct, distill, scratch, finetune.  (default: distill; unstructured: none)"),
+        typer.Option(
+            help="none, reconstruct, distill, distill-critic, scratch, finetune.  "
+            "(default: distill; unstructured: none)"
+        ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
             metavar="N|Ts",
-            help="How long the recovery may go on. distill, scratch: batches (24000) or seconds (60s); finetune: "
-            "environment steps.",
+            help="How long the recovery may go on. distill, distill-critic, scratch: batches (24000) or seconds (60s); "
+            "finetune: environment steps.",
         ),
     ] = None,
     steps: Annotated[
@@ -209,7 +212,7 @@ def evaluate(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            metavar="CKPT", callback=there_or_random, help="A checkpoint, an exported .onnx or .c, or 'random'."
+            metavar="CKPT", callback=there_or_random, help="A checkpoint, an exported .onnx, .c or .elf, or 'random'."
         ),
     ],
     task: Task = None,

@@ -28,11 +28,25 @@ def export(
     checkpoint: Checkpoint,
     form: Annotated[Literal["onnx", "c"], typer.Option("--format", help="c: C99, with a header and a test.")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="OUT", help="OUT.onnx, or OUT.c with OUT.h and OUT_test.c.")
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="OUT.onnx, or OUT.c with OUT.h and OUT_test.c, or OUT.elf with these and --target.",
+        ),
     ],
     task: Task = None,
     inputs: Inputs = None,
     int8: Annotated[bool, typer.Option("--int8", help="C with weights of eight bits.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="NAME",
+            help="The machine that C is for, to be measured on: cortex-m4 or cortex-m0plus, both emulated; esp32, x86.",
+        ),
+    ] = None,
     planner: Annotated[
         bool, typer.Option("--planner", help="A world model's networks and a script that plans; OUT is a new folder.")
     ] = False,
@@ -48,17 +62,20 @@ def export(
     from prunectl.agents import ControllerError
     from prunectl.experiments.api.exporting import export_subject
     from prunectl.experiments.api.subject import subject_of
+    from prunectl.experiments.deploying import on_target
 
     if int8 and form != "c":
         raise typer.BadParameter("--int8 is a form of C: add --format c")
+    if target is not None and form != "c":
+        raise typer.BadParameter("--target is a machine that C is compiled for: add --format c")
     if planner:
         _export_planner(checkpoint, form, out, task, as_json, trust)
         return
-    if out.suffix != f".{form}":
+    if out.suffix not in {"onnx": [".onnx"], "c": [".c", ".elf"]}[form]:
         raise ControllerError(f"{out}: name it so that it ends in .{form}")
     subject = subject_of(checkpoint, task, trust, normalisation, time_feature)
     rows = rows_of(inputs)
-    made = export_subject(subject, out, int8, force, rows).made
+    made = export_subject(subject, out, int8, force, rows, target).made
     loaded, today = subject.loaded, None if rows is not None else subject.task
     found, costs = made.difference, made.costs
     if made.still:
@@ -79,6 +96,7 @@ def export(
                 "mean_difference": found.mean,
                 "still": list(made.still),
                 **({} if costs is None else {"compiled": made.compiled, **asdict(costs)}),
+                **({} if made.taken is None else {"on_target": on_target.as_json(made.taken)}),
             }
         )
         return
@@ -90,6 +108,8 @@ def export(
     )
     if costs is not None:
         print(f"{costs.flash:,} bytes of constants, {costs.ram:,} of stack, {costs.macs:,} multiply-accumulates")
+    if made.taken is not None:
+        print(on_target.in_words(made.taken))
 
 
 def _export_planner(checkpoint: str, form: str, out: Path, task: str | None, as_json: bool, trust: bool) -> None:

@@ -24,13 +24,17 @@ from prunectl.agents.deployment.int8 import quantised
 from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.program import Program, program
 from prunectl.agents.deployment.steps import QuantisedAffine
+from prunectl.agents.deployment.targets import TARGETS, Target
 from prunectl.agents.files import replacing
 from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.experiments.deploying.on_target import OnTarget, measured
 from prunectl.experiments.provenance import command_line, parts_of, plan_of, versions
 from prunectl.pruning import Calibration
 from prunectl.registry import one_line
 
 Form = Literal["onnx", "c"]
+#: How the name of an image for an emulated board ends.
+IMAGE = ".elf"
 #: Decisions that a planner is checked on, those of them that its folder carries, and how many may differ by more than
 #: `MOST_FLOAT`: where rounding decides which of two elites is drawn, the other one is as good.
 DECISIONS, DECISION_EXAMPLES, MOST_OTHER = 100, 8, 0.05
@@ -54,13 +58,15 @@ class Difference:
 @dataclass(frozen=True)
 class Export:
     """Files by name and what is known of them. ``compiled`` says whether it was compiled C that was compared; ``still``
-    has the observations that never moved while eight bits were calibrated, which the export takes for constants."""
+    has the observations that never moved while eight bits were calibrated, which the export takes for constants;
+    ``taken`` what it takes on a target, on which it was compared then, if that can be emulated."""
 
     files: Mapping[str, bytes]
     difference: Difference
     costs: Costs | None
     compiled: bool
     still: tuple[int, ...] = ()
+    taken: OnTarget | None = None
 
 
 def write(files: Mapping[str, bytes], folder: Path) -> None:
@@ -73,11 +79,20 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
 def names(out: Path, form: Form) -> tuple[str, ...]:
     """The files that an export to ``out`` writes, beside each other."""
     name = identifier(out.stem)
-    return (out.name,) if form == "onnx" else (out.name, f"{name}.h", f"{name}_test.c")
+    if form == "onnx":
+        return (out.name,)
+    image = (out.name,) if out.suffix == IMAGE else ()
+    return out.with_suffix(".c").name, f"{name}.h", f"{name}_test.c", *image
 
 
 def export(
-    loaded: Loaded, task: str | None, calibration: Calibration, out: Path, form: Form, int8: bool = False
+    loaded: Loaded,
+    task: str | None,
+    calibration: Calibration,
+    out: Path,
+    form: Form,
+    int8: bool = False,
+    target: Target | None = None,
 ) -> Export:
     """The deployed path of a controller in a form that needs no PyTorch.
 
@@ -85,13 +100,18 @@ def export(
         loaded: the controller and where it is from.
         task: a task id that fits it, if there is one.
         calibration: what it visits there: what it is checked on, and eight bits are calibrated on.
-        out: the file that it is for; nothing is written here. C is named after its stem.
+        out: the file that it is for; nothing is written here. C is named after its stem; where it ends in .elf, an
+            image for the target's emulated board comes with it.
         form: ``onnx`` or ``c``.
         int8: C with weights of eight bits.
+        target: what C is for, to be compiled and measured.
 
     Raises:
-        ControllerError: a layer that cannot be exported, or actions that differ.
+        ControllerError: a layer that cannot be exported, actions that differ, or a tool of the target's is absent.
     """
+    if out.suffix == IMAGE and (target is None or target.machine is None):
+        emulated = " and ".join(name for name, one in TARGETS.items() if one.machine is not None)
+        raise ControllerError(f"{out}: an image is for a target that is emulated, as {emulated}: name it .c for others")
     controller = loaded.controller
     interface = Interface.of(controller)
     more = controller.memory > 0 or controller.masked
@@ -102,18 +122,25 @@ def export(
         path = quantised(path, calibration.observations)
     said = interface.as_json(provenance(loaded, task, "int8" if int8 else "float32"))
     rows = checked_rows(calibration)
-    costs, compiled = None, False
+    costs, compiled, taken = None, False, None
     if form == "onnx":
         content, actions = _onnx(path or layers, said, rows, interface.observations)
         files = {out.name: content}
     else:
         assert path is not None
         examples = _spread(rows, EXAMPLES)
-        source = c_source(path, out.name, said, examples, _tolerance(interface.action_space, int8))
+        named = names(out, form)
+        source = c_source(path, named[0], said, examples, _tolerance(interface.action_space, int8))
         texts = (source.code, source.header, source.test)
-        files = {name: text.encode() for name, text in zip(names(out, form), texts, strict=True)}
-        costs, compiled = source.costs, shutil.which("gcc") is not None
-        actions = _run_c(files, rows) if compiled else path(rows)
+        files = {name: text.encode() for name, text in zip(named, texts, strict=False)}
+        costs, compiled, ran = source.costs, shutil.which("gcc") is not None, None
+        if target is not None:
+            taken, ran = measured(files, identifier(out.stem), path, said, rows, target)
+        if ran is None:
+            actions = _run_c(files, rows) if compiled else path(rows)
+        else:
+            actions, compiled = ran.actions, True
+            files |= {out.name: ran.image} if out.suffix == IMAGE else {}
     found = difference(actions, own_actions(controller, rows), interface.action_space)
     rounding = MOST_FLOAT if isinstance(interface.action_space, spaces.Box) else MOST_TIES
     apart, bound = (found.mean, MOST_INT8) if int8 else (found.largest, rounding)
@@ -121,7 +148,7 @@ def export(
         raise ControllerError(
             f"{out}: not written: its actions differ from the controller's own by {apart:.2g}, {bound:g} is allowed"
         )
-    return Export(files, found, costs, compiled, () if path is None else _still(path))
+    return Export(files, found, costs, compiled, () if path is None else _still(path), taken)
 
 
 def _program(layers: nn.Module, observations: int, form: Form) -> Program | None:

@@ -105,6 +105,7 @@ _RECOVERIES: dict[str, tuple[Any, str, float]] = {
     "none": ((0, (4, 2)), "dash", 1.0),
     "reconstruct": ("-", "solid", 0.6),
     "distill": ((0, (5, 1.5, 1, 1.5)), "dashdot", 0.0),
+    "distill-critic": ((0, (9, 2, 1, 2)), "longdashdot", 0.15),
     "scratch": ((0, (1, 1)), "dot", 0.8),
     "finetune": ((0, (9, 3)), "longdash", 0.3),
 }

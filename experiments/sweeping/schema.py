@@ -8,12 +8,15 @@ from typing import Any
 import pandas as pd
 
 from prunectl.experiments.sweeping.cell import Cell, Outcome
+from prunectl.pruning.storage import float_bytes, sparse_bytes
+from prunectl.pruning.unstructured import UNSTRUCTURED
 from prunectl.registry import one_line
 
 #: Marks the file as ours; the second number goes up with the form of the tables.
 APPLICATION_ID, FORM = 0x7072756E, 3
 
-#: Columns of a cell's row, in the order of the exports. ``normalised_return`` is worked out when results are read.
+#: Columns of a cell's row, in the order of the exports. ``normalised_return`` and ``bytes_deployed`` are worked out
+#: when results are read.
 #: ``stability_starts`` are the starts asked for, empty where stability is not recorded; of so many, ``unstable``
 #: episodes did not settle, and along ``rising`` trajectories V did not fall (empty: there is no V).
 COLUMNS = {
@@ -154,6 +157,21 @@ def check_cells(table: pd.DataFrame) -> None:
         raise ValueError("a cell that is done, and does not say all of it")
     for text in done["components"].unique():
         _check_components(text)
+
+
+def deployed_bytes(table: pd.DataFrame) -> pd.Series[int]:
+    """The bytes that act, by cell; none where it failed. The parameters of each component tell, so nothing is computed
+    anew."""
+    found: list[int | None] = []
+    for grouping, left, text in zip(table["grouping"], table["params_deployed"], table["components"], strict=True):
+        if pd.isna(left) or pd.isna(text):
+            found.append(None)
+        elif pd.notna(grouping) and grouping == UNSTRUCTURED:
+            dense = sum(part["params_dense"] for part in json.loads(text).values() if part["deployed"])
+            found.append(sparse_bytes(int(left), dense))
+        else:
+            found.append(float_bytes(int(left)))
+    return pd.Series(found, index=table.index, dtype="Int64")
 
 
 def _check_components(text: str) -> None:

@@ -45,6 +45,7 @@ from prunectl.experiments.sweeping.schema import (
     UPGRADES,
     check_cells,
     columns_of,
+    deployed_bytes,
     row_of,
 )
 from prunectl.registry import one_line
@@ -179,7 +180,8 @@ class Store:
         """The planned cells that were computed or failed, a row each, in the order of the config.
 
         ``normalised_return`` is NaN while a reference is missing, and where the dense controller does not beat random
-        actions. ``key`` identifies the cell.
+        actions. ``bytes_deployed`` are those of the numbers that act, as floats; of zeros wherever they are
+        (``unstructured``), with the places of the others (`pruning.storage`). ``key`` identifies the cell.
         """
         with self._explained():
             keys = fetched(self._connection, "SELECT key, position FROM planned")
@@ -194,9 +196,10 @@ class Store:
             table = table.astype({name: _TYPES[kind] for name, kind in COLUMNS.items()})
             check_cells(table)
             table["normalised_return"] = self._normalised(table)
+            table["bytes_deployed"] = deployed_bytes(table)
         except (ValueError, TypeError, OverflowError) as error:  # SQLite keeps a value of any type in any column
             raise StoreError(f"{self.path}: {one_line(error)}: {AWAY}") from error
-        return table[[*columns[:after], "normalised_return", *columns[after:], "key"]]
+        return table[[*columns[:after], "normalised_return", "bytes_deployed", *columns[after:], "key"]]
 
     def episode_returns(self) -> dict[str, NDArray[np.float64]]:
         """Returns ``(episodes,)`` of every planned cell that was computed, by key, in the order of the seeds."""

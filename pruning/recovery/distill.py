@@ -24,6 +24,7 @@ from prunectl.agents.controller import Batch, Controller, ControllerError
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.plan import PruningPlan
 from prunectl.pruning.recovery.contract import Budget, Loop, Progress, Recovered, Visit
+from prunectl.pruning.recovery.critics import Critics
 from prunectl.pruning.recovery.pupil import Lesson, Pupil, lesson, outputs_of, products_called
 from prunectl.pruning.recovery.reconstruct import reconstruct
 
@@ -63,6 +64,7 @@ def distill(
     seed: int = 0,
     budget: Budget | None = None,
     told: Progress = lambda share: None,
+    critics: Critics | None = None,
 ) -> Recovered[C]:
     """A copy of the smaller controller, trained on the dense one's answers where the smaller one goes.
 
@@ -77,6 +79,10 @@ def distill(
     the answers and the states that the dense controller has after the same observations, its gradients passing back
     through the steps of a window; and in single steps from the dense one's states.
 
+    With the dense controller's critics an error of the actor counts by what it costs there and in that direction
+    (`Critics.curvature`), so that a student too small to answer everywhere as the dense one does errs where that costs
+    little.
+
     Args:
         small: what surgery, and perhaps reconstruction, gave.
         teacher: the dense controller.
@@ -89,6 +95,7 @@ def distill(
         budget: ``steps`` are batches for the deployed components. Without a budget 24,000, fewer for wide students and
             for several components.
         told: told after every round which share of the budget is spent.
+        critics: the dense controller's, where they are to say what errors cost.
 
     Returns:
         The student. Its ``after`` is the best of up to four means over the episodes that chose among them, so it
@@ -103,7 +110,10 @@ def distill(
     def labelled(
         observations: Batch, actions: NDArray[Any], names: Collection[str], first: NDArray[np.bool_] | None = None
     ) -> Lesson:
-        answered = lesson(teacher, graph, plan, teacher.inputs(observations, actions), names)
+        inputs = teacher.inputs(observations, actions)
+        answered = lesson(teacher, graph, plan, inputs, names)
+        if critics is not None and "actor" in names:
+            answered = replace(answered, costs=critics.curvature(inputs, answered.answers["actor"], seed))
         if (allowed := teacher.allowed(observations)) is not None:
             answered = replace(answered, allowed=torch.as_tensor(allowed))
         return answered if first is None else replace(answered, first=torch.as_tensor(first))

@@ -29,6 +29,8 @@ MATCHING = 0.1
 TEMPERATURE = 0.1
 #: What a memory's error counts for, beside those of the components that read it.
 STATES = 10.0
+#: How much of an action's error counts by what it costs, where critics say that; the rest counts everywhere alike.
+COSTLY = 0.8
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,20 @@ class Lesson:
     """Questions and answers: ``inputs`` as the smaller dataflow takes them, ``(n, ...)`` each; ``answers`` the dense
     components' outputs by name ``(n, outputs)``, of a flow only the units that are left; ``allowed`` which options
     there were to choose among ``(n, options)``, where not all of them need be; ``first`` ``(n,)`` which rows begin an
-    episode that the following ones go on with, where that is known."""
+    episode that the following ones go on with, where that is known; ``costs`` what an error of the actor costs, a
+    quadratic form a row ``(n, actions, actions)`` in any unit, where critics say that (`critics`)."""
 
     inputs: tuple[Tensor, ...]
     answers: Mapping[str, Tensor]
     allowed: Tensor | None = None
     first: Tensor | None = None
+    costs: Tensor | None = None
 
     def __add__(self, other: Lesson) -> Lesson:
         inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
         answers = {name: torch.cat([own, other.answers[name]]) for name, own in self.answers.items()}
-        return Lesson(inputs, answers, _both(self.allowed, other.allowed), _both(self.first, other.first))
+        told = (_both(getattr(self, name), getattr(other, name)) for name in ("allowed", "first", "costs"))
+        return Lesson(inputs, answers, *told)
 
 
 def _both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -90,6 +95,7 @@ class Pupil:
         flow = outputs_of(self.dataflow, names)
         scales = {name: lesson.answers[name].var(dim=0).mean().clamp_min(1e-8) for name in names}
         units = {name: temperature(self.choices[name], lesson.answers[name]) for name in names if name in self.choices}
+        costs = {} if lesson.costs is None else {"actor": _mixed(lesson.costs)}
         rows = len(lesson.inputs[0])
         windows = None
         if lesson.first is not None:
@@ -107,7 +113,8 @@ class Pupil:
                 wanted, choice = lesson.answers[name][drawn], self.choices.get(name)
                 if choice is None or choice.valued:
                     weight = STATES if name in self.memories else 1.0
-                    total = total + weight * loss(before, after, wanted) / scales[name]
+                    cost = costs[name][drawn] if name in costs else None
+                    total = total + weight * loss(before, after, wanted, cost) / scales[name]
                 if choice is not None:
                     allowed = None if lesson.allowed is None else lesson.allowed[drawn]
                     pairs = zip(choice.logits(after, allowed), choice.logits(wanted, allowed), strict=True)
@@ -153,16 +160,26 @@ class Pupil:
                 parameter.copy_(value)
 
 
-def loss(before: Tensor, after: Tensor, wanted: Tensor) -> Tensor:
+def loss(before: Tensor, after: Tensor, wanted: Tensor, cost: Tensor | None = None) -> Tensor:
     """Squared error of an output, plus a tenth of its matching loss.
 
     ``before`` and ``after`` are the output before and after its squashing or clipping. Where that is flat, the squared
     error has no gradient, so a row on the wrong side of a bound would stay there. The matching loss of a transfer
     function (Helmbold, Kivinen & Warmuth 1999) has the gradient ``after - wanted`` with respect to ``before`` whatever
-    the slope; only that gradient is meant here, not the value.
+    the slope; only that gradient is meant here, not the value. With ``cost`` ``(n, outputs, outputs)`` the square of an
+    error is its quadratic form.
     """
     error = after - wanted
+    if cost is not None:
+        felt = (cost @ error[:, :, None])[:, :, 0]
+        return (error * felt).mean() + MATCHING * (before * felt.detach()).mean()
     return error.square().mean() + MATCHING * (before * error.detach()).mean()
+
+
+def _mixed(costs: Tensor) -> Tensor:
+    """Quadratic forms whose diagonals are 1 in the mean over rows, with a share of the identity."""
+    each = costs.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12)
+    return COSTLY * costs / each + (1 - COSTLY) * torch.eye(costs.shape[1])
 
 
 def choice_loss(logits: Tensor, wanted: Tensor) -> Tensor:

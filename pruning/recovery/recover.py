@@ -12,6 +12,7 @@ from prunectl.agents.controller import Controller
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.plugged import explained, untouched
 from prunectl.pruning.recovery.contract import Cut, Recovered
+from prunectl.pruning.recovery.critics import Critics
 from prunectl.pruning.recovery.distill import distill
 from prunectl.pruning.recovery.pupil import redrawn
 from prunectl.pruning.surgery import synchronised
@@ -50,9 +51,13 @@ def _scratch(cut: Cut[C]) -> Recovered[C]:
     return _distilled(cut, redrawn(cut.small, cut.seed))
 
 
-def _distilled(cut: Cut[C], small: C) -> Recovered[C]:
-    seen = cut.observations, cut.actions
-    learned = distill(small, cut.dense, cut.graph, cut.plan, *seen, cut.task, cut.seed, cut.budget, cut.told)
+def _distill_critic(cut: Cut[C]) -> Recovered[C]:
+    return _distilled(cut, cut.refitted(), Critics.of(cut.dense, cut.observations))
+
+
+def _distilled(cut: Cut[C], small: C, critics: Critics | None = None) -> Recovered[C]:
+    given = small, cut.dense, cut.graph, cut.plan, cut.observations, cut.actions
+    learned = distill(*given, cut.task, cut.seed, cut.budget, cut.told, critics)
     return replace(learned, controller=synchronised(learned.controller, cut.graph))
 
 
@@ -66,6 +71,7 @@ RECOVERIES = Registry(
         "none": Recovery(_none),
         "reconstruct": Recovery(_reconstruct),
         "distill": Recovery(_distill, looks_at_task=True, version=1),
+        "distill-critic": Recovery(_distill_critic, looks_at_task=True),
         "scratch": Recovery(_scratch, looks_at_task=True, version=1),
         "finetune": Recovery(_finetune, looks_at_task=True),
     },

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import untrained
+from conftest import no_arm, untrained
 from sb3_contrib import RecurrentPPO
 from torch import nn
 
@@ -19,6 +19,7 @@ from prunectl.agents.boundary_layers import RememberingStep
 from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.onnx_form import onnx_bytes
 from prunectl.agents.deployment.program import program
+from prunectl.agents.deployment.targets import TARGETS
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.experiments.deploying.export import Form, export, write
 from prunectl.experiments.episodes.evaluator import evaluate
@@ -159,6 +160,12 @@ def test_every_exported_form_carries_its_memory_along_whole_episodes(kind: str, 
         write(made.files, tmp_path)
         alone = agents.load(tmp_path / f"small.{form}", trust=True).controller
         assert alone.memory == (2 if kind == "layers" else 1) * 2 * 8  # the acting one's
+        np.testing.assert_allclose(evaluate(alone, "Pendulum-v1", seeds).returns, wanted, rtol=1e-3)
+    if not no_arm():
+        made = export(loaded, "Pendulum-v1", data, tmp_path / "board.elf", "c", target=TARGETS["cortex-m4"])
+        assert made.difference.largest < 1e-5
+        write(made.files, tmp_path)
+        alone = agents.load(tmp_path / "board.elf", trust=True).controller
         np.testing.assert_allclose(evaluate(alone, "Pendulum-v1", seeds).returns, wanted, rtol=1e-3)
     if "c" in forms:
         build_it = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "small_test.c", "small.c", "-lm"]

@@ -19,7 +19,7 @@ from prunectl.envs.plants import plant
 from prunectl.experiments.analysis.curves import panels, pooled
 from prunectl.experiments.analysis.findings import findings
 from prunectl.experiments.analysis.readings import read_panels
-from prunectl.experiments.deploying import study
+from prunectl.experiments.deploying import bytes_study, study
 from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.component_graph import controller_figure
 from prunectl.experiments.drawing.drift_figure import drift_figure
@@ -96,6 +96,12 @@ def latencies() -> pd.DataFrame:
     return table.assign(dense="mine", form="C -O2", low=table["normalised_return"] - 0.1, high=1.05)
 
 
+def at_equal_bytes() -> pd.DataFrame:
+    rows = [("pruned", 0.0, 4_000, 1.0), ("pruned", 0.9, 400, 0.9), ("scratch", 0.9, 400, 0.5)]
+    table = pd.DataFrame(rows, columns=["way", "sparsity", "bytes", "normalised_return"])
+    return table.assign(controller="mine", low=table["normalised_return"] - 0.1, high=1.05)
+
+
 def alone(folder: Path) -> Figure:
     with Store.reading(swept(folder, ("actor", "encoder->actor,critic"))) as store:
         together = read_panels(pooled(panels(store)), 0)
@@ -150,6 +156,7 @@ FIGURES: Mapping[str, Callable[[Mapping[str, Figure], Path], Figure]] = {
     "report.figures.returns.return_figure": lambda drawn, _: drawn["return_total"],
     "report.figures.safe_lines.stability_figure": lambda drawn, _: drawn["stability"],
     "report.figures.cut_shares.cuts_figure": lambda drawn, _: drawn["cuts"],
+    "deploying.bytes_study.figure": lambda *_: bytes_study.figure(at_equal_bytes()),
     "deploying.study.figure": lambda *_: study.figure(latencies()),
     "drawing.component_graph.controller_figure": lambda *_: graphs("components"),
     "drawing.drift_figure.drift_figure": lambda *_: drift(),

@@ -147,7 +147,7 @@ function markers(chart) {
 
 /** The method's line and marker, for the table that is also the legend. */
 function swatch(method, marker, dark) {
-  const dashes = { dash: "6 3", dashdot: "8 2 2 2", dot: "2 2", longdash: "11 3" };
+  const dashes = { dash: "6 3", dashdot: "8 2 2 2", dot: "2 2", longdash: "11 3", longdashdot: "11 2 2 2" };
   const part = (tag, attributes, ...children) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from prunectl.experiments.cli import run
 from prunectl.experiments.deploying import export as exporting
 from prunectl.experiments.deploying.export import difference
-from tests.conftest import SaveTiny
+from tests.conftest import SaveTiny, needs_arm
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc to compile the C with")
 
@@ -127,3 +127,51 @@ def test_a_missing_extra_is_named(
     assert "pip install onnx onnxruntime" in line
     (tmp_path / "y.onnx").write_bytes(b"")
     assert "pip install onnx onnxruntime" in failing(capsys, "evaluate", tmp_path / "y.onnx")
+
+
+@needs_arm
+def test_a_checkpoint_becomes_an_image_that_drives_the_task(
+    save_tiny: SaveTiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, out = save_tiny("td3", "Pendulum-v1"), tmp_path / "small one.elf"
+    told = said(capsys, "export", checkpoint, "--format", "c", "--target", "cortex-m4", "-o", out)
+    names = [Path(name).name for name in told["files"]]
+    assert names == ["small one.c", "small_one.h", "small_one_test.c", "small one.elf"]
+    taken = told["on_target"]
+    assert told["flash"] < taken["flash"] < told["flash"] + 4_000
+    assert told["ram"] <= taken["ram"] < told["ram"] + 400
+    assert told["macs"] < taken["instructions"] < 40 * told["macs"]
+    assert taken["rate_80mhz"] == pytest.approx(80e6 / taken["instructions"])
+    assert all(taken["boards"].values())
+    assert "--trust" in failing(capsys, "evaluate", out)
+    found = said(capsys, "evaluate", out, "--trust", "--episodes", 2)
+    assert found["task"] == "Pendulum-v1"
+    expected = said(capsys, "evaluate", checkpoint, "--episodes", 2)["returns"]
+    np.testing.assert_allclose(found["returns"], expected, rtol=1e-3)
+    again = failing(capsys, "export", checkpoint, "--format", "c", "--target", "cortex-m4", "-o", out)
+    assert "--force" in again
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--format", "c", "-o", "x.elf"), "an image is for a target that is emulated, as cortex-m4"),
+        (("--format", "c", "--target", "x86", "-o", "x.elf"), "an image is for a target that is emulated"),
+        (("--format", "c", "--target", "pdp11", "-o", "x.c"), "unknown target 'pdp11': there are cortex-m4"),
+        (("--format", "onnx", "--target", "x86", "-o", "x.onnx"), "--target is a machine that C is compiled for"),
+    ],
+    ids=["no target", "not emulated", "unknown", "onnx"],
+)
+def test_targets_that_make_no_sense(
+    options: tuple[str, ...], line: str, balancer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert line in failing(capsys, "export", balancer, *options)
+
+
+@needs_gcc
+def test_where_nothing_emulates_the_target_its_object_is_measured(
+    balancer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = said(capsys, "export", balancer, "--format", "c", "--target", "x86", "-o", tmp_path / "x.c")
+    assert told["flash"] < told["on_target"]["flash"] < told["flash"] + 4_000
+    assert told["on_target"]["instructions"] is None

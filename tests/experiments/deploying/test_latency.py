@@ -16,9 +16,10 @@ from prunectl.experiments.deploying import latency
 from prunectl.experiments.deploying import study as deployment
 from prunectl.experiments.deploying.latency import Contender, contender, decision_times
 from prunectl.experiments.deploying.study import _summary, deployed, figure
+from prunectl.experiments.sweeping.config import ConfigError
 from prunectl.pruning import trace
 from prunectl.pruning.plan import uncut
-from tests.conftest import SaveTiny, untrained
+from tests.conftest import SaveTiny, needs_arm, untrained
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc to compile the C with")
 
@@ -132,3 +133,22 @@ def test_what_follows_latency_are_checkpoints(balancer: Path, save_tiny: SaveTin
     with pytest.raises(agents.ControllerError, match=r"no checkpoint 'nowhere\.zip'"):
         entry.measure(True)
     assert [one.name for one in chosen(["latency"])] == ["latency"]
+
+
+@needs_arm
+def test_latency_on_a_target_is_counted(save_tiny: SaveTiny) -> None:
+    wide, thin = save_tiny("sac", "Pendulum-v1", "wide", widths=(64, 64)), save_tiny("sac", "Pendulum-v1", "thin")
+    (entry,) = chosen(["latency", str(wide), str(thin)], "cortex-m4")
+    told, boards = entry.measure(True)
+    assert told.table["form"].tolist() == ["float", "int8"] * 2
+    wide_float, wide_int8, thin_float, _ = told.table.to_dict("records")
+    assert wide_int8["flash"] < wide_float["flash"] / 2
+    assert thin_float["times_fewer"] == wide_float["instructions"] / thin_float["instructions"] > 4
+    assert thin_float["rate_80mhz"] == pytest.approx(80e6 / thin_float["instructions"])
+    row = boards.table.set_index("board").loc["Nucleo-L476RG"]
+    assert row["thin, float"] == f"{thin_float['rate_80mhz']:,.0f}"
+
+
+def test_a_target_goes_with_checkpoints() -> None:
+    with pytest.raises(ConfigError, match="bench latency CKPT"):
+        chosen(["latency"], "cortex-m4")

@@ -69,6 +69,19 @@ def test_results_hold_what_was_recorded_in_the_planned_order(tmp_path: Path) -> 
     assert pruned["grouping"] == "component"
 
 
+def test_bytes_that_act_are_those_of_floats_and_of_zeros_stored_sparsely(tmp_path: Path) -> None:
+    scattered, failed = cell(method=Method.of("unstructured"), sparsity=0.5), cell(method=Method(), sparsity=0.6)
+    with Store.writing(tmp_path) as store:
+        store.plan([DENSE, PRUNED, scattered, failed])
+        store.record(DENSE, outcome([100.0, 120.0]))
+        store.record(PRUNED, outcome([60.0, 80.0], deployed=0.4))
+        store.record(scattered, outcome([60.0, 80.0], deployed=0.4))
+        store.record_failure(failed, "no scope can meet it")
+        dense, pruned, sparse, none = store.results()["bytes_deployed"]
+    assert (dense, pruned, sparse) == (4_000, 2_400, 3_600)
+    assert none is pd.NA
+
+
 def test_normalised_return_waits_for_its_references_and_needs_a_dense_controller_that_beats_random(
     tmp_path: Path,
 ) -> None:

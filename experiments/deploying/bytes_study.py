@@ -1,0 +1,185 @@
+"""What a practitioner with so many bytes should do: the return of several ways at equal bytes, as a table and a figure.
+
+    python -m prunectl.experiments.deploying.bytes_study FOLDER CKPT...
+
+A checkpoint's rows are kept in FOLDER; those that are there are not computed again.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from prunectl.agents import Controller
+from prunectl.experiments.deploying.latency import with_task
+from prunectl.experiments.deploying.rounding import rounded
+from prunectl.experiments.drawing.canvas import COLUMN, save
+from prunectl.experiments.drawing.style import BLUE, GREEN, LOOK, OLIVE, ORANGE, PURPLE, REFERENCE, SKY
+from prunectl.experiments.drawing.tables import write_csv, write_table
+from prunectl.experiments.episodes.calibration import calibrate
+from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
+from prunectl.experiments.episodes.seeds import reported_seeds
+from prunectl.experiments.episodes.task_loop import TaskLoop
+from prunectl.experiments.statistics import Array, interval, normalised
+from prunectl.pruning import Method, PruningError, prune
+from prunectl.pruning.storage import float_bytes, sparse_bytes
+
+#: Episodes of a point, of a controller that plans, and the first of their seeds.
+EPISODES, PLANNED, FIRST = 20, 10, 900_000
+#: How far each way goes: shares of all parameters.
+SPARSITIES = {
+    "pruned": (0.9, 0.95, 0.98, 0.99),
+    "scratch": (0.95, 0.98, 0.99),
+    "low rank": (0.8, 0.9, 0.95),
+    "sparse": (0.5, 0.8, 0.9, 0.95),
+}
+METHODS = {
+    "pruned": Method(),
+    "scratch": Method(recovery="scratch"),
+    "low rank": Method.of("lowrank", "activation"),
+    "sparse": Method.of("unstructured"),
+}
+#: Of what is pruned, and of the dense controller, weights are rounded to so many bits.
+BITS = (8, 4)
+#: The ways in the order of the legend: colour, marker, and what they are called.
+_LOOKS = {
+    "pruned": (BLUE, "o", "pruned, distilled"),
+    "pruned, 8 bits": (GREEN, "D", "the same in 8 bits"),
+    "pruned, 4 bits": (OLIVE, "d", "the same in 4 bits"),
+    "scratch": (ORANGE, "^", "small from scratch"),
+    "low rank": (PURPLE, "s", "low rank, distilled"),
+    "sparse": (SKY, "X", "zeros, stored sparsely"),
+}
+_FORMATS = {
+    "sparsity": ".2f",
+    "bytes": ",",
+    "fewer": ".0f",
+    "mean_return": ",.1f",
+    "normalised_return": ".3f",
+    "low": ".3f",
+    "high": ".3f",
+}
+#: Where the curves of returns end below at the latest.
+_SHOWN = -0.05
+
+
+def measured(reference: str) -> pd.DataFrame:
+    """Every way on one controller.
+
+    Returns:
+        A row a point: ``controller``, ``task``, ``way``, ``sparsity``, the ``bytes`` that act and how many times
+        ``fewer`` they are than the dense floats, ``mean_return``, and the ``normalised_return`` with the ends ``low``
+        and ``high`` of its 95% interval, episodes redrawn as pairs.
+
+    Raises:
+        ControllerError: no such checkpoint, or it names no task.
+    """
+    loaded, task = with_task(reference)
+    dense = loaded.controller
+    seeds = reported_seeds(PLANNED if dense.plans else EPISODES, FIRST)
+    random, best = evaluate_random(task, seeds).returns, evaluate(dense, task, seeds).returns
+    full = float_bytes(dense.parameters(deployed=True))
+    rows = []
+    for way, sparsity, controller, size in _points(dense, task, loaded.name):
+        returns = best if controller is dense else evaluate(controller, task, seeds).returns
+        found = _summary(returns, best, random)
+        rows.append((loaded.name, task, way, sparsity, size, full / size, returns.mean(), *found))
+        print(*rows[-1], flush=True)
+    columns = ["controller", "task", "way", "sparsity", "bytes", "fewer", "mean_return", "normalised_return"]
+    return pd.DataFrame(rows, columns=[*columns, "low", "high"])
+
+
+def _points(dense: Controller, task: str, name: str) -> Iterator[tuple[str, float, Controller, int]]:
+    """Way, sparsity, controller and its bytes, the dense one first."""
+    full = dense.parameters(deployed=True)
+    calibration, loop = calibrate(dense, task), TaskLoop(task)
+    seen = calibration.observations, calibration.actions
+    yield "pruned", 0.0, dense, float_bytes(full)
+    for bits in BITS:
+        yield f"pruned, {bits} bits", 0.0, *rounded(dense, bits, dense.inputs(*seen))
+    for way, sparsities in SPARSITIES.items():
+        for sparsity in sparsities:
+            try:
+                found = prune(dense, METHODS[way], sparsity, calibration, loop=loop)
+            except PruningError as error:  # rank one leaves too much
+                print(f"{name}, {way} at {sparsity}: {error}", flush=True)
+                continue
+            left = found.plan.params_deployed
+            yield way, sparsity, found.controller, sparse_bytes(left, full) if way == "sparse" else float_bytes(left)
+            if way == "pruned":
+                inputs = found.controller.inputs(*seen)
+                for bits in BITS:
+                    yield f"pruned, {bits} bits", sparsity, *rounded(found.controller, bits, inputs)
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """Normalised return against bytes, a panel a controller: a line a way, from the dense controller (hollow) on."""
+    names = list(dict.fromkeys(table["controller"]))
+    with rc_context(LOOK):
+        drawn = Figure(figsize=(max(2.6 * len(names) + 0.3, COLUMN), 3.0), layout="constrained")
+        panels = drawn.subplots(1, len(names), squeeze=False, sharey=True).ravel()
+        for axes, name in zip(panels, names, strict=True):
+            here = table[table["controller"] == name]
+            for way, (colour, marker, _) in _LOOKS.items():
+                rows = here[here["way"] == way].sort_values("bytes")
+                means = rows["normalised_return"]
+                ends = np.stack([means - rows["low"], rows["high"] - means]).clip(0)
+                axes.errorbar(rows["bytes"], means, yerr=ends, color=colour, linewidth=1, elinewidth=0.6, capsize=1.5)
+                for size, mean, sparsity in zip(rows["bytes"], means, rows["sparsity"], strict=True):
+                    face = colour if sparsity else "white"
+                    axes.plot(size, mean, color=colour, marker=marker, markersize=4.5, markerfacecolor=face)
+            axes.set(xscale="log", title=name, xlabel="bytes that act")
+            axes.axhline(1.0, color=REFERENCE, linewidth=0.8, zorder=1)
+            axes.axhline(0.95, color=REFERENCE, linewidth=0.5, linestyle=(0, (2, 3)), zorder=1)
+        panels[0].set_ylim(max(_SHOWN, table["low"].min() - 0.05), max(1.1, table["high"].max() + 0.02))
+        panels[0].set_ylabel("normalised return, 95% interval")
+        ways = [way for way in _LOOKS if way in set(table["way"])]
+        handles = [Line2D([], [], color=_LOOKS[w][0], marker=_LOOKS[w][1], label=_LOOKS[w][2]) for w in ways]
+        drawn.legend(handles=handles, loc="outside lower center", ncols=2 if len(names) == 1 else 3)
+    return drawn
+
+
+def _summary(returns: Array, dense: Array, random: Array) -> tuple[float, float, float]:
+    """Normalised return and its interval; all ``(episodes,)``, from the same seeds."""
+    chosen = np.random.default_rng(0).integers(len(returns), size=(2_000, len(returns)))
+    low, high = interval(normalised(*(values[chosen].mean(1) for values in (returns, dense, random))))
+    return float(normalised(returns.mean(), dense.mean(), random.mean())), float(low), float(high)
+
+
+def written(folder: Path, references: Sequence[str]) -> pd.DataFrame:
+    """The rows of every checkpoint, computed where the folder has none yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for reference in references:
+        own = folder / f"{with_task(reference)[0].name.replace('/', '-')}.csv"
+        if not own.exists():
+            write_csv(measured(reference), own)
+    return pd.concat([pd.read_csv(path) for path in sorted(folder.glob("*.csv")) if path.stem != "bytes"])
+
+
+def main() -> None:
+    """Write ``bytes.csv``, ``.md``, ``.png`` and ``.pdf`` of the checkpoints on the command line and those before."""
+    torch.set_num_threads(1)
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
+    table = written(folder, sys.argv[2:])
+    remark = (
+        f"Made by `{shlex.join(['python', '-m', 'prunectl.experiments.deploying.bytes_study', *sys.argv[1:]])}`. "
+        "bytes: numbers that act at their width, observation statistics not counted; fewer: times fewer than the "
+        "dense controller's floats; low and high: ends of the 95% interval over episodes."
+    )
+    write_table(table, folder / "bytes", _FORMATS, remark)
+    save(figure(table), folder / "bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The bytes study: what rounding does to weights, what it takes, and the ways side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from prunectl.agents import Controller
+from prunectl.experiments.deploying import bytes_study
+from prunectl.experiments.deploying.rounding import rounded
+from tests.conftest import SaveTiny, untrained
+
+
+def seen(controller: Controller) -> tuple[torch.Tensor, ...]:
+    rng = np.random.default_rng(0)
+    turn = rng.normal(size=(500, 1))  # observations of few directions, as they are
+    observations = np.concatenate([np.cos(turn), np.sin(turn), turn], axis=1).astype(np.float32)
+    return controller.inputs(observations, rng.uniform(-2, 2, (500, 1)).astype(np.float32))
+
+
+@pytest.mark.parametrize(("bits", "weights"), [(8, 3 * 8 + 8 * 8 + 8 * 1), (4, (3 * 8 + 8 * 8 + 8 * 1) // 2)])
+def test_weights_are_rounded_row_by_row_and_counted(bits: int, weights: int) -> None:
+    dense = untrained("td3", "Pendulum-v1", widths=(8, 8))
+    small, size = rounded(dense, bits, seen(dense))
+    outputs = 8 + 8 + 1
+    assert size == weights + 4 * outputs + 4 * outputs  # scales, and biases
+    before, after = (dict(one.components["actor"].module.named_parameters()) for one in (dense, small))
+    for name, exact in before.items():
+        if exact.dim() == 2:
+            step = exact.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
+            torch.testing.assert_close(after[name] / step, (after[name] / step).round(), rtol=0, atol=1e-3)
+            assert not torch.equal(after[name], exact)
+    for name, component in dense.components.items():
+        if not component.deployed:
+            own = small.components[name].module.state_dict()
+            assert all(torch.equal(own[key], value) for key, value in component.module.state_dict().items())
+
+
+def test_error_feedback_errs_less_than_the_nearest_numbers() -> None:
+    dense = untrained("td3", "Pendulum-v1", widths=(32, 32))
+    inputs = seen(dense)
+    small, _ = rounded(dense, 4, inputs)
+    nearest = dense.with_networks(untrained("td3", "Pendulum-v1", widths=(32, 32)).networks)
+    with torch.no_grad():
+        for parameter in nearest.components["actor"].module.parameters():
+            if parameter.dim() == 2:
+                step = parameter.abs().amax(1, keepdim=True) / 7
+                parameter.copy_((parameter / step).round() * step)
+        exact, ours, plain = (one.dataflow()(*inputs)["actor"] for one in (dense, small, nearest))
+    assert (ours - exact).square().mean() < 0.5 * (plain - exact).square().mean()
+
+
+def test_a_row_of_zeros_stays_zero_and_other_widths_are_refused() -> None:
+    dense = untrained("td3", "Pendulum-v1", widths=(8, 8))
+    with torch.no_grad():
+        next(dense.components["actor"].module.parameters())[0] = 0.0
+    small, _ = rounded(dense, 4, seen(dense))
+    assert (next(small.components["actor"].module.parameters())[0] == 0).all()
+    with pytest.raises(ValueError, match="2 to 8 bits, not 16"):
+        rounded(dense, 16, seen(dense))
+
+
+def test_the_ways_meet_in_one_table_which_is_kept(
+    save_tiny: SaveTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bytes_study, "SPARSITIES", {"sparse": (0.5,)})
+    monkeypatch.setattr(bytes_study, "EPISODES", 2)
+    path = str(save_tiny("ppo", "CartPole-v1"))
+    table = bytes_study.written(tmp_path / "out", [path]).set_index("way")
+    assert list(table.index) == ["pruned", "pruned, 8 bits", "pruned, 4 bits", "sparse"]
+    assert table.loc["pruned", "normalised_return"] == 1
+    assert table.loc["pruned", "bytes"] > table.loc["pruned, 8 bits", "bytes"] > table.loc["pruned, 4 bits", "bytes"]
+    monkeypatch.setattr(bytes_study, "measured", None)  # would fail if it were called again
+    assert len(bytes_study.written(tmp_path / "out", [path])) == 4
