@@ -335,7 +335,7 @@ def zoo() -> list[str]:
 
 
 def paper() -> list[str]:
-    """Its first table."""
+    """Its first table, and what the cuts are worth."""
     found = table("paper/reward-vs-sparsity/normalised.csv").set_index(["task", "method"])
     rows = {
         "component + surgeon + reconstruct": REFIT,
@@ -348,7 +348,28 @@ def paper() -> list[str]:
     return [
         f"| {name} | {' | '.join(two(found.loc[(task, label), s]) for task in tasks for s in ('0.8', '0.9', '0.95'))} |"
         for name, label in rows.items()
-    ]
+    ] + [*isolation(), *fine_tuned()]
+
+
+def isolation() -> list[str]:
+    """The paper's cut against two others on world models, all by magnitude."""
+    rows = {"one global ranking (`stock-global`)": "stock-global", "each layer alone (`stock-local`)": "stock-local"}
+    lines = []
+    for said, of in rows.items():
+        own = [contrast("grouping", "component", of, recovery, "tdmpc") for recovery in ("none", "reconstruct")]
+        lines.append(f"| {said} | {' | '.join(map(interval, own))} |")
+    return lines
+
+
+def fine_tuned() -> list[str]:
+    lines = []
+    for recovery in ("none", "reconstruct", "finetune[budget 5000]"):
+        for cut, label in (("component", "component + magnitude"), ("stock-global", "stock-global")):
+            name = label + (f" + {recovery}" if recovery != "none" else "")
+            own = [at("paper/fine-tuning", name, s).sort_index() for s in (0.9, 0.95)]
+            values = [f"{two(of.mean())} ({', '.join(map(two, of))})" for of in own]
+            lines.append(f"| {cut} | {recovery.partition('[')[0]} | {' | '.join(values)} |")
+    return lines
 
 
 def inherited() -> list[str]:
