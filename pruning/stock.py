@@ -45,6 +45,11 @@ IMPORTANCES: Mapping[str, Callable[[], Any]] = {
     "fpgm": torch_pruning.importance.FPGMImportance,
     "random": torch_pruning.importance.RandomImportance,
 }
+#: What the scores of a group are divided by, so that units of different groups may stand in one ranking: their mean,
+#: as the library comes, or by the name that the ranking then goes by. `gaussian` is (score - mean) / deviation.
+NORMALIZERS: Mapping[str, str | None] = {"max": "max", "sum": "sum", "gaussian": "gaussian", "raw": None}
+#: Those that are for a normaliser to compare: `lamp` is one itself, and `random` knows none.
+_NORMALIZED = ("magnitude", "taylor", "hessian")
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,7 @@ def stock_plan(
     *,
     global_pruning: bool,
     isomorphic: bool = False,
+    normalizer: str | None = "mean",
 ) -> PruningPlan:
     """What ``torch_pruning.BasePruner`` removes by one of its own importances, global or local.
 
@@ -181,10 +187,12 @@ def stock_plan(
     form alone, and every form loses the same share of its units: Fang et al., "Isomorphic Pruning for Vision Models",
     ECCV 2024 (arXiv 2407.04616). Forms are told apart by the kinds of layers in a group, not by their component.
 
+    ``normalizer`` is what the library divides the scores of a group by; within a group it changes no order.
+
     Raises:
         PruningError: no ratio comes that near to the asked sparsity, or an unknown name.
     """
-    pruner = _Pruner.of(controller, graph, inputs, importance, seed, global_pruning, isomorphic)
+    pruner = _Pruner.of(controller, graph, inputs, importance, seed, global_pruning, isomorphic, normalizer)
     kept = {name: tuple(range(units)) for name, units in graph.dense.items()}
     for part in ask.parts(graph):
         if part.share:
@@ -220,9 +228,11 @@ class _Pruner:
         seed: int,
         global_pruning: bool,
         isomorphic: bool,
+        normalizer: str | None = "mean",
     ) -> _Pruner:
         """The pruner with an importance by name, which is told the gradients that it asks for."""
-        dataflow, made = controller.dataflow(), IMPORTANCES[importance]()
+        options = {} if normalizer == "mean" else {"normalizer": normalizer}
+        dataflow, made = controller.dataflow(), IMPORTANCES[importance](**options)
         if importance in ("taylor", "hessian"):
             dataflow = copy.deepcopy(dataflow).requires_grad_(True)
             _tell_gradients(dataflow, bounded(inputs, graph), np.random.default_rng(seed))
@@ -375,3 +385,6 @@ def _own(global_pruning: bool, isomorphic: bool = False) -> Grouping:
 GROUPINGS.bring("stock-global", _own(global_pruning=True))
 GROUPINGS.bring("stock-local", _own(global_pruning=False))
 GROUPINGS.bring("stock-isomorphic", _own(global_pruning=True, isomorphic=True))
+for _name, _normalizer in NORMALIZERS.items():
+    _plan = partial(stock_plan, global_pruning=True, normalizer=_normalizer)
+    GROUPINGS.bring(f"stock-global-{_name}", Grouping(plan=_plan, importances=_NORMALIZED))

@@ -1,7 +1,8 @@
 """A program as C99: one file and its header, no allocation, nothing beyond libm; and a test that carries its own data.
 
-Weights lie input-major and four inputs are taken at a time: sums of different outputs are independent of each other, so
-compilers vectorise them without being allowed to reorder a sum. Rows are padded to whole vectors of 16 bytes.
+Floats lie input-major and four inputs are taken at a time: sums of different outputs are independent of each other, so
+compilers vectorise them without being allowed to reorder a sum. Weights of eight bits lie output-major: sums of whole
+numbers may be reordered, and four of them stay in registers. Rows are padded to whole vectors of 16 bytes.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunectl.agents.choices import FORBIDDEN
-from prunectl.agents.deployment.c_texts import Costs, braces, comment, decimal, header, shape, signature, test
+from prunectl.agents.deployment.c_texts import SUMS, Costs, braces, comment, decimal, header, shape, signature, test
 from prunectl.agents.deployment.program import Program
 from prunectl.agents.deployment.steps import (
     LSTM,
-    MOST,
     Affine,
     Allowed,
     Argmax,
@@ -81,6 +81,7 @@ def c_source(
     body = "\n".join(f"    {line}" for line in writer.body)
     code = (
         f'#include "{name}.h"\n\n#include <math.h>\n#include <stdint.h>\n\n{comment(metadata)}\n\n'
+        + (SUMS if writer.codes else "")
         + "\n".join(writer.constants)
         + f"\n\n{signature(program, name)}\n{{\n{body}\n}}\n"
     )
@@ -97,8 +98,7 @@ class _Writer:
         self.flash = 0
         self.current, self.width = "observation", program.inputs
         self.sizes = {"x": 0, "y": 0}
-        self.codes = {"p": 0, "q": 0}  # of 16 and of 8 bits
-        self.sums = 0
+        self.codes = 0
         for index, step in enumerate(program.steps):
             match step:
                 case Affine():
@@ -129,10 +129,8 @@ class _Writer:
         if not program.discrete:
             self.body.append(f"for (i = 0; i < {self.width}; i++) action[i] = {self.current}[i];")
         buffers = [f"float {name}[{size}];" for name, size in self.sizes.items() if size]
-        for (name, size), bits in zip(self.codes.items(), (16, 8), strict=True):
-            buffers += [f"int{bits}_t {name}[{size}];"] if size else []
-        buffers += [f"int32_t s[{self.sums}];"] if self.sums else []
-        self.ram = 4 * sum(self.sizes.values()) + 2 * self.codes["p"] + self.codes["q"] + 4 * self.sums
+        buffers += [f"int16_t q[{self.codes}];", "int32_t s[4];"] if self.codes else []
+        self.ram = 4 * sum(self.sizes.values()) + (2 * self.codes + 16 if self.codes else 0)
         names = ", ".join(name for name in "iocrtkl" if any(f"for ({name} =" in line for line in self.body))
         self.body[:0] = [*buffers, f"int {names};" if names else "", ""]
 
@@ -141,7 +139,7 @@ class _Writer:
         bias = self.constant(f"b{index}", _padded(step.bias, outputs))
         target = self.target(outputs)
         self.body.append(f"for (o = 0; o < {outputs}; o++) {target}[o] = {bias}[o];")
-        self.products(f"w{index}", source, self.width, target, "float", outputs)
+        self.products(f"w{index}", source, self.width, target, outputs)
         self.width = len(step.bias)
 
     def lstm(self, index: int, step: LSTM) -> None:
@@ -151,8 +149,8 @@ class _Writer:
         bias, target = self.constant(f"b{index}", _padded(step.bias, outputs)), self.target(outputs)
         output, cell = (f"(memory + {place})" for place in (step.output, step.cell))
         self.body.append(f"for (o = 0; o < {outputs}; o++) {target}[o] = {bias}[o];")
-        self.products(f"w{index}", source, self.width, target, "float", outputs)
-        self.products(f"u{index}", output, units, target, "float", outputs)
+        self.products(f"w{index}", source, self.width, target, outputs)
+        self.products(f"u{index}", output, units, target, outputs)
         gates = [f"{target}[i + {gate * units}]" for gate in range(4)]
         self.body += [
             f"for (i = 0; i < {units}; i++) {{",
@@ -188,39 +186,54 @@ class _Writer:
         self.width = outputs * rows * columns
 
     def quantised(self, index: int, step: QuantisedAffine) -> None:
-        outputs, inputs = self.declare(index, step.weight), self.width
+        """Four outputs at a time, then those that are left; codes that pad a row meet weights of zero."""
+        (outputs, inputs), weight = step.weight.shape, f"w{index}"
+        padded = _whole(inputs, 4 if inputs <= 16 else 16)
+        self.constant(weight, np.stack([_padded(row, padded) for row in step.weight]))
         centre, inverse = self.constant(f"c{index}", step.centre), self.constant(f"r{index}", step.inverse_step)
         scale, bias = (self.constant(f"{word}{index}", part) for word, part in (("d", step.scale), ("b", step.bias)))
-        codes, bits = ("p", 16) if step.most > MOST else ("q", 8)
-        self.codes[codes], self.sums = max(self.codes[codes], inputs), max(self.sums, outputs)
+        self.codes = max(self.codes, padded)
+        if padded > inputs:
+            self.body.append(f"for (i = {inputs // 4 * 4}; i < {padded}; i++) q[i] = 0;")
         self.body += [
             f"for (i = 0; i < {inputs}; i++) {{",
             f"    float v = ({self.current}[i] - {centre}[i]) * {inverse}[i];",
             f"    v = !(v > -{step.most}.0f) ? -{step.most}.0f : v < {step.most}.0f ? v : {step.most}.0f;",
-            f"    {codes}[i] = (int{bits}_t)(v < 0.0f ? v - 0.5f : v + 0.5f);",
+            "    q[PLACE(i)] = (int16_t)(v + copysignf(0.5f, v));",
             "}",
-            f"for (o = 0; o < {outputs}; o++) s[o] = 0;",
         ]
-        self.products(f"w{index}", codes, inputs, "s", "int32_t", outputs)
-        self.width = len(step.bias)
-        target = self.target(self.width)
-        self.body.append(f"for (o = 0; o < {self.width}; o++) {target}[o] = (float)s[o] * {scale}[o] + {bias}[o];")
+        target, whole = self.target(outputs), outputs // 4 * 4
+        if whole:
+            self.body += [
+                f"for (o = 0; o < {whole}; o += 4) {{",
+                f"    sums({weight}[o], q, {padded}, s);",
+                f"    for (k = 0; k < 4; k++) {target}[o + k] = (float)s[k] * {scale}[o + k] + {bias}[o + k];",
+                "}",
+            ]
+        if whole < outputs:
+            self.body += [
+                f"for (o = {whole}; o < {outputs}; o++) {{",
+                f"    for (s[0] = 0, i = 0; i < {padded}; i++) s[0] += q[PLACE(i)] * {weight}[o][i];",
+                f"    {target}[o] = (float)s[0] * {scale}[o] + {bias}[o];",
+                "}",
+            ]
+        self.width = outputs
 
-    def products(self, weight: str, source: str, inputs: int, target: str, kind: str, outputs: int) -> None:
+    def products(self, weight: str, source: str, inputs: int, target: str, outputs: int) -> None:
         """``target[o] += source[i] * weight[i][o]``, four inputs at a time."""
         whole = inputs // 4 * 4
         if whole:
             terms = " + ".join(f"v{k} * {weight}[i + {k}][o]" for k in range(4))
             self.body += [
                 f"for (i = 0; i < {whole}; i += 4) {{",
-                *(f"    const {kind} v{k} = {source}[i + {k}];" for k in range(4)),
+                *(f"    const float v{k} = {source}[i + {k}];" for k in range(4)),
                 f"    for (o = 0; o < {outputs}; o++) {target}[o] = {target}[o] + {terms};",
                 "}",
             ]
         if whole < inputs:
             self.body += [
                 f"for (i = {whole}; i < {inputs}; i++) {{",
-                f"    const {kind} v = {source}[i];",
+                f"    const float v = {source}[i];",
                 f"    for (o = 0; o < {outputs}; o++) {target}[o] += v * {weight}[i][o];",
                 "}",
             ]
@@ -295,8 +308,7 @@ class _Writer:
 
     def declare(self, index: int, weight: NDArray[Any], letter: str = "w") -> int:
         """The weights ``(out, in)`` as rows of an input each; the padded number of outputs."""
-        lanes = 16 if weight.dtype == np.int8 else 4
-        outputs = len(weight) if len(weight) <= lanes else -(-len(weight) // lanes) * lanes
+        outputs = len(weight) if len(weight) <= 4 else _whole(len(weight), 4)
         self.constant(f"{letter}{index}", np.stack([_padded(row, outputs) for row in weight.T]))
         return outputs
 
@@ -305,6 +317,11 @@ class _Writer:
         self.constants.append(f"static const {kind} {name}{shape(values)} = {braces(values)};")
         self.flash += values.nbytes
         return name
+
+
+def _whole(count: int, lanes: int) -> int:
+    """The next number of whole vectors."""
+    return -(-count // lanes) * lanes
 
 
 def _padded(values: NDArray[Any], width: int) -> NDArray[Any]:

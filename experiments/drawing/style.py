@@ -81,6 +81,10 @@ _BASELINES = {
     "stock-global": ("#000000", "x", "x-thin"),
     "stock-local": ("#808080", "+", "cross-thin"),
     "stock-isomorphic": ("#505050", "1", "y-down"),
+    "stock-global-max": ("#303030", "3", "y-left"),
+    "stock-global-sum": ("#606060", "4", "y-right"),
+    "stock-global-gaussian": ("#909090", "<", "triangle-left"),
+    "stock-global-raw": ("#B3B3B3", ">", "triangle-right"),
     "unstructured": ("#A6A6A6", "*", "star"),
     "lowrank": ("#707070", "2", "y-up"),
 }

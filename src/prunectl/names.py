@@ -16,7 +16,9 @@ from prunectl.registry import GROUP, unknown
 NAMES: Mapping[str, tuple[str, ...]] = {
     "grouping": (
         *("global", "layer", "component"),
-        *("stock-global", "stock-local", "stock-isomorphic", "lowrank", "unstructured"),
+        *("stock-global", "stock-local", "stock-isomorphic"),
+        *("stock-global-max", "stock-global-sum", "stock-global-gaussian", "stock-global-raw"),
+        *("lowrank", "unstructured"),
     ),
     "importance": (
         *("magnitude", "random", "taylor", "activation", "surgeon"),

@@ -250,15 +250,16 @@ def test_costs_by_hand() -> None:
 
     made = Program(3, (layer(3, 18), Map("relu"), layer(18, 2), Map("tanh")))
     costs = c_source(made, "x.c", {}, np.zeros((1, 3)), 0.0).costs
-    # Rows fill vectors of 16 bytes: 18 outputs are padded to 20 floats or 32 bytes, two are left as they are.
+    # Rows fill vectors of 16 bytes: 18 outputs are padded to 20 floats, two are left as they are.
     assert costs.flash == 4 * (3 * 20 + 20 + 18 * 2 + 2)
     assert costs.ram == 4 * (20 + 2)
     assert costs.macs == 3 * 18 + 18 * 2
     small = c_source(quantised(made, random.normal(size=(50, 3))), "x.c", {}, np.zeros((1, 3)), 0.0).costs
-    # A byte a weight; centre and step of each input, scale and bias of each output in floats.
-    assert small.flash == (3 * 32 + 18 * 2) + 4 * (2 * 3 + 2 * 18 + 2 * 18 + 2 * 2)
-    # Two float buffers, codes of 16 and of 8 bits, sums of 32.
-    assert small.ram == 4 * (18 + 2) + 2 * 3 + 18 + 4 * 32
+    # A byte a weight, in rows of an output each: 3 inputs are padded to 4, 18 to 32. Centre and step of each input,
+    # scale and bias of each output in floats.
+    assert small.flash == (18 * 4 + 2 * 32) + 4 * (2 * 3 + 2 * 18 + 2 * 18 + 2 * 2)
+    # Two float buffers, codes of 16 bits, four sums of 32.
+    assert small.ram == 4 * (18 + 2) + 2 * 32 + 4 * 4
     assert small.macs == costs.macs
 
 

@@ -92,6 +92,48 @@ def overview() -> list[str]:
         f"sparing them costs {sparing[0]:.2f} to {sparing[1]:.2f}, and between groupings no difference is shown",
         f"to 0.98 the default keeps 0.95 on {held()[0]} of 20 controllers, the next method on {following}",
         f"holds 95% of the return to 0.97 and beyond on {to_97()} of 26 agents",
+        *(f"| {row} |" for row in choices()),
+        *by_itself(),
+    ]
+
+
+def choices() -> list[str]:
+    """What each choice alone is worth, by kind of controller, bold where a difference is shown."""
+    asked = (
+        ("grouping", "component", "stock-global", "reconstruct"),
+        ("grouping", "component", "stock-local", "reconstruct"),
+        ("importance", "surgeon", "magnitude", "reconstruct"),
+        ("recovery", "reconstruct", "none", ""),
+        ("recovery", "distill", "reconstruct", ""),
+    )
+    kinds = {
+        "ppo": "PPO",
+        "sac": "SAC",
+        "sac, encoder": "SAC, shared encoder",
+        "td3": "TD3",
+        "tdmpc": "TD-MPC, world model",
+        "all": "all",
+    }
+    assert set(families()) == set(kinds) - {"all"}
+    lines = []
+    for family, said in kinds.items():
+        found = [contrast(*one, family) for one in asked]
+        values = [f"**{interval(row)}**" if row["p"] < 0.05 else interval(row) for row in found]
+        lines.append(" | ".join([f"{said} ({found[0]['tasks']}, {found[0]['runs']})", *values]))
+    return lines
+
+
+def by_itself() -> list[str]:
+    """What the suite's quick tier says of the same, and what another cut keeps of a world model."""
+    found = table("suite/quick/contrasts.csv").fillna("").set_index(["ours", "theirs", "family"])["difference"]
+    taught = ("reconstruct", "distill[budget 1000]")
+    other = at("reference", "stock-global + distill", 0.98, task="prunectl/CartPoleSwingUp-v0").mean()
+    assert all(contrast("grouping", "component", "stock-global", "none", f)["difference"] < 0 for f in ("sac", "td3"))
+    return [
+        f"`component` is behind `global` by {-found['component', 'global', 'all']:.3f}",
+        f"on the suite's coupled controllers {found['surgeon', 'magnitude', 'all']:.2f}",
+        f"({-found[(*taught, 'recurrent_ppo')]:.2f} and {-found[(*taught, 'ppo, encoder')]:.2f} in the suite)",
+        f"another cut with the same distillation {other:.2f}",
     ]
 
 
@@ -293,7 +335,7 @@ def zoo() -> list[str]:
 
 
 def paper() -> list[str]:
-    """Its first table."""
+    """Its first table, and what the cuts are worth."""
     found = table("paper/reward-vs-sparsity/normalised.csv").set_index(["task", "method"])
     rows = {
         "component + surgeon + reconstruct": REFIT,
@@ -306,7 +348,28 @@ def paper() -> list[str]:
     return [
         f"| {name} | {' | '.join(two(found.loc[(task, label), s]) for task in tasks for s in ('0.8', '0.9', '0.95'))} |"
         for name, label in rows.items()
-    ]
+    ] + [*isolation(), *fine_tuned()]
+
+
+def isolation() -> list[str]:
+    """The paper's cut against two others on world models, all by magnitude."""
+    rows = {"one global ranking (`stock-global`)": "stock-global", "each layer alone (`stock-local`)": "stock-local"}
+    lines = []
+    for said, of in rows.items():
+        own = [contrast("grouping", "component", of, recovery, "tdmpc") for recovery in ("none", "reconstruct")]
+        lines.append(f"| {said} | {' | '.join(map(interval, own))} |")
+    return lines
+
+
+def fine_tuned() -> list[str]:
+    lines = []
+    for recovery in ("none", "reconstruct", "finetune[budget 5000]"):
+        for cut, label in (("component", "component + magnitude"), ("stock-global", "stock-global")):
+            name = label + (f" + {recovery}" if recovery != "none" else "")
+            own = [at("paper/fine-tuning", name, s).sort_index() for s in (0.9, 0.95)]
+            values = [f"{two(of.mean())} ({', '.join(map(two, of))})" for of in own]
+            lines.append(f"| {cut} | {recovery.partition('[')[0]} | {' | '.join(values)} |")
+    return lines
 
 
 def inherited() -> list[str]:

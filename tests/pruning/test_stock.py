@@ -18,6 +18,7 @@ from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
 from prunectl.pruning import Ask, Method, PruningError, PruningPlan, prune, trace
+from prunectl.pruning.grouping import GROUPINGS
 from prunectl.pruning.method import LIBRARIES
 from prunectl.pruning.stock import _between_neighbours, _Pruner, _Step, cut_in_place, stock_plan
 
@@ -53,6 +54,35 @@ def test_what_is_kept_is_what_the_library_leaves(
             original, left = dataflow.get_submodule(layer), cut.get_submodule(layer)
             assert left.out_features == len(kept[output[0].group])
             torch.testing.assert_close(left.bias, original.bias[list(kept[output[0].group])])
+
+
+@pytest.mark.parametrize(
+    ("name", "normalizer"), [("max", "max"), ("sum", "sum"), ("gaussian", "gaussian"), ("raw", None)]
+)
+def test_a_global_ranking_goes_by_the_normaliser_of_its_name(name: str, normalizer: str | None) -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(40, 6))
+    graph, dataflow = trace(controller), controller.dataflow()
+    example = (torch.randn(2, 3), torch.randn(2, 1))
+    theirs = torch_pruning.BasePruner(
+        dataflow, example, importance=torch_pruning.importance.MagnitudeImportance(p=2, normalizer=normalizer),
+        global_pruning=True, pruning_ratio=0.4, output_transform=lambda outputs: list(outputs.values()),
+        ignored_layers=[dataflow.actor.mean, dataflow.actor.spread, dataflow.critic_0[4], dataflow.critic_1[4]],
+    )  # fmt: skip
+    path_of = {id(module): path for path, module in dataflow.named_modules()}
+    left = {path_of[id(group[0].dep.target.module)]: set(group[0].idxs) for group in theirs.step(interactive=True)}
+    ours, usual = (
+        _Pruner.of(controller, graph, example, "magnitude", 0, True, False, own).kept(0.4, graph.groups)
+        for own in (normalizer, "mean")
+    )
+    for layer, (_, output) in graph.layer_axes.items():
+        if (group := output[0].group) is not None:
+            assert set(range(graph.groups[group].units)) - set(ours[group]) == left.get(layer, set())
+    assert ours != usual
+    plan = GROUPINGS[f"stock-global-{name}"].plan
+    assert plan is not None
+    asked = stock_plan(controller, graph, example, Ask(0.5), global_pruning=True, normalizer=normalizer)
+    assert plan(controller, graph, example, Ask(0.5), "magnitude", 0) == asked
+    assert asked != stock_plan(controller, graph, example, Ask(0.5), global_pruning=True)
 
 
 def test_every_form_of_group_loses_the_same_share_under_isomorphic_pruning() -> None:

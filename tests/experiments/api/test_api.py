@@ -225,7 +225,7 @@ def test_that_nothing_of_what_acts_was_cut_is_remarked(caplog: pytest.LogCapture
         (lambda: prunectl.sweep({"controllers": "sac-pendulum"}, out="x"), "config: methods: this key is missing"),
         (lambda: prunectl.sweep({"controllers": "sac-pendulum", "methods": {}, "sparsities": 0.5}), "out="),
         (lambda: prunectl.report("nowhere"), "nowhere"),
-        (lambda: prunectl.export("sac-pendulum", "x.pdf"), "ends in .onnx or .c"),
+        (lambda: prunectl.export("sac-pendulum", "x.pdf"), "ends in .onnx, .c or .elf"),
     ],
 )
 def test_mistakes_are_one_line(call: Any, says: str) -> None:
