@@ -8,6 +8,7 @@ import pytest
 
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, load_config
 from prunectl.pruning import ALLOCATIONS, GROUPINGS, IMPORTANCES, Method
+from prunectl.pruning.stock import NORMALIZERS
 
 CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
 GOOD = "controllers: [a.zip]\nmethods: [{}]\nsparsities: [0.5]\n"
@@ -140,7 +141,8 @@ def test_the_leaderboard_runs_without_the_zoo_and_has_every_importance_and_alloc
     assert {method.importance for method in methods} == set(IMPORTANCES)
     # The search by return is in `searched`, low rank in `expert`.
     assert {method.allocation for method in methods} == {*ALLOCATIONS} - {"searched-return"}
-    assert {method.grouping for method in methods} == {*GROUPINGS} - {"layer", "lowrank"}
+    others = {"layer", "lowrank", *(f"stock-global-{name}" for name in NORMALIZERS)}  # results/expert has these
+    assert {method.grouping for method in methods} == {*GROUPINGS} - others
 
 
 def test_the_demo_needs_nothing_but_what_is_bundled() -> None:
