@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -173,7 +173,7 @@ def stock_plan(
     *,
     global_pruning: bool,
     isomorphic: bool = False,
-    normalizer: str | None = "mean",
+    **options: Any,
 ) -> PruningPlan:
     """What ``torch_pruning.BasePruner`` removes by one of its own importances, global or local.
 
@@ -187,12 +187,13 @@ def stock_plan(
     form alone, and every form loses the same share of its units: Fang et al., "Isomorphic Pruning for Vision Models",
     ECCV 2024 (arXiv 2407.04616). Forms are told apart by the kinds of layers in a group, not by their component.
 
-    ``normalizer`` is what the library divides the scores of a group by; within a group it changes no order.
+    ``options`` are the library's of its importance where it is not to be as it comes, as ``normalizer``: what the
+    scores of a group are divided by, which changes no order within it.
 
     Raises:
         PruningError: no ratio comes that near to the asked sparsity, or an unknown name.
     """
-    pruner = _Pruner.of(controller, graph, inputs, importance, seed, global_pruning, isomorphic, normalizer)
+    pruner = _Pruner.of(controller, graph, inputs, importance, seed, global_pruning, isomorphic, **options)
     kept = {name: tuple(range(units)) for name, units in graph.dense.items()}
     for part in ask.parts(graph):
         if part.share:
@@ -228,10 +229,9 @@ class _Pruner:
         seed: int,
         global_pruning: bool,
         isomorphic: bool,
-        normalizer: str | None = "mean",
+        **options: Any,
     ) -> _Pruner:
         """The pruner with an importance by name, which is told the gradients that it asks for."""
-        options = {} if normalizer == "mean" else {"normalizer": normalizer}
         dataflow, made = controller.dataflow(), IMPORTANCES[importance](**options)
         if importance in ("taylor", "hessian"):
             dataflow = copy.deepcopy(dataflow).requires_grad_(True)
@@ -377,14 +377,12 @@ def _entries(module: nn.Module, reads: bool) -> int:
     return sum(parameter[0].numel() for parameter in module.parameters())
 
 
-def _own(global_pruning: bool, isomorphic: bool = False) -> Grouping:
-    plan = partial(stock_plan, global_pruning=global_pruning, isomorphic=isomorphic)
-    return Grouping(plan=plan, importances=tuple(IMPORTANCES))
+def _own(importances: Iterable[str] = IMPORTANCES, **ways: Any) -> Grouping:
+    return Grouping(plan=partial(stock_plan, **ways), importances=tuple(importances))
 
 
 GROUPINGS.bring("stock-global", _own(global_pruning=True))
 GROUPINGS.bring("stock-local", _own(global_pruning=False))
 GROUPINGS.bring("stock-isomorphic", _own(global_pruning=True, isomorphic=True))
 for _name, _normalizer in NORMALIZERS.items():
-    _plan = partial(stock_plan, global_pruning=True, normalizer=_normalizer)
-    GROUPINGS.bring(f"stock-global-{_name}", Grouping(plan=_plan, importances=_NORMALIZED))
+    GROUPINGS.bring(f"stock-global-{_name}", _own(_NORMALIZED, global_pruning=True, normalizer=_normalizer))

@@ -29,6 +29,12 @@ LIBRARYS_OWN = {
 }
 
 
+def units_gone(pruner: torch_pruning.BasePruner, dataflow: nn.Module) -> dict[str, set[int]]:
+    """The units that a pruner of the library's own would take, by the layer that writes them."""
+    path_of = {id(module): path for path, module in dataflow.named_modules()}
+    return {path_of[id(group[0].dep.target.module)]: set(group[0].idxs) for group in pruner.step(interactive=True)}
+
+
 @pytest.mark.parametrize(("global_pruning", "isomorphic"), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize(
     ("importance", "ratio"), [("magnitude", 0.3), ("magnitude", 0.6), ("lamp", 0.5), ("fpgm", 0.5)]
@@ -68,15 +74,14 @@ def test_a_global_ranking_goes_by_the_normaliser_of_its_name(name: str, normaliz
         global_pruning=True, pruning_ratio=0.4, output_transform=lambda outputs: list(outputs.values()),
         ignored_layers=[dataflow.actor.mean, dataflow.actor.spread, dataflow.critic_0[4], dataflow.critic_1[4]],
     )  # fmt: skip
-    path_of = {id(module): path for path, module in dataflow.named_modules()}
-    left = {path_of[id(group[0].dep.target.module)]: set(group[0].idxs) for group in theirs.step(interactive=True)}
+    gone = units_gone(theirs, dataflow)
     ours, usual = (
-        _Pruner.of(controller, graph, example, "magnitude", 0, True, False, own).kept(0.4, graph.groups)
+        _Pruner.of(controller, graph, example, "magnitude", 0, True, False, normalizer=own).kept(0.4, graph.groups)
         for own in (normalizer, "mean")
     )
     for layer, (_, output) in graph.layer_axes.items():
         if (group := output[0].group) is not None:
-            assert set(range(graph.groups[group].units)) - set(ours[group]) == left.get(layer, set())
+            assert set(range(graph.groups[group].units)) - set(ours[group]) == gone.get(layer, set())
     assert ours != usual
     plan = GROUPINGS[f"stock-global-{name}"].plan
     assert plan is not None
@@ -260,13 +265,12 @@ def test_magnitude_is_what_the_library_calls_group_norm() -> None:
         pruning_ratio=0.4, output_transform=lambda outputs: list(outputs.values()),
         ignored_layers=[dataflow.actor.mean, dataflow.actor.spread, dataflow.critic_0[4], dataflow.critic_1[4]],
     )  # fmt: skip
-    path_of = {id(module): path for path, module in dataflow.named_modules()}
-    left = {path_of[id(group[0].dep.target.module)]: set(group[0].idxs) for group in theirs.step(interactive=True)}
+    gone = units_gone(theirs, dataflow)
     kept = _Pruner.of(controller, graph, example, "magnitude", 0, True, False).kept(0.4, graph.groups)
-    assert sum(map(len, left.values())) > 20
-    for path, gone in left.items():
+    assert sum(map(len, gone.values())) > 20
+    for path, units in gone.items():
         (group,) = {segment.group for segment in graph.layer_axes[path][1]}
-        assert gone == set(range(graph.dense[str(group)])) - set(kept[str(group)])
+        assert units == set(range(graph.dense[str(group)])) - set(kept[str(group)])
 
 
 @pytest.mark.parametrize("grouping", ["stock-global", "stock-local", "unstructured"])
