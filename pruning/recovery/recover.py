@@ -52,7 +52,8 @@ def _scratch(cut: Cut[C]) -> Recovered[C]:
 
 
 def _distill_critic(cut: Cut[C]) -> Recovered[C]:
-    return _distilled(cut, cut.refitted(), Critics.of(cut.dense, cut.observations))
+    critics = Critics.of(cut.dense, cut.observations)  # before the refit: it refuses who has none
+    return _distilled(cut, cut.refitted(), critics)
 
 
 def _distilled(cut: Cut[C], small: C, critics: Critics | None = None) -> Recovered[C]:
