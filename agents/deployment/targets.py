@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunectl.agents.controller import ControllerError
+from prunectl.registry import unknown
 
 
 @dataclass(frozen=True)
@@ -82,5 +83,5 @@ def target_of(name: str) -> Target:
         ControllerError: there is none.
     """
     if name not in TARGETS:
-        raise ControllerError(f"unknown target '{name[:40]}': there are {', '.join(TARGETS)}")
+        raise ControllerError(unknown("target", name, TARGETS))
     return TARGETS[name]

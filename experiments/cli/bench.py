@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.experiments.cli.common import columns, listed, say, there
+from prunectl.experiments.cli.common import columns, known, listed, say, there
 from prunectl.names import check_name
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def bench(
         typer.Option(
             "--target",
             metavar="NAME",
+            callback=known("target"),
             help="latency CKPT... on a microcontroller, emulated: flash, RAM and instructions a decision, the same at "
             "every run. cortex-m4, cortex-m0plus.",
         ),

@@ -16,6 +16,8 @@ from prunectl.experiments.cli.common import (
     TimeFeature,
     Trust,
     emit,
+    known,
+    listed,
     rows_of,
     say,
 )
@@ -44,7 +46,8 @@ def export(
         typer.Option(
             "--target",
             metavar="NAME",
-            help="The machine that C is for, to be measured on: cortex-m4 or cortex-m0plus, both emulated; esp32, x86.",
+            callback=known("target"),
+            help=f"The machine that C is for, to be measured on: {listed('target')}; the first two are emulated.",
         ),
     ] = None,
     planner: Annotated[

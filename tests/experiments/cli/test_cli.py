@@ -17,6 +17,7 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
+from prunectl.agents.deployment.targets import TARGETS
 from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.experiments.bench.benchmarks import CATALOGUE as BENCHMARKS
 from prunectl.experiments.cli import run
@@ -73,7 +74,8 @@ def test_names_and_numbers_of_nothing_are_refused_before_anything_heavy_is_impor
         *([*prune, "--sparsity", "0.5", *asked] for asked in (["--budget", "0s"], ["--schedule", "no"])),
         *(["stability", "td3-pendulum", f"--{kind}", "no"] for kind in METHOD),
         *(["stability", "td3-pendulum", "--sparsities", "2"], ["bench", "no"], ["bench", "latency", "no"]),
-        *(["reproduce", "no"], ["suite", "run", "--tier", "no"]),
+        *(["reproduce", "no"], ["suite", "run", "--tier", "no"], ["bench", "--target", "no"]),
+        ["export", "td3-pendulum", "--format", "c", "--target", "no", "-o", "x.c"],
     ]
     train = ["--steps", "1", "-o", "x"]
     tasks = [
@@ -102,6 +104,7 @@ def test_the_names_that_are_known_before_their_tables_are_those_of_the_tables() 
         "benchmark": {entry.name for entry in BENCHMARKS},
         "reproduction": {*(entry.name for entry in REPRODUCTIONS), "all"},
         "tier": set(TIERS),
+        "target": set(TARGETS),
     }
     assert {kind: set(names) for kind, names in NAMES.items()} == tables
     assert set(METHOD) == TABLES.keys()
