@@ -8,7 +8,6 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from prunectl.agents import ControllerError
-from prunectl.agents.deployment.image import require
 from prunectl.agents.deployment.load import require_onnx
 from prunectl.agents.deployment.targets import target_of
 from prunectl.experiments.api.calling import on_one_thread
@@ -79,10 +78,9 @@ def export_subject(
         raise ControllerError(f"{path}: name it so that it ends in .onnx, .c or .elf")
     form = forms[path.suffix]
     machine = None if target is None else target_of(target)
-    if machine is not None:
-        if form != "c":
-            raise ControllerError(f"{path}: a target is a machine that C is compiled for: name it .c or .elf")
-        require(machine)
+    if machine is not None and form != "c":
+        raise ControllerError(f"{path}: a target is a machine that C is compiled for: name it .c or .elf")
+    exporting.check_target(path, machine)
     if form == "onnx":
         require_onnx()
         if int8:

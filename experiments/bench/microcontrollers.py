@@ -14,6 +14,7 @@ from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.program import program
 from prunectl.agents.deployment.targets import Board, Target
 from prunectl.experiments.bench.timing import Section
+from prunectl.experiments.deploying.export import deployed
 from prunectl.experiments.deploying.latency import Contender, contender, with_task
 from prunectl.experiments.deploying.on_target import CLOCK, OnTarget, measured
 
@@ -85,9 +86,8 @@ def of(references: Sequence[str], target: Target, quick: bool) -> list[Section]:
 def _taken(one: Contender, target: Target, decisions: int) -> dict[str, OnTarget]:
     """By form."""
     controller, interface = one.controller, Interface.of(one.controller)
-    more = controller.memory > 0 or controller.masked
     rows = np.ascontiguousarray(one.observations, dtype=np.float32).reshape(len(one.observations), -1)
-    steps = program(controller.deployed_step() if more else controller.deployed_path(), interface.observations)
+    steps = program(deployed(controller), interface.observations)
     forms = {"float": steps} if steps.memory else {"float": steps, "int8": quantised(steps, rows)}
     chosen = rows[np.linspace(0, len(rows) - 1, min(decisions, len(rows))).astype(int)]
     said, found = interface.as_json({}), dict[str, OnTarget]()

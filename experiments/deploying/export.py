@@ -20,6 +20,7 @@ from prunectl.agents.choices import Actions
 from prunectl.agents.controller import Batch
 from prunectl.agents.deployment.c_form import c_source, identifier
 from prunectl.agents.deployment.c_texts import Costs
+from prunectl.agents.deployment.image import require
 from prunectl.agents.deployment.int8 import quantised
 from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.program import Program, program
@@ -85,6 +86,21 @@ def names(out: Path, form: Form) -> tuple[str, ...]:
     return out.with_suffix(".c").name, f"{name}.h", f"{name}_test.c", *image
 
 
+def check_target(out: Path, target: Target | None) -> None:
+    """Raise ControllerError where no image can be made for the target, or a tool for it is absent."""
+    if out.suffix == IMAGE and (target is None or target.machine is None):
+        emulated = " and ".join(name for name, one in TARGETS.items() if one.machine is not None)
+        raise ControllerError(f"{out}: an image is for a target that is emulated, as {emulated}: name it .c for others")
+    if target is not None:
+        require(target)
+
+
+def deployed(controller: Controller) -> nn.Module:
+    """What acts: from an observation, and from a memory or a mask beside it where there is one."""
+    more = controller.memory > 0 or controller.masked
+    return controller.deployed_step() if more else controller.deployed_path()
+
+
 def export(
     loaded: Loaded,
     task: str | None,
@@ -109,13 +125,9 @@ def export(
     Raises:
         ControllerError: a layer that cannot be exported, actions that differ, or a tool of the target's is absent.
     """
-    if out.suffix == IMAGE and (target is None or target.machine is None):
-        emulated = " and ".join(name for name, one in TARGETS.items() if one.machine is not None)
-        raise ControllerError(f"{out}: an image is for a target that is emulated, as {emulated}: name it .c for others")
     controller = loaded.controller
     interface = Interface.of(controller)
-    more = controller.memory > 0 or controller.masked
-    layers: nn.Module = controller.deployed_step() if more else controller.deployed_path()
+    layers = deployed(controller)
     path = _program(layers, interface.observations, form)
     if int8:
         assert path is not None
