@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from prunectl.agents import Controller
+from prunectl.errors import Error
 from prunectl.experiments.deploying.latency import with_task
 from prunectl.experiments.deploying.rounding import rounded
 from prunectl.experiments.drawing.canvas import COLUMN, save
@@ -157,9 +158,9 @@ def _summary(returns: Array, dense: Array, random: Array) -> tuple[float, float,
 
 def written(folder: Path, references: Sequence[str]) -> pd.DataFrame:
     """The rows of every checkpoint, computed where the folder has none yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for reference in references:
-        own = folder / f"{with_task(reference)[0].name.replace('/', '-')}.csv"
+    owns = [folder / f"{with_task(reference)[0].name.replace('/', '-')}.csv" for reference in references]
+    folder.mkdir(parents=True, exist_ok=True)  # all are there to be measured
+    for reference, own in zip(references, owns, strict=True):
         if not own.exists():
             write_csv(measured(reference), own)
     return pd.concat([pd.read_csv(path) for path in sorted(folder.glob("*.csv")) if path.stem != "bytes"])
@@ -171,7 +172,11 @@ def main() -> None:
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])
-    table = written(folder, sys.argv[2:])
+    try:
+        table = written(folder, sys.argv[2:])
+    except Error as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     remark = (
         f"Made by `{shlex.join(['python', '-m', 'prunectl.experiments.deploying.bytes_study', *sys.argv[1:]])}`. "
         "bytes: numbers that act at their width, observation statistics not counted; fewer: times fewer than the "

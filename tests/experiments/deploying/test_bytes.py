@@ -75,3 +75,14 @@ def test_the_ways_meet_in_one_table_which_is_kept(
     assert table.loc["pruned", "bytes"] > table.loc["pruned, 8 bits", "bytes"] > table.loc["pruned, 4 bits", "bytes"]
     monkeypatch.setattr(bytes_study, "measured", None)  # would fail if it were called again
     assert len(bytes_study.written(tmp_path / "out", [path])) == 4
+
+
+def test_a_checkpoint_that_is_not_there_is_one_line_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bytes_study", str(tmp_path / "out"), "td3-pendulum", "nowhere.zip"])
+    with pytest.raises(SystemExit) as left:
+        bytes_study.main()
+    said = capsys.readouterr().err
+    assert (left.value.code, said.count("\n"), list(tmp_path.iterdir())) == (2, 1, [])
+    assert "nowhere.zip" in said
