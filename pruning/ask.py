@@ -3,6 +3,7 @@ many steps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self, TypeAlias
@@ -13,6 +14,8 @@ from prunectl.pruning.graph import ComponentGraph
 #: The key of a mapping under which the share of all parameters stands, the name that means every flow, and the one
 #: that means what acts.
 OVERALL, FLOWS, DEPLOYED = "overall", "flow", "deployed"
+#: How near a plan comes to a share that is asked for, as a share of the same.
+TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Ask:
     components, of their own parameters, and of flows, of their units. A name is a component's, that of several
     (``critic`` for ``critic.0`` and ``critic.1``), a flow's, or ``flow`` for all flows; the more exact one holds.
     ``deployed`` stands for all that acts: a share of its parameters, as ``overall`` is one of all, while the hidden
-    layers of everything else stay whole.
+    layers of everything else stay whole. ``within`` is how near a plan has to come; infinite where a level is only on
+    the way, and may be passed over.
 
     Raises:
         PruningError: a share outside [0, 1), a name twice, nothing asked, or shares of all and of what acts at once.
@@ -31,6 +35,7 @@ class Ask:
 
     overall: float | None = None
     shares: tuple[tuple[str, float], ...] = ()
+    within: float = TOLERANCE
 
     def __post_init__(self) -> None:
         for _, share in (("", self.overall or 0.0), *self.shares):
@@ -149,10 +154,12 @@ class Ask:
         ]
 
     def relative(self, graph: ComponentGraph, now: ComponentGraph) -> Ask:
-        """The same ask, made of what is left of ``graph`` by now."""
+        """The same ask, made of what is left of ``graph`` by now; as near to it as before, in parameters."""
+        times = []
 
         def left(share: float, before: int, after: int) -> float:
-            return max(1 - (1 - share) * before / max(after, 1), 0.0)
+            times.append(before / max(after, 1))
+            return max(1 - (1 - share) * times[-1], 0.0)
 
         def of(scope: str | None, share: float) -> float:
             if scope in graph.flows:
@@ -163,7 +170,8 @@ class Ask:
         if self.deployed is not None:
             acting = [one.deployed_parameters(one.dense) for one in (graph, now)]
             shares.append((DEPLOYED, left(self.deployed, *acting)))
-        return Ask(None if self.overall is None else of(None, self.overall), tuple(shares))
+        overall = None if self.overall is None else of(None, self.overall)
+        return Ask(overall, tuple(shares), self.within * min(times, default=1.0))
 
     def __str__(self) -> str:
         overall = "" if self.overall is None else f"{self.overall:g}"
@@ -235,7 +243,7 @@ class Schedule:
             raise PruningError(f"unknown schedule '{self.form}'; there are {', '.join(SCHEDULES)}")
 
     def levels(self, ask: Ask) -> list[Ask]:
-        """What is asked for by the end of each step, the last one's being ``ask`` itself."""
+        """What is asked for by the end of each step, the last one's being ``ask`` itself. The others are on the way."""
 
         def at(share: float, done: float) -> float:
             return share * done if self.form == "linear" else 1 - (1 - share) ** done
@@ -247,6 +255,7 @@ class Schedule:
                     ask,
                     overall=None if ask.overall is None else at(ask.overall, done),
                     shares=tuple((name, at(share, done)) for name, share in ask.shares),
+                    within=math.inf,
                 )
                 for done in between
             ),

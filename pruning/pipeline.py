@@ -162,7 +162,7 @@ def prune(
     small, plan, returns = controller, uncut(graph), None
     seconds = dict.fromkeys(("plan", "surgery", "recovery"), 0.0)
     for number, level in enumerate(schedule.levels(ask)):
-        started = time.perf_counter()
+        started, whole = time.perf_counter(), level.leaves_all
         if (reduce := GROUPINGS.find(method.grouping).cut) is not None:
             small, plan = reduce(controller, graph, inputs, ask, method.importance, seed)
             planned = time.perf_counter()
@@ -181,6 +181,7 @@ def prune(
                 damage if first else None,
                 loop,
             )
+            whole = cut.widths == cut.units
             plan = cut if first else composed(graph, plan, cut, level.figure)
             planned = time.perf_counter()
             small = apply(cut, small, now)
@@ -191,7 +192,7 @@ def prune(
 
         # Where nothing is cut there is nothing to recover.
         small, returns = recover(
-            "none" if level.leaves_all else method.recovery,
+            "none" if whole else method.recovery,
             Cut(small, controller, graph, plan, inputs, *seen, seed, loop, allowed, so_far),
         )
         done = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prunectl.agents.controller import Controller
-from prunectl.pruning.allocation import TOLERANCE
 from prunectl.pruning.ask import Ask, Part
 from prunectl.pruning.dataflow_run import bounded
 from prunectl.pruning.errors import PruningError
@@ -182,6 +182,8 @@ def stock_plan(
     (global), from every layer (local) or from a layer of every form (isomorphic). It knows no components, keeps no
     twins equally wide, and skips a layer that its threshold would empty altogether. Where shares are asked of
     components, of flows, or of what acts, it is told to ignore the layers of all else, one share after another.
+    All units that score as the threshold does go together, as those that never fire by a gradient. A level on the way
+    may lie within such a jump: then what comes before it is all that goes.
 
     With ``isomorphic`` (and ``global_pruning``, as its authors intend) units are ranked among the groups of the same
     form alone, and every form loses the same share of its units: Fang et al., "Isomorphic Pruning for Vision Models",
@@ -197,7 +199,7 @@ def stock_plan(
     kept = {name: tuple(range(units)) for name, units in graph.dense.items()}
     for part in ask.parts(graph):
         if part.share:
-            kept |= pruner.met(part, kept)
+            kept |= pruner.met(part, kept, ask.within)
     return describe(graph, kept, ask.figure)
 
 
@@ -241,8 +243,10 @@ class _Pruner:
         example = tuple(tensor[:2] for tensor in inputs)
         return cls(dataflow, graph, example, made, seed, global_pruning, isomorphic)
 
-    def met(self, part: Part, before: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    def met(self, part: Part, before: Mapping[str, tuple[int, ...]], within: float) -> dict[str, tuple[int, ...]]:
         """What is kept of a part's groups once it has given up its share, ``before`` being what is kept until then.
+
+        Where ``within`` is infinite the share need not be met: never more goes, and as much as can.
 
         Raises:
             PruningError: no ratio comes that near.
@@ -254,10 +258,12 @@ class _Pruner:
             widths = {name: len(units) for name, units in {**before, **own}.items()}
             return _Step(ratio, own, 1 - part.size(self.graph, widths) / dense)
 
-        tried = _search(lambda ratio: step(ratio, self.kept(ratio, part.groups)), part.share)
-        best = min(tried, key=lambda step: abs(step.achieved - part.share))
         whole = step(0.0, before)
-        if abs(best.achieved - part.share) > TOLERANCE and not _between_neighbours([whole, *tried], part.share):
+        tried = _search(lambda ratio: step(ratio, self.kept(ratio, part.groups)), part.share, within)
+        if math.isinf(within):
+            return max((step for step in [whole, *tried] if step.achieved <= part.share), key=_achieved).kept
+        best = min(tried, key=lambda step: abs(step.achieved - part.share))
+        if abs(best.achieved - part.share) > within and not _between_neighbours([whole, *tried], part.share):
             kind = "isomorphic" if self.isomorphic else "global" if self.global_pruning else "local"
             whose = f" of '{part.name}'" if part.name else ""
             raise PruningError(
@@ -338,7 +344,11 @@ class _Step:
     achieved: float
 
 
-def _search(at: Callable[[float], _Step], sparsity: float) -> list[_Step]:
+def _achieved(step: _Step) -> float:
+    return step.achieved
+
+
+def _search(at: Callable[[float], _Step], sparsity: float, within: float) -> list[_Step]:
     """What is tried on the way to a sparsity: bisection, and a scan where it fails: a layer that the library skips
     makes the path jump back."""
     low, high = 0.0, 1.0
@@ -347,7 +357,7 @@ def _search(at: Callable[[float], _Step], sparsity: float) -> list[_Step]:
         middle = (low + high) / 2
         tried.append(at(middle))
         low, high = (middle, high) if tried[-1].achieved < sparsity else (low, middle)
-    if min(abs(step.achieved - sparsity) for step in tried) > TOLERANCE:
+    if min(abs(step.achieved - sparsity) for step in tried) > within:
         tried += [at(ratio) for ratio in np.linspace(0.02, 0.999, 60)]
     return tried
 

@@ -7,11 +7,10 @@ the parameter count is the one asked for; what rounding leaves over is settled a
 
 from prunectl.pruning.allocation.damage import Damage
 from prunectl.pruning.allocation.divide import ALLOCATIONS, Allocation, Division, allocate
-from prunectl.pruning.allocation.knobs import TOLERANCE, Knob, Widths, make_knobs
+from prunectl.pruning.allocation.knobs import Knob, Widths, make_knobs
 
 __all__ = [
     "ALLOCATIONS",
-    "TOLERANCE",
     "Allocation",
     "Damage",
     "Division",

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from prunectl.pruning.allocation.knobs import TOLERANCE, Knob, Widths, at_ratio, bisect, check
+from prunectl.pruning.allocation.knobs import Knob, Widths, at_ratio, bisect, check
+from prunectl.pruning.ask import TOLERANCE
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph
 

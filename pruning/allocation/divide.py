@@ -11,7 +11,6 @@ import numpy as np
 from prunectl.pruning.allocation.budgets import budgeted
 from prunectl.pruning.allocation.damage import Damage
 from prunectl.pruning.allocation.knobs import (
-    TOLERANCE,
     Knob,
     Widths,
     bisect,
@@ -23,7 +22,7 @@ from prunectl.pruning.allocation.knobs import (
 from prunectl.pruning.allocation.searched import searched
 from prunectl.pruning.allocation.sensitivity import sensitivity
 from prunectl.pruning.allocation.unmeasured import ranked, uniform
-from prunectl.pruning.ask import DEPLOYED, Ask, Sparsity
+from prunectl.pruning.ask import DEPLOYED, TOLERANCE, Ask, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
 from prunectl.pruning.grouping import CONTROLLER

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from prunectl.pruning.ask import TOLERANCE
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
 from prunectl.pruning.grouping import CONTROLLER, scope_of
@@ -16,8 +17,6 @@ Widths = dict[str, int]
 
 #: Enough to tell single units of layers up to 4,096 wide apart; `settle` does the rest.
 BISECTIONS = 13
-#: How far the achieved sparsity may lie from the asked one where units are fine enough.
-TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from prunectl.pruning import (
     trace,
     variants,
 )
-from prunectl.pruning.allocation import ALLOCATIONS, TOLERANCE, allocate
+from prunectl.pruning.allocation import ALLOCATIONS, allocate
+from prunectl.pruning.ask import TOLERANCE
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.importance import Scores, score
 

@@ -16,7 +16,8 @@ from test_trace import Fake, WorldModel
 
 from prunectl.agents import Controller
 from prunectl.pruning import ALLOCATIONS, Calibration, Method, PruningError, PruningPlan, apply, make_plan, prune, trace
-from prunectl.pruning.allocation import TOLERANCE, Damage, Widths, allocate
+from prunectl.pruning.allocation import Damage, Widths, allocate
+from prunectl.pruning.ask import TOLERANCE
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.plan import uncut
 

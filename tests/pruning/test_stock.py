@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from prunectl.agents import Controller
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
-from prunectl.pruning import Ask, Method, PruningError, PruningPlan, prune, trace
+from prunectl.pruning import Ask, Method, PruningError, PruningPlan, Schedule, prune, trace
 from prunectl.pruning.grouping import GROUPINGS
 from prunectl.pruning.method import LIBRARIES
 from prunectl.pruning.stock import _between_neighbours, _Pruner, _Step, cut_in_place, stock_plan
@@ -295,3 +296,41 @@ def test_random_units_are_the_seeds() -> None:
     data, method = calibration(controller), Method("stock-local", "random", "uniform", "none")
     kept = [prune(controller, method, 0.5, data, seed=seed).plan.kept for seed in (1, 1, 2)]
     assert kept[0] == kept[1] != kept[2]
+
+
+# In steps
+
+
+def half_dead(controller: Controller, dead: int) -> None:
+    """Let the last units of the actor's second layer never fire, so that by gradients they all score zero."""
+    layer = controller.networks.get_submodule("actor.latent_pi.2")
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad():
+        layer.weight[-dead:] = 0.0
+        layer.bias[-dead:] = -1.0
+
+
+def test_a_level_within_a_jump_is_passed_over_and_the_last_one_is_met() -> None:
+    controller = untrained("sac", "Pendulum-v1", widths=(48, 48))
+    half_dead(controller, 24)
+    method = Method("stock-global", "taylor", "uniform", "none")
+    data = calibration(controller)
+    with pytest.raises(PruningError, match=r"cannot reach sparsity 0\.2 of 'deployed': the nearest"):
+        prune(controller, method, {"deployed": 0.2}, data)
+    in_steps = prune(controller, method, {"deployed": 0.8}, data, schedule=Schedule(4, "linear"))
+    assert in_steps.plan.sparsity_deployed == pytest.approx(0.8, abs=0.01)
+    inputs = controller.inputs(data.observations, data.actions)
+    level = Ask(None, (("deployed", 0.2),), math.inf)
+    on_the_way = stock_plan(controller, trace(controller), inputs, level, "taylor", global_pruning=True)
+    assert on_the_way.sparsity_deployed <= 0.2
+    assert on_the_way.widths["actor/1"] == 48
+
+
+def test_a_later_step_comes_as_near_in_parameters_as_one_would() -> None:
+    """At a tenth of what there was, a tolerance of what is left is ten times that of the whole."""
+    controller = untrained("sac", "Pendulum-v1", widths=(48, 48))
+    method = Method("component", "magnitude", "uniform", "none")
+    small = prune(controller, method, 0.9, calibration(controller)).controller
+    ask = Ask(0.95).relative(trace(controller), trace(small))
+    assert ask.overall == pytest.approx(0.5, abs=0.03)
+    assert ask.within == pytest.approx(0.05, rel=0.06)
