@@ -16,7 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunectl.agents.choices import FORBIDDEN
-from prunectl.agents.deployment.c_texts import SUMS, Costs, braces, comment, decimal, header, shape, signature, test
+from prunectl.agents.deployment.c_texts import (
+    SUMS,
+    Costs,
+    braces,
+    check,
+    comment,
+    decimal,
+    header,
+    shape,
+    signature,
+    test,
+)
 from prunectl.agents.deployment.program import Program
 from prunectl.agents.deployment.steps import (
     LSTM,
@@ -48,12 +59,14 @@ _EXPRESSIONS = {
 
 @dataclass(frozen=True)
 class CSource:
-    """The texts of ``NAME.c``, ``NAME.h`` and ``NAME_test.c``, and what the code costs."""
+    """The texts of ``NAME.c``, ``NAME.h`` and ``NAME_test.c``, what the code costs, and what of the test is not its
+    ``main``."""
 
     code: str
     header: str
     test: str
     costs: Costs
+    check: str
 
 
 def identifier(stem: str) -> str:
@@ -86,7 +99,8 @@ def c_source(
         + f"\n\n{signature(program, name)}\n{{\n{body}\n}}\n"
     )
     said = header(program, name, file, costs, metadata.get("held_steps", 1))
-    return CSource(code, said, test(program, name, examples, tolerance), costs)
+    checked = check(program, name, examples, tolerance)
+    return CSource(code, said, test(name, checked, len(examples)), costs, checked)
 
 
 class _Writer:

@@ -156,6 +156,26 @@ static inline void sums(const int8_t *w, const int16_t *q, int inputs, int32_t s
 
 """
 
+_CHECK = """\
+static const float observations[{count}][{upper}_OBSERVATIONS] = {observations};
+static const {kind} expected[{count}][{upper}_ACTIONS] = {expected};
+{masks}
+static int wrong(double *largest)
+{{
+    int found = 0, n, a;
+{memory}    for (n = 0; n < {count}; n++) {{
+        {kind} action[{upper}_ACTIONS];
+        {name}_act(observations[n], {passed}action);
+        for (a = 0; a < {upper}_ACTIONS; a++) {{
+            const double difference = fabs((double)action[a] - (double)expected[n][a]);
+            found += !(difference <= {tolerance});
+            *largest = difference > *largest ? difference : *largest;
+        }}
+    }}
+    return found;
+}}
+"""
+
 _TEST = """\
 /* Expected actions for some observations of {name}: exit status 0 if they come out. */
 #include "{name}.h"
@@ -163,29 +183,19 @@ _TEST = """\
 #include <math.h>
 #include <stdio.h>
 
-static const float observations[{count}][{upper}_OBSERVATIONS] = {observations};
-static const {kind} expected[{count}][{upper}_ACTIONS] = {expected};
-{more}
+{check}
 int main(void)
 {{
     double largest = 0.0;
-    int wrong = 0, n, a;
-    for (n = 0; n < {count}; n++) {{
-        {kind} action[{upper}_ACTIONS];
-        {name}_act(observations[n], {passed}action);
-        for (a = 0; a < {upper}_ACTIONS; a++) {{
-            const double difference = fabs((double)action[a] - (double)expected[n][a]);
-            wrong += !(difference <= {tolerance});
-            largest = difference > largest ? difference : largest;
-        }}
-    }}
-    printf("{name}: %d wrong, largest difference %g over {count} observations\\n", wrong, largest);
-    return wrong != 0;
+    const int found = wrong(&largest);
+    printf("{name}: %d wrong, largest difference %g over {count} observations\\n", found, largest);
+    return found != 0;
 }}
 """
 
 
-def _kind(program: Program) -> str:
+def kind(program: Program) -> str:
+    """What an action is of, in C."""
     return "int" if program.discrete else "float"
 
 
@@ -195,7 +205,7 @@ def signature(program: Program, name: str) -> str:
     if program.beside is not None:
         constant = "" if program.memory else "const "
         beside = f"{constant}float {program.beside[0]}[{upper}_{program.beside[0].upper()}], "
-    action = f"{_kind(program)} action[{upper}_ACTIONS]"
+    action = f"{kind(program)} action[{upper}_ACTIONS]"
     return f"void {name}_act(const float observation[{upper}_OBSERVATIONS], {beside}{action})"
 
 
@@ -220,31 +230,38 @@ def header(program: Program, name: str, file: str, costs: Costs, held_steps: int
     )
 
 
-def test(program: Program, name: str, examples: NDArray[Any], tolerance: float) -> str:
-    """What ``NAME_test.c`` holds."""
+def check(program: Program, name: str, examples: NDArray[Any], tolerance: float) -> str:
+    """``wrong``, which counts the actions that do not come out, and the largest difference: for a test or a sketch."""
     observations, beside = np.split(np.asarray(examples, dtype=np.float32), [program.inputs], axis=1)
-    more = passed = ""
+    masks = memory = passed = ""
     if program.memory:  # from zeros, each decision after the one before
-        memory, decided = np.zeros((1, program.memory), np.float32), []
+        now, decided = np.zeros((1, program.memory), np.float32), []
         for row in observations:
-            action, memory = program.decide(row[None], memory)
+            action, now = program.decide(row[None], now)
             decided.append(action)
         actions = np.concatenate(decided)
-        more, passed = f"static float memory[{name.upper()}_MEMORY]; /* zeros, as an episode begins */\n", "memory, "
+        memory = f"    float memory[{name.upper()}_MEMORY] = {{0.0f}}; /* zeros, as an episode begins */\n"
+        passed = "memory, "
     else:
         actions = program.decide(observations, beside)[0]
     if program.beside is not None and not program.memory:
-        more = f"static const float masks[{len(examples)}][{name.upper()}_MASK] = {braces(beside)};\n"
+        masks = f"static const float masks[{len(examples)}][{name.upper()}_MASK] = {braces(beside)};\n"
         passed = "masks[n], "
     actions = actions.reshape(len(examples), -1)
-    return _TEST.format(
+    return _CHECK.format(
         name=name,
         upper=name.upper(),
-        kind=_kind(program),
+        kind=kind(program),
         count=len(examples),
         observations=braces(observations),
         expected=braces(actions if program.discrete else actions.astype(np.float32)),
-        more=more,
+        masks=masks,
+        memory=memory,
         passed=passed,
         tolerance=repr(0.0 if program.discrete else float(tolerance)),
     )
+
+
+def test(name: str, checked: str, count: int) -> str:
+    """What ``NAME_test.c`` holds, around a `check` of so many observations."""
+    return _TEST.format(name=name, check=checked, count=count)

@@ -11,7 +11,7 @@ from prunectl.agents import ControllerError
 from prunectl.agents.deployment.load import require_onnx
 from prunectl.agents.deployment.targets import target_of
 from prunectl.experiments.api.calling import on_one_thread
-from prunectl.experiments.api.files import check_output
+from prunectl.experiments.api.files import check_new_folder, check_output
 from prunectl.experiments.api.place import Env
 from prunectl.experiments.api.subject import Model, Subject, subject_of
 from prunectl.experiments.deploying import export as exporting
@@ -38,12 +38,12 @@ def export(
     inputs: ArrayLike | None = None,
     target: str | None = None,
 ) -> Exported:
-    """Write what acts, from an observation in the task's units to the action, as ONNX or as C99.
+    """Write what acts, from an observation in the task's units to the action, as ONNX, as C99 or for Arduino.
 
     Args:
         model: see `trace`.
         path: ``NAME.onnx``, or ``NAME.c``, beside which a header and a test are written; with a target ``NAME.elf``, an
-            image that `evaluate` runs in an emulator, beside these three.
+            image that `evaluate` runs in an emulator, beside these three; ``NAME``, a new folder, for Arduino.
         env: see `evaluate`; actions are compared on what is visited there.
         int8: C with weights of eight bits.
         force: replace files that are there.
@@ -73,20 +73,23 @@ def export_subject(
     target: str | None = None,
 ) -> Exported:
     """The same once it is known what is meant."""
-    forms: dict[str, exporting.Form] = {".onnx": "onnx", ".c": "c", exporting.IMAGE: "c"}
+    forms: dict[str, exporting.Form] = {".onnx": "onnx", ".c": "c", exporting.IMAGE: "c", "": "arduino"}
     if path.suffix not in forms:
-        raise ControllerError(f"{path}: name it so that it ends in .onnx, .c or .elf")
+        raise ControllerError(f"{path}: name it so that it ends in .onnx, .c or .elf, or in none of them, as a library")
     form = forms[path.suffix]
     machine = None if target is None else target_of(target)
-    if machine is not None and form != "c":
+    if machine is not None and form == "onnx":
         raise ControllerError(f"{path}: a target is a machine that C is compiled for: name it .c or .elf")
     exporting.check_target(path, machine)
     if form == "onnx":
         require_onnx()
         if int8:
             raise ControllerError(f"{path}: weights of eight bits are a form of C: name it .c")
-    for name in exporting.names(path, form):
-        check_output(path.with_name(name), force)
+    if form == "arduino":
+        check_new_folder(path, "a library")
+    else:
+        for name in exporting.names(path, form):
+            check_output(path.with_name(name), force)
     task = subject.task if inputs is None else subject.stored_task()
     if inputs is None:
         calibration = calibrate(subject.controller, subject.task)
@@ -94,4 +97,4 @@ def export_subject(
         calibration = Rows.of(subject.controller, inputs).calibration
     made = exporting.export(subject.loaded, task, calibration, path, form, int8, machine)
     exporting.write(made.files, path.parent)
-    return Exported(tuple(path.with_name(name) for name in made.files), made)
+    return Exported(tuple(path.parent / name for name in made.files), made)

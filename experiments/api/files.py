@@ -20,3 +20,14 @@ def check_output(path: Path, force: bool) -> None:
         raise FileExistsError(17, "it is there already: choose another name, or --force to replace it", str(path))
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(13, "the folder cannot be written to", str(path.parent))
+
+
+def check_new_folder(path: Path, what: str) -> None:
+    """Refuse a folder for ``what`` that is there already, or that cannot be made.
+
+    Raises:
+        OSError: so it is.
+    """
+    if path.exists():
+        raise FileExistsError(17, f"it is there already: {what} goes to a new folder", str(path))
+    check_output(path, force=False)

@@ -28,14 +28,17 @@ if TYPE_CHECKING:
 
 def export(
     checkpoint: Checkpoint,
-    form: Annotated[Literal["onnx", "c"], typer.Option("--format", help="c: C99, with a header and a test.")],
+    form: Annotated[
+        Literal["onnx", "c", "arduino"],
+        typer.Option("--format", help="c: C99, with a header and a test; arduino: a library, with sketches."),
+    ],
     out: Annotated[
         Path,
         typer.Option(
             "-o",
             "--out",
             metavar="OUT",
-            help="OUT.onnx, or OUT.c with OUT.h and OUT_test.c, or OUT.elf with these and --target.",
+            help="OUT.onnx; OUT.c with OUT.h and OUT_test.c; OUT.elf with these and --target; a folder for Arduino.",
         ),
     ],
     task: Task = None,
@@ -59,7 +62,7 @@ def export(
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
-    """Write what acts, from an observation in the task's units to the action, as ONNX or as C."""
+    """Write what acts, from an observation in the task's units to the action, as ONNX, as C or for Arduino."""
     from dataclasses import asdict
 
     from prunectl.agents import ControllerError
@@ -67,14 +70,16 @@ def export(
     from prunectl.experiments.api.subject import subject_of
     from prunectl.experiments.deploying import on_target
 
-    if int8 and form != "c":
+    if int8 and form == "onnx":
         raise typer.BadParameter("--int8 is a form of C: add --format c")
-    if target is not None and form != "c":
+    if target is not None and form == "onnx":
         raise typer.BadParameter("--target is a machine that C is compiled for: add --format c")
     if planner:
         _export_planner(checkpoint, form, out, task, as_json, trust)
         return
-    if out.suffix not in {"onnx": [".onnx"], "c": [".c", ".elf"]}[form]:
+    if form == "arduino" and out.suffix:
+        raise ControllerError(f"{out}: a library is a folder: name it without an ending")
+    if form != "arduino" and out.suffix not in {"onnx": [".onnx"], "c": [".c", ".elf"]}[form]:
         raise ControllerError(f"{out}: name it so that it ends in .{form}")
     subject = subject_of(checkpoint, task, trust, normalisation, time_feature)
     rows = rows_of(inputs)
@@ -93,7 +98,7 @@ def export(
                 "task": today,
                 "format": form,
                 "int8": int8,
-                "files": [str(out.with_name(name)) for name in made.files],
+                "files": [str(out.parent / name) for name in made.files],
                 "observations": found.rows,
                 "max_difference": found.largest,
                 "mean_difference": found.mean,
@@ -117,19 +122,18 @@ def export(
 
 def _export_planner(checkpoint: str, form: str, out: Path, task: str | None, as_json: bool, trust: bool) -> None:
     from prunectl.agents.deployment.load import require_onnx
+    from prunectl.experiments.api.files import check_new_folder
     from prunectl.experiments.api.subject import subject_of
     from prunectl.experiments.deploying import export as exporting
     from prunectl.experiments.episodes.calibration import calibrate
 
     if form != "onnx":
         raise typer.BadParameter("--planner goes with --format onnx")
-    if out.exists():
-        raise FileExistsError(17, "it is there already: a planner goes to a new folder", str(out))
+    check_new_folder(out, "a planner")
     require_onnx()
     subject = subject_of(checkpoint, task, trust)
     loaded, today = subject.loaded, subject.task
     made = exporting.export_planner(loaded, today, calibrate(loaded.controller, today), out)
-    out.mkdir(parents=True)
     exporting.write(made.files, out)
     found = made.difference
     if as_json:

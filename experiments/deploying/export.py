@@ -18,6 +18,7 @@ from torch import nn
 from prunectl.agents import Controller, ControllerError, Loaded
 from prunectl.agents.choices import Actions
 from prunectl.agents.controller import Batch
+from prunectl.agents.deployment.arduino import library
 from prunectl.agents.deployment.c_form import c_source, identifier
 from prunectl.agents.deployment.c_texts import Costs
 from prunectl.agents.deployment.image import require
@@ -33,7 +34,7 @@ from prunectl.experiments.provenance import command_line, parts_of, plan_of, ver
 from prunectl.pruning import Calibration
 from prunectl.registry import one_line
 
-Form = Literal["onnx", "c"]
+Form = Literal["onnx", "c", "arduino"]
 #: How the name of an image for an emulated board ends.
 IMAGE = ".elf"
 #: Decisions that a planner is checked on, those of them that its folder carries, and how many may differ by more than
@@ -73,6 +74,7 @@ class Export:
 def write(files: Mapping[str, bytes], folder: Path) -> None:
     """Put files into a folder, each under a temporary name first."""
     for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with replacing(folder / name) as temporary:
             temporary.write_bytes(content)
 
@@ -118,7 +120,7 @@ def export(
         calibration: what it visits there: what it is checked on, and eight bits are calibrated on.
         out: the file that it is for; nothing is written here. C is named after its stem; where it ends in .elf, an
             image for the target's emulated board comes with it.
-        form: ``onnx`` or ``c``.
+        form: ``onnx``, ``c``, or ``arduino``: the same C as a library, a folder.
         int8: C with weights of eight bits.
         target: what C is for, to be compiled and measured.
 
@@ -141,7 +143,7 @@ def export(
     else:
         assert path is not None
         examples = _spread(rows, EXAMPLES)
-        named = names(out, form)
+        named = names(out, "c")
         source = c_source(path, named[0], said, examples, _tolerance(interface.action_space, int8))
         texts = (source.code, source.header, source.test)
         files = {name: text.encode() for name, text in zip(named, texts, strict=False)}
@@ -153,6 +155,8 @@ def export(
         else:
             actions, compiled = ran.actions, True
             files |= {out.name: ran.image} if out.suffix == IMAGE else {}
+        if form == "arduino":
+            files = library(out.name, identifier(out.stem), path, source)
     found = difference(actions, own_actions(controller, rows), interface.action_space)
     rounding = MOST_FLOAT if isinstance(interface.action_space, spaces.Box) else MOST_TIES
     apart, bound = (found.mean, MOST_INT8) if int8 else (found.largest, rounding)

@@ -46,7 +46,7 @@ SLOW = {
     "tutorial",
 }
 #: What a block may be in.
-LANGUAGES = ("python", "bash", "yaml", "toml", "c", "text", "bibtex")
+LANGUAGES = ("python", "bash", "yaml", "toml", "c", "cmake", "text", "bibtex")
 #: The fewest words that a reason has.
 WORDS = 3
 
@@ -116,7 +116,8 @@ def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Monkey
             exec(compile(block.code, where, "exec"), vars(module))
         elif block.language == "bash":
             for line in block.code.replace("\\\n", " ").splitlines():
-                if no_arm() and re.search(r"cortex-m|\.elf|arm-none-eabi", line.partition("#")[0]):
+                tools = r"cortex-m|\.elf|arm-none-eabi|^cmake"
+                if (no_arm() or shutil.which("cmake") is None) and re.search(tools, line.partition("#")[0]):
                     passed_over = True
                 else:
                     shell(line, where)
@@ -127,7 +128,7 @@ def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         if origin is not None and Path(origin).is_relative_to(tmp_path):
             del sys.modules[name]
     if passed_over:
-        pytest.skip(f"all but what an emulated board is for: {no_arm()}")
+        pytest.skip(f"all but what an emulated board is for: {no_arm() or 'there is no cmake'}")
 
 
 def shell(line: str, where: str) -> None:
