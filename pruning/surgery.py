@@ -28,21 +28,20 @@ def apply(plan: PruningPlan, controller: C, graph: ComponentGraph) -> C:
     """
     if dict(plan.units) != graph.dense:
         raise PruningError("the plan was made for another controller: its groups and widths are not this one's")
-    tensors = {**dict(controller.networks.named_parameters()), **dict(controller.networks.named_buffers())}
-    targets = mirrored(controller.networks, graph.mirrors)
+    names = names_of(controller.networks)
+    tensors, targets = {own[0]: tensor for tensor, own in names}, _twins(names, graph.mirrors)
     # Copy the networks with the smaller tensors in the place of the dense ones: no weight is copied in vain.
-    replaced: dict[int, Any] = {}
+    memo: dict[int, Any] = {}
     for described in graph.tensors.values():
         for name in [described.name, *targets[described.name]]:
-            replaced[id(tensors[name])] = _like(tensors[name], select(tensors[name], described, plan.kept))
-    # Nor, one by one, the dozen empty registers of hooks that every module has: they take longer than all else.
-    empty = {
-        id(register): OrderedDict[Any, Any]()
-        for module in controller.networks.modules()
-        for register in vars(module).values()
-        if type(register) is OrderedDict and not register
-    }
-    networks = copy.deepcopy(controller.networks, replaced | empty)
+            memo[id(tensors[name])] = _like(tensors[name], select(tensors[name], described, plan.kept))
+    # Nor, one by one, what is in every module: its dozen registers of hooks take longer than all else.
+    for module in controller.networks.modules():
+        if (copied := _copied(module, memo)) is not None:
+            memo[id(module)] = copied
+        else:
+            memo |= {id(value): OrderedDict[Any, Any]() for value in vars(module).values() if _is_empty_register(value)}
+    networks = copy.deepcopy(controller.networks, memo)
     for module in networks.modules():
         kind_of(module).restate(module)
     return controller.with_networks(networks)
@@ -96,22 +95,59 @@ def synchronised(controller: C, graph: ComponentGraph) -> C:
 
 def mirrored(networks: nn.Module, mirrors: Mapping[str, str]) -> dict[str, list[str]]:
     """For each tensor by its first name, the tensors of target networks that are its twins, by their first names."""
-    tensors = [*networks.named_parameters(remove_duplicate=False), *networks.named_buffers(remove_duplicate=False)]
-    # A tensor may have several names: a shared encoder hangs below the actor and below the critic.
-    names: dict[int, list[str]] = {}
-    for name, tensor in tensors:
-        names.setdefault(id(tensor), []).append(name)
-    first = {name: all_names[0] for all_names in names.values() for name in all_names}
-    twins = {
-        all_names[0]: [
+    return _twins(names_of(networks), mirrors)
+
+
+def names_of(networks: nn.Module) -> list[tuple[torch.Tensor, list[str]]]:
+    """Every parameter and buffer with all its names: a shared encoder's hang below the actor and below the critic."""
+    names: dict[int, tuple[torch.Tensor, list[str]]] = {}
+    for prefix, module in networks.named_modules(remove_duplicate=False):
+        for own in (vars(module)["_parameters"], vars(module)["_buffers"]):
+            for name, tensor in own.items():
+                if tensor is not None:
+                    names.setdefault(id(tensor), (tensor, []))[1].append(f"{prefix}.{name}" if prefix else name)
+    return list(names.values())
+
+
+def _twins(names: Sequence[tuple[torch.Tensor, list[str]]], mirrors: Mapping[str, str]) -> dict[str, list[str]]:
+    first = {name: own[0] for _, own in names for name in own}
+    found = {}
+    for _, own in names:
+        twins = (
             first.get(target + name.removeprefix(online), "")
-            for name in all_names
+            for name in own
             for online, target in mirrors.items()
             if name.startswith(online)
-        ]
-        for all_names in names.values()
-    }
-    return {name: [twin for twin in dict.fromkeys(found) if twin] for name, found in twins.items()}
+        )
+        found[own[0]] = [twin for twin in dict.fromkeys(twins) if twin]
+    return found
+
+
+#: What a copy may share.
+_PLAIN = frozenset((bool, int, float, str, type(None)))
+
+
+def _copied(module: nn.Module, replaced: Mapping[int, Any]) -> nn.Module | None:
+    """A copy of a module that holds nothing but plain values and tensors that are replaced; None for any other."""
+    state: dict[str, Any] = {}
+    for name, value in vars(module).items():
+        if type(value) in _PLAIN or (type(value) is tuple and all(type(part) in _PLAIN for part in value)):
+            state[name] = value
+        elif not value and type(value) in (dict, OrderedDict, set):
+            state[name] = type(value)()
+        elif name in ("_parameters", "_buffers"):
+            state[name] = {key: tensor if tensor is None else replaced.get(id(tensor)) for key, tensor in value.items()}
+            if any(state[name][key] is None for key, tensor in value.items() if tensor is not None):
+                return None
+        else:
+            return None
+    copied = module.__new__(type(module))
+    vars(copied).update(state)
+    return copied
+
+
+def _is_empty_register(value: Any) -> bool:
+    return type(value) is OrderedDict and not value
 
 
 def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

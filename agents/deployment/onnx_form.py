@@ -24,6 +24,7 @@ from prunectl.agents.deployment.steps import (
     Diagonal,
     LayerNorm,
     Map,
+    QuantisedAffine,
     Simplices,
     Step,
     Switches,
@@ -47,7 +48,7 @@ _OPERATORS = {
 #: Every operator that is written. Others may loop, call functions, or ask for memory without end.
 OPERATORS = frozenset(
     ["Gemm", "Sub", "Mul", "Add", "LayerNormalization", "Max", "Min", "ArgMax", "Reshape", "Conv", "Flatten", "Softmax"]
-    + ["Split", "Concat", "Greater", "Cast", "Where"]
+    + ["Split", "Concat", "Greater", "Cast", "Where", "Round", "QuantizeLinear", "DequantizeLinear"]
     + [operator for operators in _OPERATORS.values() for operator in operators]
 )
 
@@ -113,6 +114,8 @@ class _Writer:
         match step:
             case Affine():
                 self.node("Gemm", self.constant(step.weight), self.constant(step.bias), transB=1)
+            case QuantisedAffine():
+                self.quantised(step)
             case Convolution():
                 self.node("Reshape", self.constant(np.asarray([-1, *step.image], dtype=np.int64)))
                 weight, bias = self.constant(step.weight), self.constant(step.bias)
@@ -162,6 +165,26 @@ class _Writer:
             case Switches():
                 self.node("Greater", self.constant(np.zeros(1, dtype=np.float32)))
                 self.node("Cast", to=TensorProto.INT64)
+
+    def quantised(self, step: QuantisedAffine) -> None:
+        """Codes and weights of eight bits as pairs of QuantizeLinear and DequantizeLinear (QDQ), which runtimes and
+        compilers for accelerators know; codes of sixteen bits, which the first of them knows from opset 21 on, as whole
+        numbers among floats."""
+        one, zero = self.constant(np.ones((), np.float32)), self.constant(np.zeros((), np.int8))
+        self.node("Sub", self.constant(step.centre))
+        self.node("Mul", self.constant(step.inverse_step))
+        ends = (self.constant(np.full(1, end, np.float32)) for end in (-step.most, step.most))
+        for operator, end in zip(("Max", "Min"), ends, strict=True):
+            self.node(operator, end)
+        if step.most <= np.iinfo(np.int8).max:
+            self.node("QuantizeLinear", one, zero)
+            self.node("DequantizeLinear", one, zero)
+        else:
+            self.node("Round")
+        codes, self.current = self.current, self.constant(step.weight)
+        self.node("DequantizeLinear", self.constant(step.scale), axis=0)
+        weight, self.current = self.current, codes
+        self.node("Gemm", weight, self.constant(step.bias), transB=1)
 
     def lstm(self, step: LSTM) -> None:
         """``cell = sigmoid(forget) cell + sigmoid(write) tanh(new)``, ``output = sigmoid(show) tanh(cell)``."""

@@ -104,6 +104,7 @@ def _check_ours(model: onnx.ModelProto, where: str) -> None:
             raise ControllerError(f"{where}: it has an operator '{name[:40]}', which no exported controller needs")
     # Constants of many dimensions make results of many more numbers than they have themselves.
     matrices = {node.input[1] for node in graph.node if node.op_type == "Gemm" and len(node.input) > 1}
+    matrices |= {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     filters = {node.input[1] for node in graph.node if node.op_type == "Conv" and len(node.input) > 1}
     padded = [node for node in graph.node if node.op_type == "Conv" and not _pads_less_than_it_reads(node, graph)]
     if padded:

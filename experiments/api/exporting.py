@@ -45,7 +45,7 @@ def export(
         path: ``NAME.onnx``, or ``NAME.c``, beside which a header and a test are written; with a target ``NAME.elf``, an
             image that `evaluate` runs in an emulator, beside these three; ``NAME``, a new folder, for Arduino.
         env: see `evaluate`; actions are compared on what is visited there.
-        int8: C with weights of eight bits.
+        int8: weights of eight bits; in ONNX as pairs of QuantizeLinear and DequantizeLinear (QDQ, opset 17).
         force: replace files that are there.
         trust: see `load`.
         inputs: observations ``(n, ...)`` to compare actions on, in the place of a task.
@@ -83,8 +83,6 @@ def export_subject(
     exporting.check_target(path, machine)
     if form == "onnx":
         require_onnx()
-        if int8:
-            raise ControllerError(f"{path}: weights of eight bits are a form of C: name it .c")
     if form == "arduino":
         check_new_folder(path, "a library")
     else:

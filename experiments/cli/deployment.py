@@ -43,7 +43,7 @@ def export(
     ],
     task: Task = None,
     inputs: Inputs = None,
-    int8: Annotated[bool, typer.Option("--int8", help="C with weights of eight bits.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Weights of eight bits; in ONNX as QDQ.")] = False,
     target: Annotated[
         str | None,
         typer.Option(
@@ -70,12 +70,10 @@ def export(
     from prunectl.experiments.api.subject import subject_of
     from prunectl.experiments.deploying import on_target
 
-    if int8 and form == "onnx":
-        raise typer.BadParameter("--int8 is a form of C: add --format c")
     if target is not None and form == "onnx":
         raise typer.BadParameter("--target is a machine that C is compiled for: add --format c")
     if planner:
-        _export_planner(checkpoint, form, out, task, as_json, trust)
+        _export_planner(checkpoint, form, out, task, int8, as_json, trust)
         return
     if form == "arduino" and out.suffix:
         raise ControllerError(f"{out}: a library is a folder: name it without an ending")
@@ -120,15 +118,17 @@ def export(
         print(on_target.in_words(made.taken))
 
 
-def _export_planner(checkpoint: str, form: str, out: Path, task: str | None, as_json: bool, trust: bool) -> None:
+def _export_planner(
+    checkpoint: str, form: str, out: Path, task: str | None, int8: bool, as_json: bool, trust: bool
+) -> None:
     from prunectl.agents.deployment.load import require_onnx
     from prunectl.experiments.api.files import check_new_folder
     from prunectl.experiments.api.subject import subject_of
     from prunectl.experiments.deploying import export as exporting
     from prunectl.experiments.episodes.calibration import calibrate
 
-    if form != "onnx":
-        raise typer.BadParameter("--planner goes with --format onnx")
+    if form != "onnx" or int8:
+        raise typer.BadParameter("--planner goes with --format onnx, and without --int8")
     check_new_folder(out, "a planner")
     require_onnx()
     subject = subject_of(checkpoint, task, trust)

@@ -121,7 +121,7 @@ def export(
         out: the file that it is for; nothing is written here. C is named after its stem; where it ends in .elf, an
             image for the target's emulated board comes with it.
         form: ``onnx``, ``c``, or ``arduino``: the same C as a library, a folder.
-        int8: C with weights of eight bits.
+        int8: weights of eight bits.
         target: what C is for, to be compiled and measured.
 
     Raises:
@@ -132,7 +132,8 @@ def export(
     layers = deployed(controller)
     path = _program(layers, interface.observations, form)
     if int8:
-        assert path is not None
+        if path is None:
+            raise ControllerError(f"{out}: of this network only floats can be written: leave int8 out")
         path = quantised(path, calibration.observations)
     said = interface.as_json(provenance(loaded, task, "int8" if int8 else "float32"))
     rows = checked_rows(calibration)

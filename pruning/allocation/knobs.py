@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +66,7 @@ def check(
     """
     narrowest = {**(widths or graph.dense), **at_ratio(knobs, min_width, 0.0)}
     most = {
-        scope: 1 - parameters_of(graph, narrowest, components) / parameters_of(graph, graph.dense, components)
+        scope: 1 - graph.parameters_of(components, narrowest) / graph.parameters_of(components, graph.dense)
         for scope, components in scopes.items()
     }
     scope, highest = min(most.items(), key=lambda item: item[1])
@@ -76,11 +76,6 @@ def check(
         raise PruningError(
             f"sparsity {sparsity:g} cannot be met: with {width} left, scope '{scope}' reaches {reached:g} at most"
         )
-
-
-def parameters_of(graph: ComponentGraph, widths: Mapping[str, int], components: Iterable[str]) -> int:
-    """Parameters of these components together."""
-    return sum(graph.parameters(widths, component) for component in components)
 
 
 def at_ratio(knobs: Sequence[Knob], min_width: int, ratio: float) -> Widths:

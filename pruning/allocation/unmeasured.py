@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prunectl.pruning.allocation.knobs import Knob, Widths, at_ratio, bisect, owned, parameters_of, settle
+from prunectl.pruning.allocation.knobs import Knob, Widths, at_ratio, bisect, owned, settle
 from prunectl.pruning.graph import ComponentGraph
 
 
@@ -20,7 +20,7 @@ def uniform(graph: ComponentGraph, knobs: Sequence[Knob], sparsity: float, min_w
     target = (1 - sparsity) * dense
     components = owned(graph, knobs)
     own = {scope: [knob for knob in knobs if knob.scope == scope] for scope in components}
-    dense_of = {scope: parameters_of(graph, graph.dense, components[scope]) for scope in own}
+    dense_of = {scope: graph.parameters_of(components[scope], graph.dense) for scope in own}
 
     def at(ratio: float) -> Widths:
         widths = at_ratio(knobs, min_width, ratio)
@@ -29,7 +29,7 @@ def uniform(graph: ComponentGraph, knobs: Sequence[Knob], sparsity: float, min_w
             wanted = share * dense_of[scope]
             inside = bisect(
                 lambda r, m=members, w=widths: {**w, **at_ratio(m, min_width, r)},  # type: ignore[misc]
-                lambda w, s=scope: parameters_of(graph, w, components[s]),  # type: ignore[misc]
+                lambda w, s=scope: graph.parameters_of(components[s], w),  # type: ignore[misc]
                 wanted,
             )
             widths = inside

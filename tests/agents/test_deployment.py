@@ -127,6 +127,20 @@ def test_int8_in_c_is_what_numpy_says_it_is(family: tuple[str, str, dict[str, An
     np.testing.assert_allclose(agents.load(code, trust=True).controller.act(seen), made(seen), atol=1e-3)
 
 
+@pytest.mark.parametrize("family", FAMILIES[::3], ids=name_of)
+def test_int8_in_onnx_is_what_numpy_says_it_is(family: tuple[str, str, dict[str, Any]], tmp_path: Path) -> None:
+    controller = controller_of(family)
+    made = quantised(program_of(controller), seen_by(controller, 500))
+    (tmp_path / "c.onnx").write_bytes(content := onnx_bytes(made, said_by(controller)))
+    nodes = [node.op_type for node in onnx.load_model_from_string(content).graph.node]
+    layers = sum(isinstance(step, QuantisedAffine) for step in made.steps)
+    # A pair for what each layer reads but the first, whose codes have sixteen bits, and the second half for weights.
+    assert nodes.count("QuantizeLinear") == layers - 1
+    assert nodes.count("DequantizeLinear") == 2 * layers - 1
+    seen = 2 * seen_by(controller)  # beyond what it was calibrated on, too
+    np.testing.assert_allclose(agents.load(tmp_path / "c.onnx").controller.act(seen), made(seen), atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["matrix", "choice", "choices", "switches", "image, flattened", "image"])
 def test_observations_of_every_kind_are_exported(kind: str, tmp_path: Path) -> None:
     observed, policy = KINDS[kind]
