@@ -6,9 +6,12 @@ by 1024 ns with each, so that its ticks tell instructions apart, the same number
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import subprocess
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ _SHIFT = 10
 _TICKS = 2**_SHIFT / 40
 #: Bytes that are on their way at once: less than a pipe holds, so that neither side waits for the other.
 _AT_ONCE = 32_768
+#: Seconds without a single byte after which a board is taken to have hung; the largest network decides within two.
+PATIENCE = 60.0
 
 
 class EmulatedController(Exported):
@@ -55,14 +60,16 @@ class EmulatedController(Exported):
     def _asked(self, rows: NDArray[np.float32]) -> NDArray[Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        try:
+        answer, wanted = b"", len(rows) * self.reply.itemsize
+        with suppress(BrokenPipeError):
             self.process.stdin.write(rows.tobytes())
-            self.process.stdin.flush()
-            answer = self.process.stdout.read(len(rows) * self.reply.itemsize)
-        except BrokenPipeError:
-            answer = b""
-        if len(answer) < len(rows) * self.reply.itemsize:
-            raise ControllerError(f"{self.where}: the emulated board stopped: {_last_words(self.process)}")
+        while len(answer) < wanted:
+            if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
+                self.process.kill()
+                raise ControllerError(f"{self.where}: the emulated board has not answered for {PATIENCE:g} s")
+            if not (more := os.read(self.process.stdout.fileno(), wanted - len(answer))):
+                raise ControllerError(f"{self.where}: the emulated board stopped: {_last_words(self.process)}")
+            answer += more
         return np.frombuffer(answer, self.reply)
 
     def stack(self) -> int:
@@ -97,7 +104,7 @@ def _started(image: Path, target: Target) -> subprocess.Popen[bytes]:
     console = ["-semihosting-config", "enable=on,target=native", "-icount", f"shift={_SHIFT}"]
     command = ["qemu-system-arm", "-M", str(target.machine), "-kernel", str(image.absolute()), *quiet, *console]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+    return subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def _last_words(process: subprocess.Popen[bytes]) -> str:

@@ -35,7 +35,7 @@ def sweep(
     trust: Trust = False,
 ) -> None:
     """Prune and measure every combination that a config names. The same command goes on where it stopped."""
-    from prunectl.experiments.sweeping.bundled import bundled_configs, config_path
+    from prunectl.experiments.sweeping.bundled import bundled_configs, check_names, config_path
 
     if list_:
         rows = [[name, _first_line(path)] for name, path in bundled_configs().items()]
@@ -43,7 +43,8 @@ def sweep(
         return
     if config is None:
         raise typer.BadParameter("name a CONFIG.yaml, or a bundled sweep (`prunectl sweep --list`)")
-    path = config_path(config)  # before anything heavy is imported
+    path = config_path(config)
+    check_names(path)  # before anything heavy is imported
 
     import torch
 

@@ -11,7 +11,8 @@ import yaml
 
 from prunectl.agents.files import replacing
 from prunectl.experiments.suite.tiers import SUITE, Names, Tier, checked_names, tier_of
-from prunectl.experiments.sweeping.config import LARGEST_CONFIG, ConfigError, read_yaml
+from prunectl.experiments.sweeping.bundled import LARGEST_CONFIG
+from prunectl.experiments.sweeping.config import ConfigError, read_yaml
 
 #: Beside the store.
 FILE = "entry.yaml"

@@ -5,6 +5,13 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+from prunectl.errors import Error
+from prunectl.names import METHOD, check_name
+
+#: A config of thousands of controllers takes so much; PyYAML reads some 100 KiB a second.
+LARGEST_CONFIG = 2**18
 
 
 def bundled_configs() -> dict[str, Path]:
@@ -28,3 +35,36 @@ def config_path(named: str | Path) -> Path:
     near = difflib.get_close_matches(str(named), bundled, n=1, cutoff=0.6)
     offer = f"did you mean '{near[0]}'?" if near else "`prunectl sweep --list` shows those that come with prunectl"
     raise FileNotFoundError(2, f"there is no such sweep, neither a file nor a bundled one; {offer}", str(named))
+
+
+def check_names(path: Path) -> None:
+    """Refuse the name of a method that nothing goes by; what else may be wrong is told where a config is read.
+
+    Raises:
+        Error: there is one, and no plug-in is named that could bring it.
+    """
+    for place, entry in enumerate(_methods(path)):
+        for kind in METHOD:
+            for name in _several(entry.get(kind, ())):
+                try:
+                    check_name(kind, str(name))
+                except Error as error:
+                    raise Error(f"{path}: methods[{place}]: {error}") from error
+
+
+def _methods(path: Path) -> list[dict[str, Any]]:
+    import yaml
+
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            return []
+        data = yaml.load(path.read_bytes(), Loader=yaml.BaseLoader)  # texts, lists and mappings alone
+    except Exception:  # told in its own words by the one that reads it in earnest
+        return []
+    if not isinstance(data, dict) or "plugins" in data:
+        return []
+    return [entry for entry in _several(data.get("methods", ())) if isinstance(entry, dict)]
+
+
+def _several(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -29,12 +29,11 @@ from prunectl.agents.files import read_bounded
 from prunectl.errors import Error
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED, MOST_SEED
 from prunectl.experiments.stability.bounds import CONFIDENCE, FEWEST, TOLERATED
+from prunectl.experiments.sweeping.bundled import LARGEST_CONFIG
 from prunectl.pruning import Method, Variant, variants
 from prunectl.references import HUB
 from prunectl.registry import import_plugins, one_line
 
-#: A config of thousands of controllers takes so much; PyYAML reads some 100 KiB a second.
-LARGEST_CONFIG = 2**18
 #: The longest text or number in it: whole numbers of many digits take quadratic time to read.
 LONGEST_SCALAR = 3000
 #: Cells that one sweep may ask for.

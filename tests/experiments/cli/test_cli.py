@@ -63,7 +63,9 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         assert command in done.stdout
 
 
-def test_names_and_numbers_of_nothing_are_refused_before_anything_heavy_is_imported() -> None:
+def test_names_and_numbers_of_nothing_are_refused_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("controllers: ppo-cartpole\nsparsities: 0.5\nmethods:\n- {}\n- {recovery: [none, dstill]}\n")
     prune = ["prune", "ppo-cartpole", "-o", "x.zip"]
     commands = [
         *(["inspect", "no"], ["evaluate", "no"], ["prune", "no", "--sparsity", "0.5", "-o", "x.zip"]),
@@ -74,6 +76,7 @@ def test_names_and_numbers_of_nothing_are_refused_before_anything_heavy_is_impor
         *([*prune, "--sparsity", "0.5", *asked] for asked in (["--budget", "0s"], ["--schedule", "no"])),
         *(["stability", "td3-pendulum", f"--{kind}", "no"] for kind in METHOD),
         *(["stability", "td3-pendulum", "--sparsities", "2"], ["bench", "no"], ["bench", "latency", "no"]),
+        ["sweep", str(wrong)],
         *(["reproduce", "no"], ["suite", "run", "--tier", "no"], ["bench", "--target", "no"]),
         ["export", "td3-pendulum", "--format", "c", "--target", "no", "-o", "x.c"],
     ]
@@ -94,6 +97,8 @@ def test_names_and_numbers_of_nothing_are_refused_before_anything_heavy_is_impor
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == len(commands) + len(tasks)
+    (told,) = (line for line in lines if str(wrong) in line)
+    assert "methods[1]: unknown recovery 'dstill': did you mean 'distill'" in told
     assert ["No-v1" in line for line in lines[len(commands) :]] == [True, True, True, True, False]
 
 

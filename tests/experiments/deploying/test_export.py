@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from prunectl.agents.deployment import emulated
 from prunectl.experiments.cli import run
 from prunectl.experiments.deploying import export as exporting
 from prunectl.experiments.deploying.export import difference
@@ -151,6 +152,29 @@ def test_a_checkpoint_becomes_an_image_that_drives_the_task(
     np.testing.assert_allclose(found["returns"], expected, rtol=1e-3)
     again = failing(capsys, "export", checkpoint, "--format", "c", "--target", "cortex-m4", "-o", out)
     assert "--force" in again
+
+
+@needs_arm
+@pytest.mark.parametrize(
+    ("board", "says"), [("sleep 60", "has not answered for 0.2 s"), ("echo lost >&2", "stopped: lost")]
+)
+def test_a_board_that_hangs_or_stops_is_one_line(
+    board: str,
+    says: str,
+    save_tiny: SaveTiny,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "x.elf"
+    said(capsys, "export", save_tiny("td3", "Pendulum-v1"), "--format", "c", "--target", "cortex-m4", "-o", out)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(board, shell=True, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe)
+    monkeypatch.setattr(emulated, "_started", lambda image, target: process)
+    monkeypatch.setattr(emulated, "PATIENCE", 0.2)
+    line = failing(capsys, "evaluate", out, "--trust", "--episodes", 1)
+    assert says in line
+    assert line.count("\n") == 1
 
 
 @pytest.mark.parametrize(
