@@ -101,3 +101,41 @@ def test_what_a_search_is_worth_is_that_of_its_store() -> None:
     assert f"in {seconds['searched']:.0f} s instead of {seconds['searched-return']:.0f} in the mean" in " ".join(
         TEXT.split()
     )
+
+
+NORMALISERS = {
+    "its mean, as it comes": "",
+    "`-sum`": "-sum",
+    "`-max`": "-max",
+    "`-raw`": "-raw",
+    "`-gaussian`": "-gaussian",
+}
+
+
+def test_the_normalisers_returns_are_those_of_their_cells() -> None:
+    table = cells("ways")
+    table = table[table["recovery"] == "reconstruct"]
+    returns = table.set_index(["controller", "method", "sparsity_asked"])["normalised_return"]
+    for said, ending in NORMALISERS.items():
+        for importance in ("hessian", "taylor"):
+            both = (
+                ", ".join(
+                    f"{returns[name, f'stock-global{ending} + {importance}', sparsity]:.2f}" for sparsity in (0.9, 0.95)
+                )
+                for name in (CHEETAH, HOPPER)
+            )
+            assert f"| {said} | {importance} | {' | '.join(both)} |" in TEXT
+    others = table[~table["controller"].isin([CHEETAH, HOPPER])]["normalised_return"].astype(float)
+    assert others.min() >= 0.985
+    failed = (
+        cells("ways").groupby(cells("ways")["recovery"] == "reconstruct")["status"].apply(lambda s: s.ne("done").sum())
+    )
+    assert failed.tolist() == [3, 3]
+
+
+def test_what_steps_are_worth_is_that_of_their_comparison() -> None:
+    found = pd.read_csv(FOLDER / "ways" / "steps.csv").set_index("against")
+    for said, ending in NORMALISERS.items():
+        rows = (found.loc[f"stock-global{ending} + {name} + reconstruct"] for name in ("hessian", "taylor"))
+        both = (f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" for row in rows)
+        assert f"| {said} | {' | '.join(both)} |" in TEXT
