@@ -185,7 +185,7 @@ def prune(
         importance: how a unit is scored; by default ``surgeon``.
         allocation: how the sparsity is divided over the pools.
         recovery: what is done for the smaller controller; by default ``distill``.
-        budget: how long a recovery may go on: ``"60s"``, or steps as ``24000`` (distill: batches; finetune: of the
+        budget: how long a recovery may go on: ``"60s"``, or steps as ``24000`` (distill: batches; finetune, polish: of the
             environment). With steps, the same seed gives the same controller. All steps of a schedule share it; where
             none is given, each takes what it would take alone.
         steps: in how many steps to prune, each with scores and a recovery of its own.
@@ -259,8 +259,8 @@ def _rows(subject: Subject, env: Env | None, inputs: ArrayLike, seed: int, metho
     """The rows that a user gives in the place of a task."""
     if env is not None:
         raise PruningError("a task and inputs are given: what acts on a task is judged there; leave one of them out")
-    if method is not None and method.recovery == "finetune":
-        raise PruningError("recovery 'finetune' goes on with the training, so it needs a task, not inputs")
+    if method is not None and method.recovery in ("finetune", "polish"):
+        raise PruningError(f"recovery '{method.recovery}' goes by rewards, so it needs a task, not inputs")
     return Rows.of(subject.controller, inputs, seed)
 
 

@@ -138,7 +138,7 @@ def prune(
         typer.Option(
             metavar="N|Ts",
             help="How long the recovery may go on. distill, distill-critic, scratch: batches (24000) or seconds (60s); "
-            "finetune: environment steps.",
+            "finetune, polish: environment steps.",
         ),
     ] = None,
     steps: Annotated[

@@ -108,6 +108,7 @@ _RECOVERIES: dict[str, tuple[Any, str, float]] = {
     "distill-critic": ((0, (9, 2, 1, 2)), "longdashdot", 0.15),
     "scratch": ((0, (1, 1)), "dot", 0.8),
     "finetune": ((0, (9, 3)), "longdash", 0.3),
+    "polish": ((0, (7, 1.5, 1, 1.5, 1, 1.5)), "7px,2px,1px,2px,1px,2px", 0.0),
 }
 #: The same for the recoveries of plug-ins.
 _FOREIGN_RECOVERIES: tuple[tuple[Any, str, float], ...] = (

@@ -7,11 +7,9 @@ import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from prunectl import envs
 from prunectl.agents.controller import Controller, ControllerError
@@ -19,8 +17,9 @@ from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.resume import continue_learning
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc2.families import FAMILIES
-from prunectl.experiments.episodes.evaluator import environments, evaluate
-from prunectl.experiments.episodes.seeds import finetuning_seed, validation_seeds
+from prunectl.experiments.episodes.choice import Choice
+from prunectl.experiments.episodes.evaluator import environments
+from prunectl.experiments.episodes.seeds import finetuning_seed
 from prunectl.experiments.episodes.tdmpc_practice import Exploring, Practice
 from prunectl.pruning.recovery import Progress, Recovered
 
@@ -28,9 +27,6 @@ C = TypeVar("C", bound=Controller)
 
 #: How often a controller is validated on the way, and how often one that plans: its decisions cost far more.
 VALIDATIONS, PLANNED_VALIDATIONS = 20, 8
-#: Episodes that choose on the way, and further ones on which the choice must hold against what was given: where falls
-#: are rare, the mean of ten episodes is mostly luck.
-CHOOSING, CONFIRMING = 10, 30
 #: TD-MPC and TD-MPC2: the share of the steps before learning, and Adam's step size.
 PLANNED_FILLING, PLANNED_RATE = 0.1, 3e-4
 
@@ -61,7 +57,7 @@ def finetune(
         raise ControllerError(f"fine-tuning for {steps} steps: give at least one")
     torch.set_num_threads(1)
     task, _ = envs.resolve(task)
-    choice = _Choice(controller, task, seed)
+    choice = Choice(controller, task, seed)
 
     def consider(done: int, candidate: Controller) -> None:
         choice.consider(candidate)  # type: ignore[arg-type]
@@ -101,41 +97,3 @@ def _practise(
             if practice.learner.updates and due:
                 considered = practice.step
                 consider(considered, controller.with_networks(copy.deepcopy(copied.networks)))
-
-
-class _Choice(Generic[C]):
-    """The best controller so far, what was given included."""
-
-    def __init__(self, given: C, task: str, seed: int) -> None:
-        self.given = self.best = given
-        self.task = task
-        seeds = validation_seeds(CHOOSING + CONFIRMING, seed)
-        self.choosing, self.confirming = seeds[:CHOOSING], seeds[CHOOSING:]
-        self.highest = float(self._returns(given, self.choosing).mean())
-
-    def consider(self, candidate: C) -> None:
-        """Keep the candidate if it is better on the choosing episodes."""
-        try:
-            reached = float(self._returns(candidate, self.choosing).mean())
-        except ControllerError:  # it fits the task, as what was given does: it has learned itself to pieces
-            return
-        if reached > self.highest:
-            self.best, self.highest = candidate, reached
-
-    def confirmed(self) -> Recovered[C]:
-        """The best one if it beats what was given on the confirming episodes, else what was given; both mean returns.
-
-        It must beat it by more than a standard error of the mean difference, episode by episode.
-        """
-        given = self._returns(self.given, self.confirming)
-        before = float(given.mean())
-        if self.best is self.given:
-            return Recovered(self.given, before, before)
-        best = self._returns(self.best, self.confirming)
-        gained = best - given
-        if gained.mean() > gained.std(ddof=1) / math.sqrt(len(gained)):
-            return Recovered(self.best, before, float(best.mean()))
-        return Recovered(self.given, before, before)
-
-    def _returns(self, controller: C, seeds: tuple[int, ...]) -> NDArray[np.float64]:
-        return evaluate(controller, self.task, seeds).returns

@@ -66,6 +66,10 @@ class Rows:
         """There is nothing to train on: raises PruningError."""
         raise PruningError("recovery 'finetune' goes on with the training, so it needs a task, not rows")
 
+    def polish(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
+        """There are no returns: raises PruningError."""
+        raise PruningError("recovery 'polish' goes by returns, so it needs a task, not rows")
+
 
 def agreement(actions: NDArray[Any], wanted: NDArray[Any]) -> float:
     """R2 of actions ``(n, ...)`` against the dense controller's; of choices, the share that is the same."""

@@ -11,6 +11,7 @@ import numpy as np
 from prunectl import envs
 from prunectl.agents.controller import Controller
 from prunectl.experiments.episodes.evaluator import evaluate
+from prunectl.experiments.episodes.evolution import evolve
 from prunectl.experiments.episodes.finetuning import finetune
 from prunectl.experiments.episodes.seeds import calibration_seeds, validation_seeds
 from prunectl.pruning.recovery import Budget, Progress, Recovered, Visit
@@ -27,8 +28,8 @@ DISTURBANCES = (0.0, 0.1)
 VALIDATED = 30
 #: The same for a controller that plans, whose decisions cost a hundred times an actor's.
 PLANNED, PLANNED_VALIDATED = 6, 10
-#: Environment steps of a fine-tuning that is given no budget.
-TRAINED = 20_000
+#: Environment steps of a fine-tuning, and of a polishing, that is given no budget.
+TRAINED, POLISHED = 20_000, 3_000_000
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,7 @@ class TaskLoop:
         steps = TRAINED if budget is None else budget.steps
         assert steps is not None
         return finetune(controller, self.task, steps, self.seed, on_progress)
+
+    def polish(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
+        """Move what acts towards higher returns, see `experiments.episodes.evolution.evolve`."""
+        return evolve(controller, self.task, budget or Budget(steps=POLISHED), self.seed, on_progress)

@@ -60,6 +60,9 @@ class Loop(Protocol):
     def finetune(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
         """Continue the controller's own training; never hand back something worse."""
 
+    def polish(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
+        """Move what acts towards higher returns; never hand back something worse."""
+
 
 @dataclass(frozen=True)
 class Cut(Generic[C]):

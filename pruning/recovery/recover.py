@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from prunectl.agents.controller import Controller
+from prunectl.agents.controller import Controller, ControllerError
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.plugged import explained, untouched
 from prunectl.pruning.recovery.contract import Cut, Recovered
@@ -66,6 +66,18 @@ def _finetune(cut: Cut[C]) -> Recovered[C]:
     return cut.task.finetune(_reconstruct(cut), cut.budget, cut.told)
 
 
+def _polish(cut: Cut[C]) -> Recovered[C]:
+    try:
+        if cut.small.plans:
+            raise ControllerError(f"a {cut.small.algorithm} controller plans")
+        cut.small.deployed_path()
+    except ControllerError as error:
+        raise PruningError(f"recovery 'polish' is for what decides by an observation alone: {error}") from error
+    taught = replace(cut, budget=None, told=lambda share: cut.told(0.5 * share))
+    distilled = _distill(taught).controller
+    return cut.task.polish(distilled, cut.budget, lambda share: cut.told(0.5 + 0.5 * share))
+
+
 RECOVERIES = Registry(
     "recovery",
     {
@@ -75,6 +87,7 @@ RECOVERIES = Registry(
         "distill-critic": Recovery(_distill_critic, looks_at_task=True),
         "scratch": Recovery(_scratch, looks_at_task=True, version=1),
         "finetune": Recovery(_finetune, looks_at_task=True),
+        "polish": Recovery(_polish, looks_at_task=True),
     },
     PruningError,
 )

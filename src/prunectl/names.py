@@ -25,7 +25,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         *("gradient", "fisher", "uncertainty", "lamp", "fpgm", "hessian"),
     ),
     "allocation": ("uniform", "ranked", "sensitivity", "searched", "searched-return"),
-    "recovery": ("none", "reconstruct", "distill", "distill-critic", "scratch", "finetune"),
+    "recovery": ("none", "reconstruct", "distill", "distill-critic", "scratch", "finetune", "polish"),
     "algorithm": (
         *("tdmpc", "tdmpc2", "sac", "td3", "ddpg", "ppo", "a2c"),
         *("tqc", "trpo", "crossq", "recurrent_ppo", "maskable_ppo", "dqn", "qrdqn", "ars"),

@@ -22,7 +22,7 @@ from prunectl.agents.load import load
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
-from prunectl.experiments.episodes import finetuning
+from prunectl.experiments.episodes import choice, finetuning
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.finetuning import finetune
@@ -52,17 +52,17 @@ class Fake:
     def evaluated(self, task: str, seeds: Sequence[int]) -> Any:
         if np.isnan(self.choosing):
             raise ControllerError("its action is not a number")
-        returns = [self.choosing] if len(seeds) == finetuning.CHOOSING else self.confirming
+        returns = [self.choosing] if len(seeds) == choice.CHOOSING else self.confirming
         return SimpleNamespace(returns=np.resize(returns, len(seeds)))
 
 
 def chosen(what_was_given: Fake, candidates: Sequence[Fake]) -> tuple[Fake, float, float]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetuning, "evaluate", Fake.evaluated)
-        choice: Any = finetuning._Choice(what_was_given, "any", 0)  # type: ignore[type-var]
+        patch.setattr(choice, "evaluate", Fake.evaluated)
+        found: Any = choice.Choice(what_was_given, "any", 0)  # type: ignore[type-var]
         for candidate in candidates:
-            choice.consider(candidate)
-        found = choice.confirmed()
+            found.consider(candidate)
+        found = found.confirmed()
         return found.controller, found.before, found.after
 
 
@@ -92,12 +92,12 @@ def test_a_choice_must_hold_by_more_than_luck() -> None:
 
 @pytest.mark.parametrize("family", ["sac", "ppo", "tdmpc", pytest.param("tdmpc2", marks=pytest.mark.slow)])
 def test_the_same_seed_gives_the_same_controller(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetuning, "CHOOSING", 1)
-    monkeypatch.setattr(finetuning, "CONFIRMING", 2)
+    monkeypatch.setattr(choice, "CHOOSING", 1)
+    monkeypatch.setattr(choice, "CONFIRMING", 2)
     # Whatever comes of it is handed back, or two failures would look the same.
-    monkeypatch.setattr(finetuning._Choice, "confirmed", lambda choice: Recovered(shown[-1], 0.0, 0.0))
+    monkeypatch.setattr(choice.Choice, "confirmed", lambda choice: Recovered(shown[-1], 0.0, 0.0))
     shown: list[Any] = []
-    monkeypatch.setattr(finetuning._Choice, "consider", lambda choice, candidate: shown.append(candidate))
+    monkeypatch.setattr(choice.Choice, "consider", lambda choice, candidate: shown.append(candidate))
     quick = {"batch_size": 16} | ({"n_steps": 32} if family == "ppo" else {})
     planners = {"tdmpc": planning, "tdmpc2": untrained_planner2}
     controller: Any = planners[family]() if family in planners else untrained(family, "Pendulum-v1", **quick)
@@ -112,8 +112,8 @@ def test_the_same_seed_gives_the_same_controller(family: str, monkeypatch: pytes
 
 
 def test_the_world_model_is_practised_with_its_own_plans(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetuning, "CHOOSING", 1)
-    monkeypatch.setattr(finetuning, "CONFIRMING", 2)
+    monkeypatch.setattr(choice, "CHOOSING", 1)
+    monkeypatch.setattr(choice, "CONFIRMING", 2)
     practices: list[Any] = []
     practice = finetuning.Practice
     monkeypatch.setattr(finetuning, "Practice", lambda *given: practices.append(practice(*given)) or practices[-1])
