@@ -35,9 +35,13 @@ def measure(quick: bool) -> list[Section]:
     """A row an answer, in seconds of processor time: what else the machine is doing matters little then."""
     rounds = 2 if quick else 5
     rows = []
-    for command in REFUSED:
-        taken = float(np.median([_refusal(command) for _ in range(rounds)]))
-        rows.append({"case": f"prunectl {' '.join(command)}", "seconds": taken, **judged(taken, at_most=1.0)})
+    with tempfile.TemporaryDirectory() as folder:
+        wrong = Path(folder, "wrong.yaml")
+        wrong.write_text("controllers: ppo-cartpole\nmethods: {grouping: nothing}\nsparsities: 0.5\n")
+        for command in (*REFUSED, ("sweep", str(wrong))):
+            taken = float(np.median([_refusal(command) for _ in range(rounds)]))
+            case = f"prunectl {' '.join(command).replace(str(wrong), wrong.name)}"
+            rows.append({"case": case, "seconds": taken, **judged(taken, at_most=1.0)})
     if (REFERENCE / FILE).is_file() and not quick:
         taken = float(np.median([_report() for _ in range(3)]))
         rows.append({"case": "prunectl report results/reference", "seconds": taken, **judged(taken, at_most=10.0)})

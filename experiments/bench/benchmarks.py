@@ -23,6 +23,7 @@ from prunectl.experiments.bench import (
     planning,
     stepping,
     sweep_speed,
+    teaching,
 )
 from prunectl.experiments.bench.timing import Section
 from prunectl.experiments.drawing.tables import markdown, write_file
@@ -45,6 +46,7 @@ CATALOGUE = (
     Benchmark("surgery", "plan and surgery against Torch-Pruning, and as controllers grow wider", cutting.measure),
     Benchmark("planner", "TD-MPC's decisions, dense and pruned", planning.measure),
     Benchmark("latency", "a decision in PyTorch, ONNX Runtime and C, dense and pruned", decisions.measure),
+    Benchmark("distill", "how long the default takes to recover agents of 256-256", teaching.measure),
     Benchmark("sweep", "cells on 1 and on 2 workers, overhead a cell, work that cells share", sweep_speed.measure),
     Benchmark("memory", "peak memory of a sweep as its cells grow in number", memory.measure),
     Benchmark("answers", "a mistake in a name, and the report of the reference study", answers.measure),

@@ -33,7 +33,8 @@ def measure(quick: bool) -> list[Section]:
         rows.append(_row(name, controller, rates, COPY, at_least=1.0))
         rows += [_row(name, controller, rates, rival) for rival in (WHOLE, IN_PLACE)]
     for width in WIDTHS[:3] if quick else WIDTHS:
-        rows.append(_row(f"SAC {width}-{width}", controller := _sac(width), _rates(controller, min(rounds, 5)), COPY))
+        rates = _rates(controller := _sac(width), min(rounds, 5))
+        rows.append(_row(f"SAC {width}-{width}", controller, rates, COPY, at_least=1.0))
     remark = (
         f"Prunings a second of processor time: {RATIO:.0%} of all units go, by magnitude, every layer alike. Ours: "
         "trace, scores, plan, and a new controller, target networks included, beside the dense one. Theirs: "

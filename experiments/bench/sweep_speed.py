@@ -73,7 +73,7 @@ def measure(quick: bool) -> list[Section]:
     rounds = [{count: sweep(work, count) for count in (1, 2)} for _ in range(1 if quick else 3)]
     ones, twos = ([swept[count] for swept in rounds] for count in (1, 2))
     rates = [np.asarray([swept.cells / swept.wall for swept in runs]) for runs in (ones, twos)]
-    throughput = compared("2 workers", rates[1], "1 worker", rates[0], at_least=1.7)
+    throughput = compared("2 workers", rates[1], "1 worker", rates[0], at_least=1.8)
     overheads = pd.DataFrame(
         [
             {

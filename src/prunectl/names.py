@@ -30,7 +30,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         *("tdmpc", "tdmpc2", "sac", "td3", "ddpg", "ppo", "a2c"),
         *("tqc", "trpo", "crossq", "recurrent_ppo", "maskable_ppo", "dqn", "qrdqn", "ars"),
     ),
-    "benchmark": ("evaluator", "surgery", "planner", "latency", "sweep", "memory", "answers", "cluster"),
+    "benchmark": ("evaluator", "surgery", "planner", "latency", "distill", "sweep", "memory", "answers", "cluster"),
     "reproduction": (
         *("groups", "reward-vs-sparsity", "without-recovery", "components", "budget", "isolated", "cuts"),
         *("reference", "all"),

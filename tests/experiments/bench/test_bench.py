@@ -14,7 +14,7 @@ import pytest
 from distributed import Client
 
 from prunectl import agents
-from prunectl.experiments.bench import answers, simulated
+from prunectl.experiments.bench import answers, simulated, teaching
 from prunectl.experiments.bench.benchmarks import CATALOGUE, machine, write_results
 from prunectl.experiments.bench.queueing import Costs, saturation, simulate
 from prunectl.experiments.bench.stepping import _actions_taken, stepped
@@ -246,7 +246,7 @@ def test_sweeps_of_a_quick_run_share_their_work_and_are_simulated(tmp_path: Path
     assert run(["bench", "sweep", "memory", "cluster", "--quick", "-o", str(path)]) == 0
     found = json.loads(path.read_text())["benchmarks"]
     throughput, _, shared = found["sweep"]
-    assert throughput["rows"][0]["target"] == ">= 1.7"
+    assert throughput["rows"][0]["target"] == ">= 1.8"
     assert [row["computed"] for row in shared["rows"]] == [row["different"] for row in shared["rows"]]
     assert [row["work"] for row in shared["rows"] if row["computed"] == 0] == []
     assert [row["cells"] for row in found["memory"][0]["rows"]] == [50, 200]
@@ -262,6 +262,17 @@ def test_sweeps_of_a_quick_run_share_their_work_and_are_simulated(tmp_path: Path
 @pytest.mark.slow
 def test_a_refusal_is_an_answer_in_time() -> None:
     (section,) = answers.measure(quick=True)
-    assert section.table["case"].tolist() == [f"prunectl {' '.join(command)}" for command in answers.REFUSED]
+    commands = [*(" ".join(command) for command in answers.REFUSED), "sweep wrong.yaml"]
+    assert section.table["case"].tolist() == [f"prunectl {command}" for command in commands]
     assert (section.table["seconds"] > 0).all()
     assert set(section.table["held"]) == {"yes"}
+
+
+@pytest.mark.slow
+def test_what_a_recovery_takes_is_timed_an_agent() -> None:
+    (section,) = teaching.measure(quick=True)
+    table = section.table.set_index("case")
+    assert list(table.index) == [*teaching.AGENTS, "median"]
+    assert (table["seconds"] > 0).all()
+    assert table.loc["median", "seconds"] == sorted(table["seconds"][:3])[1]
+    assert (table["after"][:3] >= table["before"][:3]).all()
