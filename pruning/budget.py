@@ -12,7 +12,7 @@ from prunectl.pruning.errors import PruningError
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a recovery may go on: ``steps`` (distill: batches; finetune and polish: environment steps) or ``seconds``.
+    """How long a recovery may go on: ``steps`` (distill: batches; finetune, polish: environment steps) or ``seconds``.
 
     By seconds, the same seed need not give the same controller. The round that is under way is finished, and what
     follows the rounds (validation, components that do not act) is not counted.

@@ -185,9 +185,9 @@ def prune(
         importance: how a unit is scored; by default ``surgeon``.
         allocation: how the sparsity is divided over the pools.
         recovery: what is done for the smaller controller; by default ``distill``.
-        budget: how long a recovery may go on: ``"60s"``, or steps as ``24000`` (distill: batches; finetune, polish: of the
-            environment). With steps, the same seed gives the same controller. All steps of a schedule share it; where
-            none is given, each takes what it would take alone.
+        budget: how long a recovery may go on: ``"60s"``, or steps as ``24000`` (distill: batches; finetune, polish: of
+            the environment). With steps, the same seed gives the same controller. All steps of a schedule share it;
+            where none is given, each takes what it would take alone.
         steps: in how many steps to prune, each with scores and a recovery of its own.
         schedule: how the sparsity rises from step to step: ``geometric`` or ``linear``.
         seed: of calibration and recovery.

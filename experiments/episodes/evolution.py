@@ -105,7 +105,7 @@ class _Candidates:
         self.own: dict[str, Tensor] = {}
 
     def __call__(self, observations: Batch, episodes: NDArray[np.intp]) -> NDArray[np.generic]:
-        if len(self.running) != len(episodes):  # they only ever become fewer
+        if not np.array_equal(self.running, episodes):
             self.running = episodes
             which = torch.as_tensor(episodes // EPISODES)
             self.own = {name: values[which] for name, values in self.parameters.items()}

@@ -56,8 +56,8 @@ def _methods(path: Path) -> list[dict[str, Any]]:
     import yaml
 
     try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            return []
+        if not path.is_file() or path.stat().st_size > LARGEST_CONFIG:
+            return []  # a pipe would be waited for
         data = yaml.load(path.read_bytes(), Loader=yaml.BaseLoader)  # texts, lists and mappings alone
     except Exception:  # told in its own words by the one that reads it in earnest
         return []

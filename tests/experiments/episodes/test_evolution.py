@@ -36,7 +36,7 @@ def test_each_candidate_acts_as_a_controller_of_its_parameters_would(family: tup
     policy = _Candidates(path, stacked, controllers[0].action_space.shape or ())
     space = controllers[0].observation_space
     rows = np.random.default_rng(0).normal(size=(3 * EPISODES, *(space.shape or ()))).astype(np.float32)
-    for episodes in (np.arange(3 * EPISODES), np.array([0, 3, 5])):
+    for episodes in (np.arange(3 * EPISODES), np.array([0, 3, 5]), np.array([1, 2, 4])):
         found = policy(rows[episodes], episodes)
         expected = [controllers[episode // EPISODES].act(rows[episode : episode + 1])[0] for episode in episodes]
         np.testing.assert_allclose(found, np.asarray(expected), atol=1e-6)
