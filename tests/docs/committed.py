@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pandas as pd
 
 from prunectl.experiments import statistics
+from prunectl.experiments.analysis.curves import panels, run_draws
 from prunectl.experiments.sweeping.schema import METHOD
+from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Method
 from tests.conftest import ROOT
 
@@ -39,6 +42,28 @@ def at(folder: str, method: str, sparsity: float, **where: str) -> pd.Series:
     for column, value in where.items():
         found = found[found[column] == value]
     return found.set_index("controller")["value"]
+
+
+@cache
+def kept(folder: str) -> pd.DataFrame:
+    """By controller, method and asked sparsity: the normalised return (``value``), the lower end of its one-sided 95%
+    interval over episodes (``sure``), the seconds of plan, surgery and recovery, and the parameters that act."""
+    rows = []
+    with Store.reading(ROOT / "results" / folder) as store:
+        for panel in panels(store):
+            for curve in panel.curves:
+                drawn = run_draws(panel, curve, np.random.default_rng(0))
+                assert drawn is not None
+                sure = statistics.interval(drawn[1][:, 0], confidence=0.9)[0]
+                for asked, value, low in zip(curve.asked, drawn[0][0], sure, strict=True):
+                    rows.append((panel.controller, curve.method.label, float(asked), float(value), float(low)))
+    found = pd.DataFrame(rows, columns=["controller", "method", "asked", "value", "sure"])
+    own = cells(folder)
+    spent = own["plan_seconds"] + own["surgery_seconds"] + own["recovery_seconds"]
+    own = own.assign(seconds=spent, asked=own["sparsity_asked"])[
+        ["controller", "method", "asked", "seconds", "params_deployed"]
+    ]
+    return found.merge(own, how="left").set_index(["controller", "method", "asked"])
 
 
 def contrast(kind: str, ours: str, theirs: str, beside: str = "", family: str = "all") -> pd.Series:

@@ -1,0 +1,72 @@
+"""What results/default says is what its tables hold."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+from tests.docs.committed import cells, kept, text, two
+
+README = (ROOT / "results" / "default" / "README.md").read_text()
+SPARSITIES = (0.9, 0.95, 0.97, 0.98, 0.99)
+DEFAULT, POLISHED = "component + surgeon + distill", "component + surgeon + polish"
+
+
+def row_of(table: pd.DataFrame, controller: str) -> str:
+    """Its line: what is kept, with what it surely is, the parameters that act at 0.98, and the seconds there."""
+    own = table.loc[controller]
+    there = {at: own.loc[at] for at in SPARSITIES if at in own.index}
+    shares = [f"{two(there[at]['value'])} ({two(there[at]['sure'])})" if at in there else "-" for at in SPARSITIES]
+    name = controller.removesuffix("_1")
+    acts, seconds = own.loc[0.98, "params_deployed"], own.loc[0.98, "seconds"]
+    return f"| {name} | {' | '.join(shares)} | {acts:,} | {seconds:.0f} |"
+
+
+def test_every_agent_has_its_line() -> None:
+    table = kept("default").xs(DEFAULT, level="method")
+    lines = {line for line in README.splitlines() if line.startswith("| ") and line.count("|") == 9}
+    expected = {row_of(table, name) for name in table.index.unique("controller")}
+    assert lines - expected == {line for line in lines if line.startswith(("| agent", "| ---"))}
+    assert expected <= lines
+
+
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+def test_how_many_hold_is_counted(sparsity: float) -> None:
+    table = kept("default").xs((DEFAULT, sparsity), level=("method", "asked"))
+    held, surely = (int((table[column] >= 0.95).sum()) for column in ("value", "sure"))
+    assert f"| {sparsity:g} | {held} | {surely} | {len(table)} |" in README
+    if sparsity == 0.98:
+        assert f"at 0.98 {held} of {len(table)} agents keep 0.95" in text("results/README.md")
+        assert f"over fifty episodes, {held} of {len(table)} agents keep 95%" in text("README.md")
+
+
+def test_what_polishing_brings_is_that_of_its_cells() -> None:
+    taught, polished = (
+        kept(folder).xs((method, 0.98), level=("method", "asked"))
+        for folder, method in (("default", DEFAULT), ("default/polish", POLISHED))
+    )
+    for name in polished.index:
+        before, after = (f"{two(of.loc[name, 'value'])} ({two(of.loc[name, 'sure'])})" for of in (taught, polished))
+        seconds = f"{taught.loc[name, 'seconds']:.0f} | {polished.loc[name, 'seconds']:.0f}"
+        assert f"| {name.removesuffix('_1')} | {before} | {after} | {seconds} |" in README
+    walker, hopper = "ppo/BipedalWalker-v3_1", "trpo/Hopper-v3_1"
+    (one, two_), (three, four) = (
+        [two(of.loc[name, "value"]) for of in (taught, polished)] for name in (walker, hopper)
+    )
+    sizes = [int(polished.loc[name, "params_deployed"]) for name in (walker, hopper)]
+    said = f"takes BipedalWalker from {one} to {two_} and TRPO's Hopper from {three} to {four} there"
+    assert f"{said}, on networks of {sizes[0]} and {sizes[1]} parameters" in text("README.md")
+    assert f"TRPO's Hopper from {three} to {four} of the dense return, BipedalWalker from {one} to {two_}" in text(
+        "docs/choosing.md"
+    )
+
+
+def test_the_small_actor_is_that_of_its_returns() -> None:
+    returns = pd.read_csv(ROOT / "results" / "default" / "trained-small" / "returns.csv").mean()
+    pruned = cells("default").set_index(["controller", "sparsity_asked"]).loc[("sac-halfcheetah-1", 0.98)]
+    assert f"| 256-256, trained | {returns['wide']:,.0f} |" in README
+    assert f"| 26-26, trained | {returns['small']:,.0f} |" in README
+    assert f"| 26-26, pruned and distilled | {pruned['mean_return']:,.0f} |" in README
+    assert pruned["params_deployed"] == 1_494
+    assert "the 1,494 parameters" in README
