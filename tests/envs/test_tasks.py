@@ -158,6 +158,7 @@ def test_mujoco_leaves_no_log_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_environment_of_ones_own_as_contributing_shows_it(tmp_path: Path) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

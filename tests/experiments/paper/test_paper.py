@@ -231,6 +231,7 @@ def saved(tmp_path: Path) -> Path:
     return path / "controller.pt"
 
 
+@pytest.mark.slow
 def test_a_small_reproduction_end_to_end_resumes_and_says_the_same_again(
     balancer: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

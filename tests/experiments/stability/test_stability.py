@@ -327,6 +327,7 @@ def test_safe_sparsity_ends_at_the_first_that_does_not_hold() -> None:
         safe_sparsity([0.5, 0], [True, True])
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--starts", "3", "--grid", "3", "--robust", "1"]
     out = tmp_path / "found"

@@ -201,6 +201,7 @@ def test_few_cells_are_in_flight_however_large_the_sweep(tmp_path: Path, monkeyp
     assert max(in_flight) <= IN_FLIGHT + 2 + LOOKAHEAD
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_with_results_nobody_has_fetched_costs_only_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +331,7 @@ exit 0
 """
 
 
+@pytest.mark.slow
 def test_slurm_jobs_are_submitted_and_their_workers_compute(
     balancer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
