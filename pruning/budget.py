@@ -43,6 +43,10 @@ class Budget:
         except ValueError as error:
             raise PruningError(f"budget {said}: write steps as 24000, or seconds as 60s; above 0") from error
 
+    def spent(self, steps: int, seconds: float) -> float:
+        """Which share of it so many steps and seconds are, whichever is more; 1 at most."""
+        return min(max(steps / (self.steps or math.inf), seconds / (self.seconds or math.inf)), 1.0)
+
     def shared(self, parts: int) -> Budget:
         """One of so many equal parts of it."""
         return Budget(

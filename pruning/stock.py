@@ -261,7 +261,8 @@ class _Pruner:
         whole = step(0.0, before)
         tried = _search(lambda ratio: step(ratio, self.kept(ratio, part.groups)), part.share, within)
         if math.isinf(within):
-            return max((step for step in [whole, *tried] if step.achieved <= part.share), key=_achieved).kept
+            below = [step for step in (whole, *tried) if step.achieved <= part.share]
+            return max(below, key=lambda step: step.achieved).kept
         best = min(tried, key=lambda step: abs(step.achieved - part.share))
         if abs(best.achieved - part.share) > within and not _between_neighbours([whole, *tried], part.share):
             kind = "isomorphic" if self.isomorphic else "global" if self.global_pruning else "local"
@@ -342,10 +343,6 @@ class _Step:
     ratio: float
     kept: dict[str, tuple[int, ...]]
     achieved: float
-
-
-def _achieved(step: _Step) -> float:
-    return step.achieved
 
 
 def _search(at: Callable[[float], _Step], sparsity: float, within: float) -> list[_Step]:

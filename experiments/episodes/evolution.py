@@ -83,12 +83,7 @@ def evolve(
                 parameters[name] += PACE * spread[name] * way[name]
             generation += 1
             taken += int(ran.lengths.sum())
-            elapsed = time.perf_counter() - started
-            shares = [
-                taken / budget.steps if budget.steps else 0.0,
-                elapsed / budget.seconds if budget.seconds else 0.0,
-            ]
-            spent = min(max(shares), 1.0)
+            spent = budget.spent(taken, time.perf_counter() - started)
             if generation % EVERY == 0 or spent == 1:
                 choice.consider(controller.with_networks(copy.deepcopy(moved.networks)))
             on_progress(spent)

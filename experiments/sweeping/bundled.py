@@ -45,7 +45,7 @@ def check_names(path: Path) -> None:
     """
     for place, entry in enumerate(_methods(path)):
         for kind in METHOD:
-            for name in _several(entry.get(kind, ())):
+            for name in listed(entry.get(kind, [])):
                 try:
                     check_name(kind, str(name))
                 except Error as error:
@@ -63,8 +63,9 @@ def _methods(path: Path) -> list[dict[str, Any]]:
         return []
     if not isinstance(data, dict) or "plugins" in data:
         return []
-    return [entry for entry in _several(data.get("methods", ())) if isinstance(entry, dict)]
+    return [entry for entry in listed(data.get("methods", [])) if isinstance(entry, dict)]
 
 
-def _several(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+def listed(value: Any) -> Any:
+    """A list as it is, and one of anything else."""
+    return value if isinstance(value, list) else [value]

@@ -29,7 +29,7 @@ from prunectl.agents.files import read_bounded
 from prunectl.errors import Error
 from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED, MOST_SEED
 from prunectl.experiments.stability.bounds import CONFIDENCE, FEWEST, TOLERATED
-from prunectl.experiments.sweeping.bundled import LARGEST_CONFIG
+from prunectl.experiments.sweeping.bundled import LARGEST_CONFIG, listed
 from prunectl.pruning import Method, Variant, variants
 from prunectl.references import HUB
 from prunectl.registry import import_plugins, one_line
@@ -52,12 +52,8 @@ class ConfigError(Error):
     """A sweep that cannot be run as asked; the message says which file, which key and what is allowed."""
 
 
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
 Shares = Mapping[str, Annotated[float, Field(ge=0, lt=1)]]
-OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+OneOrMore = Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)]
 
 
 class _Frozen(BaseModel):
@@ -169,23 +165,21 @@ class SweepConfig(_Frozen):
     Validated in a context that allows it (`config_of`), it imports the modules that it names.
     """
 
-    plugins: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()  # first: names are looked up once it is imported
+    plugins: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()  # first: names are looked up once it is imported
     controllers: Annotated[
-        tuple[Annotated[ControllerEntry, BeforeValidator(_entry)], ...], BeforeValidator(_listed), Field(min_length=1)
+        tuple[Annotated[ControllerEntry, BeforeValidator(_entry)], ...], BeforeValidator(listed), Field(min_length=1)
     ]
-    methods: Annotated[tuple[MethodEntry, ...], BeforeValidator(_listed), Field(min_length=1)]
-    sparsities: Annotated[
-        tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(_listed), Field(min_length=1)
-    ]
+    methods: Annotated[tuple[MethodEntry, ...], BeforeValidator(listed), Field(min_length=1)]
+    sparsities: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(listed), Field(min_length=1)]
     seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...], BeforeValidator(_listed), Field(min_length=1)
+        tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...], BeforeValidator(listed), Field(min_length=1)
     ] = (0,)
     episodes: Annotated[int, Field(ge=1, le=MOST_EPISODE_SEED)] = 10
     episode_seed: Annotated[int, Field(ge=0, le=MOST_EPISODE_SEED)] = 0
     min_width: Annotated[int, Field(ge=1)] = 1
-    only: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
-    budgets: Annotated[tuple[Shares, ...], BeforeValidator(_listed), Field(min_length=1)] = ({},)
-    steps: Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_STEPS)], ...], BeforeValidator(_listed)] = (1,)
+    only: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
+    budgets: Annotated[tuple[Shares, ...], BeforeValidator(listed), Field(min_length=1)] = ({},)
+    steps: Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_STEPS)], ...], BeforeValidator(listed)] = (1,)
     schedule: Literal["geometric", "linear"] = "geometric"
     recovery_budget: Annotated[int, Field(ge=1)] | None = None
     stability: Annotated[int, Field(ge=1, le=MOST_STARTS)] | None = None

@@ -186,9 +186,7 @@ class _Clock:
 
     @property
     def spent(self) -> float:
-        in_steps = 0.0 if self.budget.steps is None else self.done / self.budget.steps
-        elapsed = time.perf_counter() - self.started
-        return min(max(in_steps, 0.0 if self.budget.seconds is None else elapsed / self.budget.seconds), 1.0)
+        return self.budget.spent(self.done, time.perf_counter() - self.started)
 
     def tick(self) -> None:
         """A round is over."""
