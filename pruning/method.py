@@ -108,6 +108,11 @@ class Method:
         return RECOVERIES.find(self.recovery).looks_at_task
 
     @property
+    def bits(self) -> int | None:
+        """Of each weight of what acts, where the recovery rounds them; None for floats."""
+        return RECOVERIES.find(self.recovery).bits
+
+    @property
     def measures(self) -> bool:
         """Whether the allocation looks at the damage of each scope; with one scope there is nothing to divide."""
         return ALLOCATIONS.find(self.allocation).measured and self.grouping != "global"

@@ -190,9 +190,9 @@ def prune(
         def so_far(share: float, done: int = number) -> None:
             told((done + share) / schedule.steps)
 
-        # Where nothing is cut there is nothing to recover.
+        # Where nothing is cut there is nothing to recover, but weights may be rounded.
         small, returns = recover(
-            "none" if whole else method.recovery,
+            "none" if whole and method.bits is None else method.recovery,
             Cut(small, controller, graph, plan, inputs, *seen, seed, loop, allowed, so_far),
         )
         done = time.perf_counter()

@@ -137,7 +137,7 @@ def prune(
         str | None,
         typer.Option(
             metavar="N|Ts",
-            help="How long the recovery may go on. distill, distill-critic, scratch: batches (24000) or seconds (60s); "
+            help="How long the recovery may go on. distill and its kin, scratch: batches (24000) or seconds (60s); "
             "finetune, polish: environment steps.",
         ),
     ] = None,

@@ -31,7 +31,8 @@ from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.episodes.task_loop import TaskLoop
 from prunectl.experiments.statistics import Array, interval, normalised
-from prunectl.pruning import Method, PruningError, prune
+from prunectl.pruning import Method, Pruned, PruningError, prune
+from prunectl.pruning.rounding import rounded_bytes
 from prunectl.pruning.storage import float_bytes, sparse_bytes
 
 #: Episodes of a point, of a controller that plans, and the first of their seeds.
@@ -39,27 +40,35 @@ EPISODES, PLANNED, FIRST = 20, 10, 900_000
 #: How far each way goes: shares of all parameters.
 SPARSITIES = {
     "pruned": (0.9, 0.95, 0.98, 0.99),
-    "scratch": (0.95, 0.98, 0.99),
-    "low rank": (0.8, 0.9, 0.95),
+    "taught in 8 bits": (0.9, 0.98),
+    "taught in 4 bits": (0.9, 0.98),
+    "scratch": (0.95, 0.99),
+    "low rank": (0.8, 0.95),
     "sparse": (0.5, 0.8, 0.9, 0.95),
 }
 METHODS = {
     "pruned": Method(),
+    "taught in 8 bits": Method(recovery="distill-int8"),
+    "taught in 4 bits": Method(recovery="distill-int4"),
     "scratch": Method(recovery="scratch"),
     "low rank": Method.of("lowrank", "activation"),
     "sparse": Method.of("unstructured"),
 }
-#: Of what is pruned, and of the dense controller, weights are rounded to so many bits.
+#: To so many bits the weights of what is pruned, and of the dense controller, are rounded once they are taught.
 BITS = (8, 4)
 #: The ways in the order of the legend: colour, marker, and what they are called.
 _LOOKS = {
     "pruned": (BLUE, "o", "pruned, distilled"),
-    "pruned, 8 bits": (GREEN, "D", "the same in 8 bits"),
-    "pruned, 4 bits": (OLIVE, "d", "the same in 4 bits"),
+    "rounded to 8 bits": (GREEN, "", "then rounded to 8 bits"),
+    "rounded to 4 bits": (OLIVE, "", "then rounded to 4 bits"),
+    "taught in 8 bits": (GREEN, "D", "pruned, distilled in 8 bits"),
+    "taught in 4 bits": (OLIVE, "d", "pruned, distilled in 4 bits"),
     "scratch": (ORANGE, "^", "small from scratch"),
     "low rank": (PURPLE, "s", "low rank, distilled"),
     "sparse": (SKY, "X", "zeros, stored sparsely"),
 }
+#: How the lines are broken of what is rounded after it was taught, and how many panels are beside one another.
+_AFTER, _ACROSS = (0, (3, 2)), 3
 _FORMATS = {
     "sparsity": ".2f",
     "bytes": ",",
@@ -106,7 +115,7 @@ def _points(dense: Controller, task: str, name: str) -> Iterator[tuple[str, floa
     seen = calibration.observations, calibration.actions
     yield "pruned", 0.0, dense, float_bytes(full)
     for bits in BITS:
-        yield f"pruned, {bits} bits", 0.0, *rounded(dense, bits, dense.inputs(*seen))
+        yield f"rounded to {bits} bits", 0.0, *rounded(dense, bits, dense.inputs(*seen))
     for way, sparsities in SPARSITIES.items():
         for sparsity in sparsities:
             try:
@@ -114,38 +123,57 @@ def _points(dense: Controller, task: str, name: str) -> Iterator[tuple[str, floa
             except PruningError as error:  # rank one leaves too much
                 print(f"{name}, {way} at {sparsity}: {error}", flush=True)
                 continue
-            left = found.plan.params_deployed
-            yield way, sparsity, found.controller, sparse_bytes(left, full) if way == "sparse" else float_bytes(left)
+            yield way, sparsity, found.controller, _bytes(way, found, full)
             if way == "pruned":
                 inputs = found.controller.inputs(*seen)
                 for bits in BITS:
-                    yield f"pruned, {bits} bits", sparsity, *rounded(found.controller, bits, inputs)
+                    yield f"rounded to {bits} bits", sparsity, *rounded(found.controller, bits, inputs)
+
+
+def _bytes(way: str, found: Pruned[Controller], full: int) -> int:
+    """What acts of a pruned controller, of which there were ``full`` parameters."""
+    if (bits := METHODS[way].bits) is not None:
+        return sum(rounded_bytes(part.module, bits) for part in found.controller.components.values() if part.deployed)
+    left = found.plan.params_deployed
+    return sparse_bytes(left, full) if way == "sparse" else float_bytes(left)
 
 
 def figure(table: pd.DataFrame) -> Figure:
     """Normalised return against bytes, a panel a controller: a line a way, from the dense controller (hollow) on."""
     names = list(dict.fromkeys(table["controller"]))
+    across, down = min(len(names), _ACROSS), -(-len(names) // _ACROSS)
     with rc_context(LOOK):
-        drawn = Figure(figsize=(max(2.6 * len(names) + 0.3, COLUMN), 3.0), layout="constrained")
-        panels = drawn.subplots(1, len(names), squeeze=False, sharey=True).ravel()
-        for axes, name in zip(panels, names, strict=True):
+        drawn = Figure(figsize=(max(2.6 * across + 0.3, COLUMN), 2.1 * down + 0.9), layout="constrained")
+        panels = drawn.subplots(down, across, squeeze=False, sharey=True).ravel()
+        for axes in panels[len(names) :]:
+            axes.remove()
+        for number, (axes, name) in enumerate(zip(panels, names, strict=False)):
             here = table[table["controller"] == name]
             for way, (colour, marker, _) in _LOOKS.items():
                 rows = here[here["way"] == way].sort_values("bytes")
                 means = rows["normalised_return"]
+                if not marker:
+                    axes.plot(rows["bytes"], means, color=colour, linewidth=0.8, linestyle=_AFTER)
+                    continue
                 ends = np.stack([means - rows["low"], rows["high"] - means]).clip(0)
                 axes.errorbar(rows["bytes"], means, yerr=ends, color=colour, linewidth=1, elinewidth=0.6, capsize=1.5)
                 for size, mean, sparsity in zip(rows["bytes"], means, rows["sparsity"], strict=True):
                     face = colour if sparsity else "white"
                     axes.plot(size, mean, color=colour, marker=marker, markersize=4.5, markerfacecolor=face)
-            axes.set(xscale="log", title=name, xlabel="bytes that act")
+            axes.set(xscale="log", title=name)
+            if number + across >= len(names):
+                axes.set_xlabel("bytes that act")
             axes.axhline(1.0, color=REFERENCE, linewidth=0.8, zorder=1)
             axes.axhline(0.95, color=REFERENCE, linewidth=0.5, linestyle=(0, (2, 3)), zorder=1)
         panels[0].set_ylim(max(_SHOWN, table["low"].min() - 0.05), max(1.1, table["high"].max() + 0.02))
-        panels[0].set_ylabel("normalised return, 95% interval")
+        for axes in panels[::across]:
+            axes.set_ylabel("normalised return, 95% interval")
         ways = [way for way in _LOOKS if way in set(table["way"])]
-        handles = [Line2D([], [], color=_LOOKS[w][0], marker=_LOOKS[w][1], label=_LOOKS[w][2]) for w in ways]
-        drawn.legend(handles=handles, loc="outside lower center", ncols=2 if len(names) == 1 else 3)
+        handles = [
+            Line2D([], [], color=colour, marker=marker, linestyle="-" if marker else _AFTER, label=label)
+            for colour, marker, label in map(_LOOKS.__getitem__, ways)
+        ]
+        drawn.legend(handles=handles, loc="outside lower center", ncols=2 if len(names) == 1 else 4)
     return drawn
 
 

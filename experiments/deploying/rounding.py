@@ -6,14 +6,13 @@ import copy
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunectl.agents.controller import Controller
 from prunectl.agents.deployment.int8 import error_fed
-from prunectl.pruning.storage import float_bytes
+from prunectl.pruning.rounding import nearest, rounded_bytes, scales, weights_of
 
 C = TypeVar("C", bound=Controller)
 
@@ -25,9 +24,10 @@ def rounded(controller: C, bits: int, inputs: Sequence[Tensor]) -> tuple[C, int]
     """The controller with the weights of what acts rounded, and the bytes that these components then take.
 
     Weights become whole numbers of so many bits times a scale, symmetric about zero, a scale for each index of their
-    first axis: an output of a layer. Those of linear layers are rounded with error feedback on what the layers read
-    (`int8.error_fed`), and the bias takes what is left of the mean error; others take the nearest number. What has one
-    axis (biases, norms) stays float, and so do activations, which `prunectl export --int8` rounds as well.
+    first axis, an output of a layer (`pruning.rounding`). Those of linear layers are rounded with error feedback on
+    what the layers read (`int8.error_fed`), and the bias takes what is left of the mean error; others take the nearest
+    number. What has one axis (biases, norms) stays float, and so do activations, which `prunectl export --int8` rounds
+    as well.
 
     Args:
         controller: it stays as it is.
@@ -42,22 +42,19 @@ def rounded(controller: C, bits: int, inputs: Sequence[Tensor]) -> tuple[C, int]
     small = controller.with_networks(copy.deepcopy(controller.networks))
     acting = [component.module for component in small.components.values() if component.deployed]
     read = _read(small, [m for module in acting for m in module.modules() if isinstance(m, nn.Linear)], inputs)
-    most, size = 2 ** (bits - 1) - 1, 0
+    most = 2 ** (bits - 1) - 1
     with torch.no_grad():
         layers = {layer.weight: layer for layer in read}
-        for parameter in dict.fromkeys(p for module in acting for p in module.parameters()):
-            if parameter.dim() < 2:
-                size += float_bytes(parameter.numel())
+        for parameter in dict.fromkeys(w for module in acting for w in weights_of(module)):
+            if (layer := layers.get(parameter)) is None:
+                parameter.copy_(nearest(parameter, bits))
                 continue
-            size += -(-parameter.numel() * bits // 8) + float_bytes(len(parameter))
-            weight = parameter.flatten(1).double().numpy()
-            scale = np.maximum(np.abs(weight).max(1, keepdims=True), np.finfo(np.float32).tiny) / most
-            layer = layers.get(parameter)
-            near = np.rint(weight / scale) if layer is None else error_fed(weight / scale, read[layer], most)
-            if layer is not None and layer.bias is not None:
+            weight, scale = parameter.double().numpy(), scales(parameter, bits).double().numpy()
+            near = error_fed(weight / scale, read[layer], most)
+            if layer.bias is not None:
                 layer.bias.add_(torch.as_tensor(read[layer].mean(0) @ (weight - near * scale).T))
-            parameter.copy_(torch.as_tensor(near * scale).view_as(parameter))
-    return small, size
+            parameter.copy_(torch.as_tensor(near * scale))
+    return small, sum(rounded_bytes(module, bits) for module in acting)
 
 
 def _read(

@@ -119,13 +119,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell gives. ``seconds`` has the time of each stage, ``checks`` the stability where it is recorded."""
+    """What a cell gives. ``seconds`` has the time of each stage, ``checks`` the stability where it is recorded,
+    ``rounded`` the bytes of each component that acts where its weights are not floats."""
 
     plan: PruningPlan
     integrity: float
     episodes: Episodes
     seconds: Mapping[str, float]
     checks: Checks | None = None
+    rounded: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
 def columns_of(outcome: Outcome) -> dict[str, Any]:
     """The columns that a computed cell fills besides."""
     plan, episodes, checks = outcome.plan, outcome.episodes, outcome.checks
+    sizes = {name: {"bytes": size} for name, size in (outcome.rounded or {}).items()}
     return {
         "status": "done",
         "sparsity_total": plan.sparsity_total,
@@ -138,7 +139,7 @@ def columns_of(outcome: Outcome) -> dict[str, Any]:
         "std_return": episodes.std_return,
         "unstable": None if checks is None else checks.unstable.failures,
         "rising": None if checks is None or checks.rising is None else checks.rising.failures,
-        "components": json.dumps({name: vars(part) for name, part in plan.components.items()}),
+        "components": json.dumps({name: vars(part) | sizes.get(name, {}) for name, part in plan.components.items()}),
         **{f"{stage}_seconds": seconds for stage, seconds in outcome.seconds.items()},
     }
 
@@ -160,15 +161,18 @@ def check_cells(table: pd.DataFrame) -> None:
 
 
 def deployed_bytes(table: pd.DataFrame) -> pd.Series[int]:
-    """The bytes that act, by cell; none where it failed. The parameters of each component tell, so nothing is computed
-    anew."""
+    """The bytes that act, by cell; none where it failed. The parameters of each component tell, or its bytes where
+    weights are rounded, so nothing is computed anew."""
     found: list[int | None] = []
     for grouping, left, text in zip(table["grouping"], table["params_deployed"], table["components"], strict=True):
         if pd.isna(left) or pd.isna(text):
             found.append(None)
+            continue
+        acting = [part for part in json.loads(text).values() if part["deployed"]]
+        if acting and all("bytes" in part for part in acting):
+            found.append(sum(part["bytes"] for part in acting))
         elif pd.notna(grouping) and grouping == UNSTRUCTURED:
-            dense = sum(part["params_dense"] for part in json.loads(text).values() if part["deployed"])
-            found.append(sparse_bytes(int(left), dense))
+            found.append(sparse_bytes(int(left), sum(part["params_dense"] for part in acting)))
         else:
             found.append(float_bytes(int(left)))
     return pd.Series(found, index=table.index, dtype="Int64")
@@ -182,7 +186,7 @@ def _check_components(text: str) -> None:
             raise ValueError(f"{len(components)} components")
         for part in components.values():
             widths = [*part["widths_dense"], *part["widths_pruned"]]
-            whole = [*widths, part["params_dense"], part["params_pruned"]]
+            whole = [*widths, part["params_dense"], part["params_pruned"], part.get("bytes", 0)]
             if not (isinstance(part["deployed"], bool) and all(type(n) is int and abs(n) < 2**53 for n in whole)):
                 raise ValueError("components of no sensible widths")
     except (KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -28,6 +28,7 @@ from prunectl.pruning.recovery.contract import Loop, Progress, Recovered, Visit
 from prunectl.pruning.recovery.critics import Critics
 from prunectl.pruning.recovery.pupil import Lesson, Pupil, lesson, outputs_of, products_called
 from prunectl.pruning.recovery.reconstruct import reconstruct
+from prunectl.pruning.rounding import round_to, weights_of
 
 C = TypeVar("C", bound=Controller)
 
@@ -66,6 +67,7 @@ def distill(
     budget: Budget | None = None,
     told: Progress = lambda share: None,
     critics: Critics | None = None,
+    bits: int | None = None,
 ) -> Recovered[C]:
     """A copy of the smaller controller, trained on the dense one's answers where the smaller one goes.
 
@@ -97,6 +99,8 @@ def distill(
             for several components.
         told: told after every round which share of the budget is spent.
         critics: the dense controller's, where they are to say what errors cost.
+        bits: of the weights of what acts, rounded while they learn (`rounding.Rounded`); None for floats. Then what was
+            given is rounded too before it is compared.
 
     Returns:
         The student. Its ``after`` is the best of up to four means over the episodes that chose among them, so it
@@ -120,7 +124,7 @@ def distill(
         return answered if first is None else replace(answered, first=torch.as_tensor(first))
 
     acting = [name for name in graph.components if name in graph.deployed]
-    pupil = Pupil(student, acting, seed)
+    pupil = Pupil(student, acting, seed, bits)
     given, driven = pupil.state(), list[tuple[float, list[Tensor]]]()
     # What a memory is good for shows along whole episodes alone, which the calibration's rows are not.
     calibrated = Visit(observations, actions, math.nan)
@@ -167,6 +171,9 @@ def distill(
     if silent:
         rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))
         student = reconstruct(student, teacher, graph, plan, teacher.inputs(everywhere[rows], done[rows]), silent)
+        if bits is not None:  # an exploration head is among what acts
+            acting_weights = (w for name in acting for w in weights_of(student.components[name].module))
+            round_to(acting_weights, bits)
     for name, parameter in student.networks.named_parameters():
         parameter.requires_grad_(trainable[name])
     return Recovered(student, returns[0], returns[best])

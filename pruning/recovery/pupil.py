@@ -16,6 +16,7 @@ from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.layers import stacks, writes
 from prunectl.pruning.plan import PruningPlan
 from prunectl.pruning.recovery.sequences import Memories, Windows
+from prunectl.pruning.rounding import Rounded, round_to
 from prunectl.pruning.surgery import kept_part, select_inputs
 from prunectl.pruning.tracing import calls
 
@@ -78,9 +79,10 @@ class Pupil:
         controller: a copy that may be changed.
         names: the components to teach.
         seed: for the draw of batches.
+        bits: of its weights, which are rounded now and after every step; None for floats.
     """
 
-    def __init__(self, controller: Controller, names: Collection[str], seed: int) -> None:
+    def __init__(self, controller: Controller, names: Collection[str], seed: int, bits: int | None = None) -> None:
         self.dataflow, self.choices, self.memories = controller.dataflow(), controller.choices, controller.memories
         modules = (controller.components[name].module for name in names)
         self.parameters = list(dict.fromkeys(p for module in modules for p in module.parameters()))
@@ -89,6 +91,14 @@ class Pupil:
             parameter.requires_grad_(True)
         self.optimiser = torch.optim.Adam(self.parameters, lr=STEP, fused=True)
         self.generator = torch.Generator().manual_seed(seed)
+        self.bits = bits
+        self.weights = [parameter for parameter in self.parameters if parameter.dim() > 1]
+        self.round()
+
+    def round(self) -> None:
+        """Round the weights, if they are of few bits."""
+        if self.bits is not None:
+            round_to(self.weights, self.bits)
 
     def learn(self, lesson: Lesson, batches: int, names: Collection[str]) -> None:
         """Descend these components' loss over batches drawn from the lesson, the step size along half a cosine."""
@@ -97,6 +107,7 @@ class Pupil:
         units = {name: temperature(self.choices[name], lesson.answers[name]) for name in names if name in self.choices}
         costs = {} if lesson.costs is None else {"actor": _mixed(lesson.costs)}
         rows = len(lesson.inputs[0])
+        rounded = None if self.bits is None else Rounded(self.weights, self.bits)
         windows = None
         if lesson.first is not None:
             windows = Windows(flow, self._recall(flow), lesson.inputs, lesson.first)
@@ -122,7 +133,10 @@ class Pupil:
                         total = total + choice_loss(own / units[name], dense / units[name])
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
+            if rounded is None:
+                self.optimiser.step()
+            else:
+                rounded.step(self.optimiser)
 
     def _recall(self, flow: fx.GraphModule) -> Memories:
         """The memories that a flow reads."""

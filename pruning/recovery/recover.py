@@ -26,12 +26,13 @@ class Recovery:
     """A way of making the smaller controller behave again.
 
     ``run`` gives a controller, as `Recovered` where it has validated it on the task. ``looks_at_task`` says that it
-    runs episodes, so it is given a loop and takes a budget. ``version`` goes up when the name begins to mean another
-    computation.
+    runs episodes, so it is given a loop and takes a budget. With ``bits`` the weights of what acts come back as whole
+    numbers of so many bits times scales. ``version`` goes up when the name begins to mean another computation.
     """
 
     run: Callable[[Cut[Any]], Any]
     looks_at_task: bool = False
+    bits: int | None = None
     version: int = 0
 
 
@@ -56,9 +57,13 @@ def _distill_critic(cut: Cut[C]) -> Recovered[C]:
     return _distilled(cut, cut.refitted(), critics)
 
 
-def _distilled(cut: Cut[C], small: C, critics: Critics | None = None) -> Recovered[C]:
+def _in_bits(bits: int) -> Recovery:
+    return Recovery(lambda cut: _distilled(cut, cut.refitted(), bits=bits), looks_at_task=True, bits=bits)
+
+
+def _distilled(cut: Cut[C], small: C, critics: Critics | None = None, bits: int | None = None) -> Recovered[C]:
     given = small, cut.dense, cut.graph, cut.plan, cut.observations, cut.actions
-    learned = distill(*given, cut.task, cut.seed, cut.budget, cut.told, critics)
+    learned = distill(*given, cut.task, cut.seed, cut.budget, cut.told, critics, bits)
     return replace(learned, controller=synchronised(learned.controller, cut.graph))
 
 
@@ -85,6 +90,8 @@ RECOVERIES = Registry(
         "reconstruct": Recovery(_reconstruct),
         "distill": Recovery(_distill, looks_at_task=True, version=1),
         "distill-critic": Recovery(_distill_critic, looks_at_task=True),
+        "distill-int8": _in_bits(8),
+        "distill-int4": _in_bits(4),
         "scratch": Recovery(_scratch, looks_at_task=True, version=1),
         "finetune": Recovery(_finetune, looks_at_task=True),
         "polish": Recovery(_polish, looks_at_task=True),

@@ -25,7 +25,10 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         *("gradient", "fisher", "uncertainty", "lamp", "fpgm", "hessian"),
     ),
     "allocation": ("uniform", "ranked", "sensitivity", "searched", "searched-return"),
-    "recovery": ("none", "reconstruct", "distill", "distill-critic", "scratch", "finetune", "polish"),
+    "recovery": (
+        *("none", "reconstruct", "distill", "distill-critic", "distill-int8", "distill-int4"),
+        *("scratch", "finetune", "polish"),
+    ),
     "algorithm": (
         *("tdmpc", "tdmpc2", "sac", "td3", "ddpg", "ppo", "a2c"),
         *("tqc", "trpo", "crossq", "recurrent_ppo", "maskable_ppo", "dqn", "qrdqn", "ars"),

@@ -11,6 +11,7 @@ import torch
 from prunectl.agents import Controller
 from prunectl.experiments.deploying import bytes_study
 from prunectl.experiments.deploying.rounding import rounded
+from prunectl.pruning.rounding import round_to, scales, weights_of
 from tests.conftest import SaveTiny, untrained
 
 
@@ -30,7 +31,7 @@ def test_weights_are_rounded_row_by_row_and_counted(bits: int, weights: int) -> 
     before, after = (dict(one.components["actor"].module.named_parameters()) for one in (dense, small))
     for name, exact in before.items():
         if exact.dim() == 2:
-            step = exact.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
+            step = scales(exact, bits)
             torch.testing.assert_close(after[name] / step, (after[name] / step).round(), rtol=0, atol=1e-3)
             assert not torch.equal(after[name], exact)
     for name, component in dense.components.items():
@@ -44,11 +45,8 @@ def test_error_feedback_errs_less_than_the_nearest_numbers() -> None:
     inputs = seen(dense)
     small, _ = rounded(dense, 4, inputs)
     nearest = dense.with_networks(untrained("td3", "Pendulum-v1", widths=(32, 32)).networks)
+    round_to(weights_of(nearest.components["actor"].module), 4)
     with torch.no_grad():
-        for parameter in nearest.components["actor"].module.parameters():
-            if parameter.dim() == 2:
-                step = parameter.abs().amax(1, keepdim=True) / 7
-                parameter.copy_((parameter / step).round() * step)
         exact, ours, plain = (one.dataflow()(*inputs)["actor"] for one in (dense, small, nearest))
     assert (ours - exact).square().mean() < 0.5 * (plain - exact).square().mean()
 
@@ -70,9 +68,11 @@ def test_the_ways_meet_in_one_table_which_is_kept(
     monkeypatch.setattr(bytes_study, "EPISODES", 2)
     path = str(save_tiny("ppo", "CartPole-v1"))
     table = bytes_study.written(tmp_path / "out", [path]).set_index("way")
-    assert list(table.index) == ["pruned", "pruned, 8 bits", "pruned, 4 bits", "sparse"]
+    assert list(table.index) == ["pruned", "rounded to 8 bits", "rounded to 4 bits", "sparse"]
     assert table.loc["pruned", "normalised_return"] == 1
-    assert table.loc["pruned", "bytes"] > table.loc["pruned, 8 bits", "bytes"] > table.loc["pruned, 4 bits", "bytes"]
+    assert (
+        table.loc["pruned", "bytes"] > table.loc["rounded to 8 bits", "bytes"] > table.loc["rounded to 4 bits", "bytes"]
+    )
     monkeypatch.setattr(bytes_study, "measured", None)  # would fail if it were called again
     assert len(bytes_study.written(tmp_path / "out", [path])) == 4
 

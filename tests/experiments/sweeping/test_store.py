@@ -69,16 +69,18 @@ def test_results_hold_what_was_recorded_in_the_planned_order(tmp_path: Path) -> 
     assert pruned["grouping"] == "component"
 
 
-def test_bytes_that_act_are_those_of_floats_and_of_zeros_stored_sparsely(tmp_path: Path) -> None:
+def test_bytes_that_act_are_those_of_floats_of_zeros_stored_sparsely_and_of_few_bits(tmp_path: Path) -> None:
     scattered, failed = cell(method=Method.of("unstructured"), sparsity=0.5), cell(method=Method(), sparsity=0.6)
+    coarse = cell(method=Method(recovery="distill-int4"), sparsity=0.5)
     with Store.writing(tmp_path) as store:
-        store.plan([DENSE, PRUNED, scattered, failed])
+        store.plan([DENSE, PRUNED, scattered, coarse, failed])
         store.record(DENSE, outcome([100.0, 120.0]))
         store.record(PRUNED, outcome([60.0, 80.0], deployed=0.4))
         store.record(scattered, outcome([60.0, 80.0], deployed=0.4))
+        store.record(coarse, replace(outcome([60.0, 80.0], deployed=0.4), rounded={"actor": 450}))
         store.record_failure(failed, "no scope can meet it")
-        dense, pruned, sparse, none = store.results()["bytes_deployed"]
-    assert (dense, pruned, sparse) == (4_000, 2_400, 3_600)
+        dense, pruned, sparse, rounded, none = store.results()["bytes_deployed"]
+    assert (dense, pruned, sparse, rounded) == (4_000, 2_400, 3_600, 450)
     assert none is pd.NA
 
 

@@ -1,0 +1,83 @@
+"""Weights of few bits, as numbers: whole ones times a scale for each output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from prunectl.pruning.storage import float_bytes
+
+#: From so many bits down, the largest weight of an output may be clipped: what a coarse grid errs by everywhere is more
+#: than what one weight loses. The scales that are compared, as shares of the one that clips nothing.
+CLIPPED, SHARES = 4, (1.0, 0.9, 0.8, 0.7, 0.6)
+
+
+def scales(weight: Tensor, bits: int) -> Tensor:
+    """The scale of each row of a matrix ``(out, in)``, ``(out, 1)``: a weight is a whole number of it, of magnitude
+    up to ``2 ** (bits - 1) - 1``; of several, the one with the least squared error."""
+    most = 2 ** (bits - 1) - 1
+    full: Tensor = weight.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / most
+    if bits > CLIPPED:
+        return full
+    tried = torch.stack([share * full for share in SHARES])
+    errors = ((weight / tried).round().clamp(-most, most) * tried - weight).square().sum(2, keepdim=True)
+    return tried.gather(0, errors.argmin(0, keepdim=True))[0]
+
+
+def nearest(weight: Tensor, bits: int) -> Tensor:
+    """The weights ``(out, ...)``, each rounded to the nearest number that so many bits can say."""
+    rows, most = weight.flatten(1), 2 ** (bits - 1) - 1
+    scale = scales(rows, bits)
+    return ((rows / scale).round().clamp(-most, most) * scale).view_as(weight)
+
+
+def weights_of(module: nn.Module) -> list[nn.Parameter]:
+    """What is rounded: parameters of two axes and more. Biases and the scales of norms stay floats."""
+    return [parameter for parameter in module.parameters() if parameter.dim() > 1]
+
+
+def round_to(parameters: Iterable[nn.Parameter], bits: int) -> None:
+    """Round weights in place."""
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.copy_(nearest(parameter, bits))
+
+
+def rounded_bytes(module: nn.Module, bits: int) -> int:
+    """Bytes of a module whose weights have so many bits and a float as scale for each output."""
+    size = 0
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            size += -(-parameter.numel() * bits // 8) + float_bytes(len(parameter))
+        else:
+            size += float_bytes(parameter.numel())
+    return size
+
+
+class Rounded:
+    """Weights that are rounded while they learn: gradients are taken where the rounded ones are and move exact ones
+    behind them, of which small steps add up (BinaryConnect, Courbariaux, Bengio & David 2015, alg. 1; the
+    straight-through estimator).
+
+    Args:
+        weights: from now on rounded; changed in place.
+        bits: of each.
+    """
+
+    def __init__(self, weights: Sequence[nn.Parameter], bits: int) -> None:
+        self.weights, self.bits = weights, bits
+        self._hide()
+
+    def step(self, optimiser: torch.optim.Optimizer) -> None:
+        """One step of the exact weights, which are rounded anew."""
+        with torch.no_grad():
+            for weight, exact in zip(self.weights, self.exact, strict=True):
+                weight.copy_(exact)
+        optimiser.step()
+        self._hide()
+
+    def _hide(self) -> None:
+        self.exact = [weight.detach().clone() for weight in self.weights]
+        round_to(self.weights, self.bits)
