@@ -90,7 +90,8 @@ def bracket(at: Callable[[float], Widths], count: Callable[[Widths], float], tar
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         widths = at(middle)
-        if count(widths) > target:
+        # Of narrow layers the same widths come again and again, and need not be counted anew.
+        if widths == above or (widths != below and count(widths) > target):
             high, above = middle, widths
         else:
             low, below = middle, widths

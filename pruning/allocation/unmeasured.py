@@ -21,9 +21,15 @@ def uniform(graph: ComponentGraph, knobs: Sequence[Knob], sparsity: float, min_w
     components = owned(graph, knobs)
     own = {scope: [knob for knob in knobs if knob.scope == scope] for scope in components}
     dense_of = {scope: graph.parameters_of(components[scope], graph.dense) for scope in own}
+    found: dict[tuple[int, ...], Widths] = {}  # near one another, ratios come to the same widths
 
     def at(ratio: float) -> Widths:
         widths = at_ratio(knobs, min_width, ratio)
+        if (alike := tuple(widths.values())) not in found:
+            found[alike] = shared_out(widths)
+        return found[alike]
+
+    def shared_out(widths: Widths) -> Widths:
         share = graph.parameters(widths) / dense
         for scope, members in own.items():
             wanted = share * dense_of[scope]

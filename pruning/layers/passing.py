@@ -37,11 +37,12 @@ class ByChannel(Kind):
         return value.axes
 
     def restate(self, layer: Any) -> None:
+        said = next((name for name in ("num_features", "num_parameters") if hasattr(layer, name)), None)
+        if said is None:  # so it is with what holds whole networks, whose tensors need not be listed
+            return
         own = next((t for t in [*layer.parameters(), *layer.buffers()] if t.dim() == 1), None)
-        if own is not None and hasattr(layer, "num_features"):
-            layer.num_features = len(own)
-        elif own is not None and hasattr(layer, "num_parameters"):
-            layer.num_parameters = len(own)
+        if own is not None:
+            setattr(layer, said, len(own))
 
 
 class LayerNorm(Kind):
