@@ -5,7 +5,8 @@ None of them has parameters, and what they hold is no part of any state dict.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -91,7 +92,7 @@ class Rescale(nn.Module):
         self.low, self.range = torch.as_tensor(space.low), torch.as_tensor(space.high - space.low)
 
     def forward(self, squashed: Tensor) -> Tensor:
-        return (squashed + 1.0).mul_(0.5) * self.range + self.low
+        return (squashed + 1.0).mul_(0.5).mul_(self.range).add_(self.low)
 
 
 class Elementwise(nn.Module):
@@ -183,3 +184,11 @@ def flat(*modules: nn.Module) -> nn.Sequential:
     for module in modules:
         layers += flat(*module) if isinstance(module, nn.Sequential) else [module]
     return nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
+
+
+def computed(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What a layer's ``forward`` computes; a linear one's with its tensors at hand. Tensors that a layer is given
+    later in the place of its own would not be seen; changes in place are."""
+    if type(layer) is nn.Linear:
+        return partial(nn.functional.linear, weight=layer.weight, bias=layer.bias)
+    return layer.forward

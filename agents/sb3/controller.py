@@ -25,6 +25,7 @@ from prunectl.agents.boundary_layers import (
     RememberingStep,
     Rescale,
     Switches,
+    computed,
     decision,
     flat,
 )
@@ -152,7 +153,7 @@ class SB3Controller(Controller):
     def act(self, observations: Batch) -> NDArray[Any]:
         if self._memories:
             return self.advance(*self._apart(observations))[0]
-        values = self._tensor(self._apart(observations)[0])
+        values = self._tensor(self._apart(observations)[0] if self.masked else observations)
         with torch.inference_mode():
             for forward in self._path:
                 values = forward(values)
@@ -223,11 +224,11 @@ class SB3Controller(Controller):
 
     @cached_property
     def _path(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:
-        """What `deployed_path` computes, or what follows a memory, without the modules around it, whose calls would
-        cost `act` a sixth."""
+        """What `deployed_path` computes, or what follows a memory, without the modules around it, whose calls and
+        whose looking up of their own tensors would cost `act` a quarter."""
         path = flat(*self._from_latent()) if self._memories else self._layers()
         decisions = (Argmax, ArgmaxEach, Switches)
-        return tuple(partial(_decided, layer) if isinstance(layer, decisions) else layer.forward for layer in path)
+        return tuple(partial(_decided, layer) if isinstance(layer, decisions) else computed(layer) for layer in path)
 
     def _from_latent(self) -> tuple[nn.Module, ...]:
         """From what the actor reads, or q, to actions in the environment's units."""
@@ -281,8 +282,8 @@ class SB3Controller(Controller):
 
     def _tensor(self, observations: Batch) -> torch.Tensor:
         """Statistics are applied in the observations' own precision, networks see float32."""
-        precision = np.float32 if self.normalisation is None else None
-        return torch.as_tensor(np.asarray(observations, dtype=precision).reshape(len(observations), -1))
+        rows = observations if self.normalisation is not None else np.asarray(observations, dtype=np.float32)
+        return torch.as_tensor(rows if rows.ndim == 2 else rows.reshape(len(rows), -1))
 
 
 def _decided(decide: nn.Module, logits: torch.Tensor, allowed: NDArray[np.bool_] | None = None) -> torch.Tensor:

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prunectl.experiments.bench.timing import Section, compared, comparison, undisturbed
+from prunectl.agents import Controller
+from prunectl.experiments.bench.timing import Rates, Section, compared, comparison, interleaved, undisturbed
 from prunectl.experiments.sweeping.cell import Calibrated, Cell, Damaged, Scored, Work, needs
+from prunectl.experiments.sweeping.compute import run_dense
 from prunectl.experiments.sweeping.config import SweepConfig
 from prunectl.experiments.sweeping.dispatch import run
 from prunectl.experiments.sweeping.expand import load_work, still_to_do
@@ -29,6 +31,8 @@ METHODS = (
     {"importance": "surgeon", "allocation": "sensitivity", "recovery": "reconstruct"},
 )
 SPARSITIES, EPISODES = [0.2, 0.4, 0.6, 0.8], 50
+#: How often a dense cell is run without a pause, so that starting does not count.
+OFTEN = 4
 #: What cells share, by the function that computes it.
 SHARED = {
     "run_random": "random reference",
@@ -74,6 +78,8 @@ def measure(quick: bool) -> list[Section]:
     ones, twos = ([swept[count] for swept in rounds] for count in (1, 2))
     rates = [np.asarray([swept.cells / swept.wall for swept in runs]) for runs in (ones, twos)]
     throughput = compared("2 workers", rates[1], "1 worker", rates[0], at_least=1.8)
+    one, two = apart(work, 1 if quick else 3)
+    bound = compared("2 processes, nothing shared", two, "1 process", one)
     overheads = pd.DataFrame(
         [
             {
@@ -89,7 +95,13 @@ def measure(quick: bool) -> list[Section]:
     shared = pd.DataFrame(list(_shared(work, twos[0])))
     seconds = dict.fromkeys(("seconds_a_cell", "overhead", "unoccupied"), ",.3f")
     return [
-        comparison("sweep: throughput", [throughput], ",.2f", "Cells a second, by the clock, workers started."),
+        comparison(
+            "sweep: throughput",
+            [throughput, bound],
+            ",.2f",
+            "Cells a second, by the clock, workers started. Two processes that run dense cells and nothing else, each "
+            "its own, show what this machine's second core brings: no sweep can gain more from it.",
+        ),
         Section(
             "sweep: overhead a cell",
             overheads,
@@ -118,6 +130,29 @@ def config(quick: bool) -> SweepConfig:
             "episodes": EPISODES // 5 if quick else EPISODES,
         }
     )
+
+
+def apart(work: Work, rounds: int) -> tuple[Rates, Rates]:
+    """Dense cells a second of one process, and of two at once that have nothing to do with one another, round by
+    round."""
+    cell = next(cell for cell in work.cells if cell.method is None)
+    given = work.controllers[cell.subject.digest], cell
+    with local_workers(2) as client:
+        addresses = list(client.scheduler_info()["workers"])
+
+        def rate(count: int) -> float:
+            started = time.perf_counter()
+            runs = [client.submit(_often, *given, workers=[to], pure=False) for to in addresses[:count]]
+            client.gather(runs)
+            return count * OFTEN / (time.perf_counter() - started)
+
+        rates = interleaved({"one": lambda: rate(1), "two": lambda: rate(2)}, rounds)
+    return rates["one"], rates["two"]
+
+
+def _often(controller: Controller, cell: Cell) -> None:
+    for _ in range(OFTEN):
+        run_dense(controller, cell)
 
 
 def sweep(work: Work, workers: int) -> Swept:
