@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from prunectl.agents.controller import Controller
 from prunectl.pruning.allocation import ALLOCATIONS
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.grouping import GROUPINGS, Grouping
@@ -106,6 +107,10 @@ class Method:
     def looks_at_task(self) -> bool:
         """Whether the recovery runs episodes of the task."""
         return RECOVERIES.find(self.recovery).looks_at_task
+
+    def check(self, controller: Controller) -> None:
+        """Raise PruningError where the recovery is not for such a controller."""
+        RECOVERIES.find(self.recovery).check(controller)
 
     @property
     def bits(self) -> int | None:

@@ -152,6 +152,7 @@ def prune(
     ask = Ask.of(sparsity)
     check_budget(method, budget)
     check_ask(method, ask, min_width, schedule)
+    method.check(controller)
     if method.looks_at_task and loop is None:
         raise PruningError(f"recovery '{method.recovery}' needs the control task: pass a loop")
     graph = trace(controller)

@@ -212,6 +212,7 @@ def prune(
     method = variant.method
     subject = subject_of(model, env, trust)
     controller = subject.controller
+    method.check(controller)
 
     def smaller(calibration: Calibration, loop: Loop) -> Pruned[Controller]:
         with shown(progress, method.recovery) as told:

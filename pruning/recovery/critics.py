@@ -40,14 +40,10 @@ class Critics:
         Raises:
             PruningError: it has no actor of continuous actions, or no critic that judges what the actor gives.
         """
-        names = tuple(name for name in controller.components if name.partition(".")[0] == "critic")
-        acts = "actor" in controller.components and isinstance(controller.action_space, spaces.Box)
-        plain = names and acts and not controller.memory and not controller.plans
-        if not (plain and _judge_what_is_given(controller, observations[:_FEW])):
-            raise PruningError(
-                "recovery 'distill-critic' needs critics that judge the actor's actions, as those of SAC, TQC, TD3 and "
-                f"DDPG; '{controller.algorithm}' has none: take 'distill'"
-            )
+        check_critics(controller)
+        if not _judge_what_is_given(controller, observations[:_FEW]):
+            raise _none(controller)
+        names = _names(controller)
         return cls(outputs_of(controller.dataflow(), names), names)
 
     def value(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -87,6 +83,24 @@ class Critics:
         asked = actions.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(self.value([*seen, asked]).sum(), asked)
         return gradient
+
+
+def check_critics(controller: Controller) -> None:
+    """Raise PruningError where it is plain from its components that a controller has no such critics."""
+    acts = "actor" in controller.components and isinstance(controller.action_space, spaces.Box)
+    if not (_names(controller) and acts) or controller.memory or controller.plans:
+        raise _none(controller)
+
+
+def _names(controller: Controller) -> tuple[str, ...]:
+    return tuple(name for name in controller.components if name.partition(".")[0] == "critic")
+
+
+def _none(controller: Controller) -> PruningError:
+    return PruningError(
+        "recovery 'distill-critic' needs critics that judge the actor's actions, as those of SAC, TQC, TD3 and DDPG; "
+        f"'{controller.algorithm}' has none: take 'distill'"
+    )
 
 
 def _judge_what_is_given(controller: Controller, observations: Batch) -> bool:

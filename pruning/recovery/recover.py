@@ -12,7 +12,7 @@ from prunectl.agents.controller import Controller, ControllerError
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.plugged import explained, untouched
 from prunectl.pruning.recovery.contract import Cut, Recovered
-from prunectl.pruning.recovery.critics import Critics
+from prunectl.pruning.recovery.critics import Critics, check_critics
 from prunectl.pruning.recovery.distill import distill
 from prunectl.pruning.recovery.pupil import redrawn
 from prunectl.pruning.surgery import synchronised
@@ -27,12 +27,14 @@ class Recovery:
 
     ``run`` gives a controller, as `Recovered` where it has validated it on the task. ``looks_at_task`` says that it
     runs episodes, so it is given a loop and takes a budget. With ``bits`` the weights of what acts come back as whole
-    numbers of so many bits times scales. ``version`` goes up when the name begins to mean another computation.
+    numbers of so many bits times scales. ``check`` raises PruningError for a controller that it is not for, before
+    anything is run. ``version`` goes up when the name begins to mean another computation.
     """
 
     run: Callable[[Cut[Any]], Any]
     looks_at_task: bool = False
     bits: int | None = None
+    check: Callable[[Controller], None] = lambda controller: None
     version: int = 0
 
 
@@ -53,7 +55,7 @@ def _scratch(cut: Cut[C]) -> Recovered[C]:
 
 
 def _distill_critic(cut: Cut[C]) -> Recovered[C]:
-    critics = Critics.of(cut.dense, cut.observations)  # before the refit: it refuses who has none
+    critics = Critics.of(cut.dense, cut.observations)
     return _distilled(cut, cut.refitted(), critics)
 
 
@@ -71,13 +73,16 @@ def _finetune(cut: Cut[C]) -> Recovered[C]:
     return cut.task.finetune(_reconstruct(cut), cut.budget, cut.told)
 
 
-def _polish(cut: Cut[C]) -> Recovered[C]:
+def _decides_by_what_it_sees(controller: Controller) -> None:
     try:
-        if cut.small.plans:
-            raise ControllerError(f"a {cut.small.algorithm} controller plans")
-        cut.small.deployed_path()
+        if controller.plans:
+            raise ControllerError(f"a {controller.algorithm} controller plans")
+        controller.deployed_path()
     except ControllerError as error:
         raise PruningError(f"recovery 'polish' is for what decides by an observation alone: {error}") from error
+
+
+def _polish(cut: Cut[C]) -> Recovered[C]:
     taught = replace(cut, budget=None, told=lambda share: cut.told(0.5 * share))
     distilled = _distill(taught).controller
     return cut.task.polish(distilled, cut.budget, lambda share: cut.told(0.5 + 0.5 * share))
@@ -89,12 +94,12 @@ RECOVERIES = Registry(
         "none": Recovery(_none),
         "reconstruct": Recovery(_reconstruct),
         "distill": Recovery(_distill, looks_at_task=True, version=1),
-        "distill-critic": Recovery(_distill_critic, looks_at_task=True),
+        "distill-critic": Recovery(_distill_critic, looks_at_task=True, check=check_critics),
         "distill-int8": _in_bits(8),
         "distill-int4": _in_bits(4),
         "scratch": Recovery(_scratch, looks_at_task=True, version=1),
         "finetune": Recovery(_finetune, looks_at_task=True),
-        "polish": Recovery(_polish, looks_at_task=True),
+        "polish": Recovery(_polish, looks_at_task=True, check=_decides_by_what_it_sees),
     },
     PruningError,
 )

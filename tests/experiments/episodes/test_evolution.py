@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ import prunectl
 from prunectl.experiments.episodes import evolution
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.evolution import EPISODES, _Candidates, _step, evolve
-from prunectl.pruning import PruningError
-from prunectl.pruning.recovery import Budget, Cut, recover
+from prunectl.pruning import Method, PruningError
+from prunectl.pruning.recovery import Budget
 from tests.conftest import untrained
 
 
@@ -72,8 +71,11 @@ def test_what_goes_astray_is_not_handed_back(monkeypatch: pytest.MonkeyPatch) ->
     assert found.after == found.before
 
 
-def test_what_decides_by_more_than_an_observation_is_refused_at_once() -> None:
+def test_what_decides_by_more_than_an_observation_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     remembers, plans = (prunectl.load(name).controller for name in ("recurrent-pendulum-1", "tdmpc-pendulum-1"))
     for controller, says in ((remembers, "with a memory"), (plans, "a tdmpc controller plans")):
         with pytest.raises(PruningError, match=f"polish' is for what decides by an observation alone: .*{says}"):
-            recover("polish", Mock(spec=Cut, small=controller))
+            Method(recovery="polish").check(controller)
+    monkeypatch.setattr("prunectl.experiments.api.controllers.evaluate_random", None)  # no episode is run
+    with pytest.raises(PruningError, match="plans"):
+        prunectl.prune("tdmpc-pendulum-1", 0.5, recovery="polish")
