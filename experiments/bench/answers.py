@@ -27,6 +27,7 @@ REFUSED = (
     ("report", "nowhere"),
     (*_PRUNE, "--sparsity", "1.5"),
     (*_PRUNE, "--sparsity", "0.5", "--grouping", "nothing"),
+    (*_PRUNE, "--sparsity", "0.5", "--importance", "nothing:mine"),
     (*_PRUNE, "--sparsity", "0.5", "--task", "Nothing-v1"),
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 
 from prunectl.errors import Error
-from prunectl.registry import GROUP, unknown
+from prunectl.registry import GROUP, check_module, unknown
 
 #: What comes with prunectl, by kind, in the order of its table.
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -51,8 +51,11 @@ def check_name(kind: str, name: str) -> None:
     """Refuse a name that nothing can go by: none of ours, and no plug-in is there whose it could be.
 
     Raises:
-        Error: the message offers the nearest name.
+        Error: the message offers the nearest name, or says that the module of ``module:name`` is not there.
     """
+    module, colon, _ = name.rpartition(":")
+    if colon and kind in METHOD:
+        check_module(module)
     if name in NAMES[kind] or (kind in METHOD and (":" in name or _plugins())):
         return
     raise Error(unknown(kind, name, NAMES[kind]))

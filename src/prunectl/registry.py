@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import importlib.machinery
 import inspect
 import linecache
 import os
@@ -174,11 +175,22 @@ def import_plugins(modules: Iterable[str]) -> None:
         except (Exception, SystemExit) as error:  # whatever the module's own code raises
             missing = isinstance(error, ModuleNotFoundError) and error.name and _inside(module, error.name)
             if missing:
-                raise PluginError(
-                    f"there is no module '{module}': run prunectl in its folder, name the folder in PYTHONPATH, or "
-                    "install it as a package"
-                ) from error
+                raise _no_module(module) from error
             raise PluginError(f"module '{module}' cannot be imported ({one_line(error)})") from error
+
+
+def check_module(module: str) -> None:
+    """Raise PluginError where it is plain that `import_plugins` would not find a module; nothing is imported."""
+    top = module.partition(".")[0]
+    if top not in sys.modules and importlib.machinery.PathFinder.find_spec(top, [*sys.path, os.getcwd()]) is None:
+        raise _no_module(module)
+
+
+def _no_module(module: str) -> PluginError:
+    return PluginError(
+        f"there is no module '{module}': run prunectl in its folder, name the folder in PYTHONPATH, or install it as a "
+        "package"
+    )
 
 
 def import_named(module: str) -> None:

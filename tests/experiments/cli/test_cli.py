@@ -77,6 +77,7 @@ def test_names_and_numbers_of_nothing_are_refused_before_anything_heavy_is_impor
         *(["stability", "td3-pendulum", f"--{kind}", "no"] for kind in METHOD),
         *(["stability", "td3-pendulum", "--sparsities", "2"], ["bench", "no"], ["bench", "latency", "no"]),
         ["sweep", str(wrong)],
+        [*prune, "--sparsity", "0.5", "--importance", "nowhere_at_all:mine"],
         *(["reproduce", "no"], ["suite", "run", "--tier", "no"], ["bench", "--target", "no"]),
         ["export", "td3-pendulum", "--format", "c", "--target", "no", "-o", "x.c"],
     ]
