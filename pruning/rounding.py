@@ -1,4 +1,4 @@
-"""Weights of few bits, as numbers: whole ones times a scale for each output."""
+"""Weights of few bits, as numbers: whole ones times a scale for each output and one for each input."""
 
 from __future__ import annotations
 
@@ -15,15 +15,30 @@ CLIPPED, SHARES = 4, (1.0, 0.9, 0.8, 0.7, 0.6)
 
 
 def scales(weight: Tensor, bits: int) -> Tensor:
-    """The scale of each row of a matrix ``(out, in)``, ``(out, 1)``: a weight is a whole number of it, of magnitude
-    up to ``2 ** (bits - 1) - 1``; of several, the one with the least squared error."""
+    """The step of each weight of a matrix ``(out, in)``, an output's scale times an input's: a weight is a whole number
+    of steps, of magnitude up to ``2 ** (bits - 1) - 1``.
+
+    An input's scale is its largest weight, of several outputs; of one it would be the weight itself. What varies little
+    comes in with large weights, what varies much with small ones, and of one scale for all inputs of an output nothing
+    would be left for those. Of several scales of an output it is the one with the least squared error, counted in an
+    input's own scale.
+    """
     most = 2 ** (bits - 1) - 1
-    full: Tensor = weight.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / most
-    if bits > CLIPPED:
-        return full
-    tried = torch.stack([share * full for share in SHARES])
-    errors = ((weight / tried).round().clamp(-most, most) * tried - weight).square().sum(2, keepdim=True)
-    return tried.gather(0, errors.argmin(0, keepdim=True))[0]
+    column = _largest(weight, 0) if len(weight) > 1 else torch.ones_like(weight)
+    shares = weight / column
+    full = _largest(shares, 1) / most
+    if bits <= CLIPPED:
+        tried = torch.stack([share * full for share in SHARES])
+        errors = ((shares / tried).round().clamp(-most, most) * tried - shares).square().sum(2, keepdim=True)
+        full = tried.gather(0, errors.argmin(0, keepdim=True))[0]
+    steps: Tensor = full * column
+    return steps
+
+
+def _largest(weight: Tensor, dim: int) -> Tensor:
+    """The largest magnitude along an axis; 1 where all is zero."""
+    largest: Tensor = weight.abs().amax(dim, keepdim=True)
+    return torch.where(largest > 0, largest, 1.0)
 
 
 def nearest(weight: Tensor, bits: int) -> Tensor:
@@ -46,11 +61,13 @@ def round_to(parameters: Iterable[nn.Parameter], bits: int) -> None:
 
 
 def rounded_bytes(module: nn.Module, bits: int) -> int:
-    """Bytes of a module whose weights have so many bits and a float as scale for each output."""
+    """Bytes of a module whose weights have so many bits, with a float as scale for each output and each input, where
+    these have one."""
     size = 0
     for parameter in module.parameters():
         if parameter.dim() > 1:
-            size += -(-parameter.numel() * bits // 8) + float_bytes(len(parameter))
+            outputs, inputs = parameter.flatten(1).shape
+            size += -(-parameter.numel() * bits // 8) + float_bytes(outputs + (inputs if outputs > 1 else 0))
         else:
             size += float_bytes(parameter.numel())
     return size

@@ -78,6 +78,8 @@ _FORMATS = {
     "low": ".3f",
     "high": ".3f",
 }
+#: What a point must keep, at the lower end of its interval, to count as good.
+KEPT = 0.95
 #: Where the curves of returns end below at the latest.
 _SHOWN = -0.05
 
@@ -138,6 +140,16 @@ def _bytes(way: str, found: Pruned[Controller], full: int) -> int:
     return sparse_bytes(left, full) if way == "sparse" else float_bytes(left)
 
 
+def fewest(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a way: for each controller, how many times fewer bytes than the dense floats were the fewest measured that
+    surely kept `KEPT` of the return; none where no point did."""
+    kept = table[table["low"] >= KEPT]
+    found = kept.groupby(["way", "controller"], sort=False)["fewer"].max().unstack()
+    return found.reindex(
+        index=[way for way in _LOOKS if way in set(table["way"])], columns=table["controller"].unique()
+    )
+
+
 def figure(table: pd.DataFrame) -> Figure:
     """Normalised return against bytes, a panel a controller: a line a way, from the dense controller (hollow) on."""
     names = list(dict.fromkeys(table["controller"]))
@@ -191,11 +203,14 @@ def written(folder: Path, references: Sequence[str]) -> pd.DataFrame:
     for reference, own in zip(references, owns, strict=True):
         if not own.exists():
             write_csv(measured(reference), own)
-    return pd.concat([pd.read_csv(path) for path in sorted(folder.glob("*.csv")) if path.stem != "bytes"])
+    return pd.concat(
+        [pd.read_csv(path) for path in sorted(folder.glob("*.csv")) if path.stem not in ("bytes", "fewest")]
+    )
 
 
 def main() -> None:
-    """Write ``bytes.csv``, ``.md``, ``.png`` and ``.pdf`` of the checkpoints on the command line and those before."""
+    """Write ``bytes.*`` (table and figure) and ``fewest.*`` (table) of the checkpoints on the command line and of those
+    before."""
     torch.set_num_threads(1)
     if len(sys.argv) < 3:
         sys.exit(__doc__)
@@ -211,6 +226,14 @@ def main() -> None:
         "dense controller's floats; low and high: ends of the 95% interval over episodes."
     )
     write_table(table, folder / "bytes", _FORMATS, remark)
+    best = fewest(table).rename(index={way: label for way, (_, _, label) in _LOOKS.items()}).rename_axis("way")
+    write_table(
+        best.reset_index(),
+        folder / "fewest",
+        dict.fromkeys(best.columns, ".0f"),
+        f"How many times fewer bytes than the dense floats were the fewest measured that kept {KEPT} of the return at "
+        "the lower end of the interval; empty where none did.",
+    )
     save(figure(table), folder / "bytes")
 
 

@@ -23,11 +23,10 @@ _ROWS = 4_000
 def rounded(controller: C, bits: int, inputs: Sequence[Tensor]) -> tuple[C, int]:
     """The controller with the weights of what acts rounded, and the bytes that these components then take.
 
-    Weights become whole numbers of so many bits times a scale, symmetric about zero, a scale for each index of their
-    first axis, an output of a layer (`pruning.rounding`). Those of linear layers are rounded with error feedback on
-    what the layers read (`int8.error_fed`), and the bias takes what is left of the mean error; others take the nearest
-    number. What has one axis (biases, norms) stays float, and so do activations, which `prunectl export --int8` rounds
-    as well.
+    Weights become whole numbers of so many bits, symmetric about zero, times a scale of their output and one of their
+    input (`pruning.rounding`). Those of linear layers are rounded with error feedback on what the layers read
+    (`int8.error_fed`), and the bias takes what is left of the mean error; others take the nearest number. What has one
+    axis (biases, norms) stays float, and so do activations, which `prunectl export --int8` rounds as well.
 
     Args:
         controller: it stays as it is.
@@ -50,7 +49,8 @@ def rounded(controller: C, bits: int, inputs: Sequence[Tensor]) -> tuple[C, int]
                 parameter.copy_(nearest(parameter, bits))
                 continue
             weight, scale = parameter.double().numpy(), scales(parameter, bits).double().numpy()
-            near = error_fed(weight / scale, read[layer], most)
+            # An input is read in its own scale; the first output's step is as good as any to take that from.
+            near = error_fed(weight / scale, read[layer] * (scale[0] / scale[0].max()), most)
             if layer.bias is not None:
                 layer.bias.add_(torch.as_tensor(read[layer].mean(0) @ (weight - near * scale).T))
             parameter.copy_(torch.as_tensor(near * scale))

@@ -170,10 +170,12 @@ def distill(
         Pupil(student, off_stage, seed).learn(lessons, max(OFF_STAGE_BATCHES // dearer, 1), off_stage)
     if silent:
         rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))
-        student = reconstruct(student, teacher, graph, plan, teacher.inputs(everywhere[rows], done[rows]), silent)
+        refitted = reconstruct(student, teacher, graph, plan, teacher.inputs(everywhere[rows], done[rows]), silent)
         if bits is not None:  # an exploration head is among what acts
-            acting_weights = (w for name in acting for w in weights_of(student.components[name].module))
-            round_to(acting_weights, bits)
+            for name in acting:
+                pairs = zip(*(weights_of(one.components[name].module) for one in (student, refitted)), strict=True)
+                round_to([after for before, after in pairs if not torch.equal(before, after)], bits)
+        student = refitted
     for name, parameter in student.networks.named_parameters():
         parameter.requires_grad_(trainable[name])
     return Recovered(student, returns[0], returns[best])

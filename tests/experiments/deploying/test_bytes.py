@@ -26,8 +26,8 @@ def seen(controller: Controller) -> tuple[torch.Tensor, ...]:
 def test_weights_are_rounded_row_by_row_and_counted(bits: int, weights: int) -> None:
     dense = untrained("td3", "Pendulum-v1", widths=(8, 8))
     small, size = rounded(dense, bits, seen(dense))
-    outputs = 8 + 8 + 1
-    assert size == weights + 4 * outputs + 4 * outputs  # scales, and biases
+    outputs, inputs = 8 + 8 + 1, 3 + 8  # a single output's have no scale of their own
+    assert size == weights + 4 * (outputs + inputs) + 4 * outputs  # scales, and biases
     before, after = (dict(one.components["actor"].module.named_parameters()) for one in (dense, small))
     for name, exact in before.items():
         if exact.dim() == 2:
