@@ -93,12 +93,8 @@ class Pupil:
         self.generator = torch.Generator().manual_seed(seed)
         self.bits = bits
         self.weights = [parameter for parameter in self.parameters if parameter.dim() > 1]
-        self.round()
-
-    def round(self) -> None:
-        """Round the weights, if they are of few bits."""
-        if self.bits is not None:
-            round_to(self.weights, self.bits)
+        if bits is not None:
+            round_to(self.weights, bits)
 
     def learn(self, lesson: Lesson, batches: int, names: Collection[str]) -> None:
         """Descend these components' loss over batches drawn from the lesson, the step size along half a cosine."""
