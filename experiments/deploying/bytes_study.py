@@ -80,6 +80,8 @@ _FORMATS = {
 }
 #: What a point must keep, at the lower end of its interval, to count as good.
 KEPT = 0.95
+#: The best way for each controller.
+ANY = "the best of these"
 #: Where the curves of returns end below at the latest.
 _SHOWN = -0.05
 
@@ -141,13 +143,14 @@ def _bytes(way: str, found: Pruned[Controller], full: int) -> int:
 
 
 def fewest(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a way: for each controller, how many times fewer bytes than the dense floats were the fewest measured that
-    surely kept `KEPT` of the return; none where no point did."""
+    """A row a way, and one for `ANY`: for each controller, how many times fewer bytes than the dense floats were the
+    fewest measured that surely kept `KEPT` of the return; none where no point did."""
     kept = table[table["low"] >= KEPT]
     found = kept.groupby(["way", "controller"], sort=False)["fewer"].max().unstack()
-    return found.reindex(
-        index=[way for way in _LOOKS if way in set(table["way"])], columns=table["controller"].unique()
-    )
+    ways = [way for way in _LOOKS if way in set(table["way"])]
+    found = found.reindex(index=ways, columns=table["controller"].unique())
+    found.loc[ANY] = found.max()
+    return found
 
 
 def figure(table: pd.DataFrame) -> Figure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -75,6 +76,14 @@ def test_the_ways_meet_in_one_table_which_is_kept(
     )
     monkeypatch.setattr(bytes_study, "measured", None)  # would fail if it were called again
     assert len(bytes_study.written(tmp_path / "out", [path])) == 4
+
+
+def test_the_fewest_bytes_are_those_of_a_point_that_surely_keeps_enough() -> None:
+    rows = [("a", "pruned", 10, 0.96), ("a", "pruned", 20, 0.94), ("a", "sparse", 2, 0.99), ("b", "sparse", 4, 0.9)]
+    table = pd.DataFrame(rows, columns=["controller", "way", "fewer", "low"])
+    found = bytes_study.fewest(table)
+    assert found["a"].to_dict() == {"pruned": 10, "sparse": 2, bytes_study.ANY: 10}
+    assert found["b"].isna().all()
 
 
 def test_a_checkpoint_that_is_not_there_is_one_line_and_leaves_no_folder(
