@@ -235,7 +235,7 @@ def main() -> None:
         folder / "fewest",
         dict.fromkeys(best.columns, ".0f"),
         f"How many times fewer bytes than the dense floats were the fewest measured that kept {KEPT} of the return at "
-        "the lower end of the interval; empty where none did.",
+        "the lower end of the interval.",
     )
     save(figure(table), folder / "bytes")
 

@@ -1,30 +1,50 @@
-"""What results/bytes says is in its table."""
+"""What results/bytes says is in its tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from prunectl.experiments.deploying.bytes_study import ANY, KEPT, fewest
+from tests.conftest import ROOT
 from tests.docs.committed import table, text
+
+SAID, HARD = "results/bytes/README.md", "sac/HalfCheetah-v3_1"
+
+
+def test_the_fewest_bytes_are_in_the_readme_as_they_are_in_their_table() -> None:
+    lines = (ROOT / "results/bytes/fewest.md").read_text().splitlines()
+    shown = [line for line in lines if line.startswith("|")]
+    assert "\n".join(shown) in (ROOT / SAID).read_text()
+    points = table("bytes/bytes.csv")
+    best = fewest(points).loc[ANY]
+    assert len(shown) == 2 + len(fewest(points))
+    eight = fewest(points).loc["rounded to 8 bits"]
+    assert f"that kept {KEPT} of the return" in text(SAID)
+    median = f"{np.median(eight):.0f} times fewer bytes"
+    assert f"on the median of these {len(best)} {median}, {np.median(best):.0f} by the best way" in text(SAID)
+    assert f"on the median of six agents of 256-256 {median} at {KEPT}" in text("results/README.md")
+    floats = fewest(points).loc["pruned"]
+    assert f"pruning alone {floats.min():.0f} to {floats.max():.0f}" in text(SAID)
+    assert 3 < points[(points["way"] == "rounded to 8 bits") & (points["sparsity"] == 0)]["fewer"].max() < 4
 
 
 def test_what_is_said_at_equal_bytes() -> None:
-    readme, points = text("results/bytes/README.md"), table("bytes/bytes.csv").set_index(["way", "sparsity"])
+    readme, points = text(SAID), table("bytes/bytes.csv").set_index(["controller", "way", "sparsity"])
 
-    def at(way: str, sparsity: float) -> Mapping[str, float]:
-        return dict(points.loc[(way, sparsity)])
+    def at(way: str, sparsity: float, name: str = HARD) -> Mapping[str, float]:
+        return dict(points.loc[(name, way, sparsity)])
 
-    both, pruned, eight = at("pruned, 8 bits", 0.99), at("pruned", 0.99), at("pruned, 8 bits", 0.0)
-    low_rank, half, sparse = at("low rank", 0.95), at("sparse", 0.5), at("sparse", 0.8)
-    four = 1 - points.loc["pruned, 4 bits"]["normalised_return"]
+    def kept(*place: object) -> str:
+        return f"{at(*place)['normalised_return']:.2f}"  # type: ignore[arg-type]
+
+    eight, taught = at("rounded to 8 bits", 0.95), at("taught in 4 bits", 0.9)
     for said in (
-        f"{both['bytes']:,} bytes, {both['fewer']:.0f} times fewer than the dense floats, keep "
-        f"{both['normalised_return']:.3f}",
-        f"pruning {pruned['fewer']:.0f} times as far as it was measured (0.99), eight bits {eight['fewer']:.1f} times",
-        f"is as good here, to 0.99 ({at('scratch', 0.99)['normalised_return']:.3f})",
-        f"begins to lose at {low_rank['fewer']:.0f} times fewer ({low_rank['normalised_return']:.3f})",
-        f"at {half['fewer']:.1f} times ({half['normalised_return']:.3f}), and at {sparse['fewer']:.0f} times they have "
-        f"lost more ({sparse['normalised_return']:.3f}) than eight bits do at the same bytes "
-        f"({eight['normalised_return']:.3f})",
-        f"cost {four.min():.2f} to {four.max():.2f} of the return at every size",
+        f"HalfCheetah in {eight['bytes']:,.0f} bytes, {eight['fewer']:.0f} times fewer, keeps "
+        f"{kept('rounded to 8 bits', 0.95)}",
+        f"{kept('rounded to 4 bits', 0.0)} dense and {kept('rounded to 4 bits', 0.9)} at 0.9",
+        f"{kept('taught in 4 bits', 0.9)} at 0.9, {taught['fewer']:.0f} times fewer",
+        f"at 0.98 it is {kept('taught in 8 bits', 0.98)} against {kept('rounded to 8 bits', 0.98)}",
     ):
         assert said in readme, said
