@@ -92,7 +92,7 @@ class Rescale(nn.Module):
         self.low, self.range = torch.as_tensor(space.low), torch.as_tensor(space.high - space.low)
 
     def forward(self, squashed: Tensor) -> Tensor:
-        return (squashed + 1.0).mul_(0.5).mul_(self.range).add_(self.low)
+        return (squashed + 1.0).mul_(0.5) * self.range + self.low
 
 
 class Elementwise(nn.Module):
