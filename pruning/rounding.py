@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from prunectl.agents.controller import Controller
 from prunectl.pruning.storage import float_bytes
 
 #: From so many bits down, the largest weight of an output may be clipped: what a coarse grid errs by everywhere is more
@@ -71,6 +72,11 @@ def rounded_bytes(module: nn.Module, bits: int) -> int:
         else:
             size += float_bytes(parameter.numel())
     return size
+
+
+def acting_bytes(controller: Controller, bits: int) -> dict[str, int]:
+    """`rounded_bytes` of each component that acts."""
+    return {name: rounded_bytes(part.module, bits) for name, part in controller.components.items() if part.deployed}
 
 
 class Rounded:

@@ -32,7 +32,7 @@ from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.episodes.task_loop import TaskLoop
 from prunectl.experiments.statistics import Array, interval, normalised
 from prunectl.pruning import Method, Pruned, PruningError, prune
-from prunectl.pruning.rounding import rounded_bytes
+from prunectl.pruning.rounding import acting_bytes
 from prunectl.pruning.storage import float_bytes, sparse_bytes
 
 #: Episodes of a point, of a controller that plans, and the first of their seeds.
@@ -137,7 +137,7 @@ def _points(dense: Controller, task: str, name: str) -> Iterator[tuple[str, floa
 def _bytes(way: str, found: Pruned[Controller], full: int) -> int:
     """What acts of a pruned controller, of which there were ``full`` parameters."""
     if (bits := METHODS[way].bits) is not None:
-        return sum(rounded_bytes(part.module, bits) for part in found.controller.components.values() if part.deployed)
+        return sum(acting_bytes(found.controller, bits).values())
     left = found.plan.params_deployed
     return sparse_bytes(left, full) if way == "sparse" else float_bytes(left)
 

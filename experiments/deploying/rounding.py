@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prunectl.agents.controller import Controller
 from prunectl.agents.deployment.int8 import error_fed
-from prunectl.pruning.rounding import nearest, rounded_bytes, scales, weights_of
+from prunectl.pruning.rounding import acting_bytes, nearest, scales, weights_of
 
 C = TypeVar("C", bound=Controller)
 
@@ -54,7 +54,7 @@ def rounded(controller: C, bits: int, inputs: Sequence[Tensor]) -> tuple[C, int]
             if layer.bias is not None:
                 layer.bias.add_(torch.as_tensor(read[layer].mean(0) @ (weight - near * scale).T))
             parameter.copy_(torch.as_tensor(near * scale))
-    return small, sum(rounded_bytes(module, bits) for module in acting)
+    return small, sum(acting_bytes(small, bits).values())
 
 
 def _read(

@@ -22,7 +22,7 @@ from prunectl.experiments.sweeping.cell import Cell, Outcome
 from prunectl.pruning import Calibration, Damage, PruningPlan, Scores, bench, measure, prune, score, trace
 from prunectl.pruning.plan import uncut
 from prunectl.pruning.recovery import Budget
-from prunectl.pruning.rounding import rounded_bytes
+from prunectl.pruning.rounding import acting_bytes
 
 
 def run_calibration(controller: Controller, task: str, seed: int) -> Calibration:
@@ -100,8 +100,7 @@ def run_pruned(
     outcome = _measured(pruned.controller, pruned.plan, pruned.integrity, pruned.seconds, cell, lyapunov)
     if (bits := cell.method.bits) is None:
         return outcome
-    acting = {name: part.module for name, part in pruned.controller.components.items() if part.deployed}
-    return replace(outcome, rounded={name: rounded_bytes(module, bits) for name, module in acting.items()})
+    return replace(outcome, rounded=acting_bytes(pruned.controller, bits))
 
 
 def run_random(task: str, episodes: int, episode_seed: int) -> Episodes:
