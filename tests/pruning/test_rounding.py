@@ -63,14 +63,18 @@ def test_steps_too_small_for_the_grid_add_up_behind_it() -> None:
     assert seen == [[7.0, 2.0], [7.0, 2.0], [7.0, 3.0], [7.0, 3.0]]
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["prunectl.pruning.recovery.distill"]  # the package shows the function under its name
+    monkeypatch.setattr(module, "OFF_STAGE_BATCHES", 20)
+
+
 @pytest.mark.parametrize("algorithm", ["sac", "ppo"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.5])
 def test_what_acts_comes_back_on_the_grid_and_near_the_dense_one(
     algorithm: str, sparsity: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the coarsest grid, of -1, 0 and 1, magnitudes are those of an outer product of scales."""
-    module = sys.modules["prunectl.pruning.recovery.distill"]  # the package shows the function under its name
-    monkeypatch.setattr(module, "OFF_STAGE_BATCHES", 20)
     controller = untrained(algorithm, "Pendulum-v1", widths=(16, 16))
     before = controller.networks.state_dict()
     data = calibration(controller, 300)
