@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -93,12 +93,12 @@ class Rounded:
         self.weights, self.bits = weights, bits
         self._hide()
 
-    def step(self, optimiser: torch.optim.Optimizer) -> None:
-        """One step of the exact weights, which are rounded anew."""
+    def step(self, move: Callable[[], None]) -> None:
+        """Move the exact weights, in place, and round them anew."""
         with torch.no_grad():
             for weight, exact in zip(self.weights, self.exact, strict=True):
                 weight.copy_(exact)
-        optimiser.step()
+        move()
         self._hide()
 
     def _hide(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -15,7 +16,8 @@ from prunectl.agents.controller import Choice, Controller
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.layers import stacks, writes
 from prunectl.pruning.plan import PruningPlan
-from prunectl.pruning.recovery.sequences import Memories, Windows
+from prunectl.pruning.recovery.descent import Adam
+from prunectl.pruning.recovery.sequences import Memories, Results, Windows
 from prunectl.pruning.rounding import Rounded, round_to
 from prunectl.pruning.surgery import kept_part, select_inputs
 from prunectl.pruning.tracing import calls
@@ -89,7 +91,7 @@ class Pupil:
         controller.networks.requires_grad_(False)  # what others learn has no gradient here
         for parameter in self.parameters:
             parameter.requires_grad_(True)
-        self.optimiser = torch.optim.Adam(self.parameters, lr=STEP, fused=True)
+        self.optimiser = Adam(self.parameters)
         self.generator = torch.Generator().manual_seed(seed)
         self.bits = bits
         self.weights = [parameter for parameter in self.parameters if parameter.dim() > 1]
@@ -99,40 +101,40 @@ class Pupil:
     def learn(self, lesson: Lesson, batches: int, names: Collection[str]) -> None:
         """Descend these components' loss over batches drawn from the lesson, the step size along half a cosine."""
         flow = outputs_of(self.dataflow, names)
-        scales = {name: lesson.answers[name].var(dim=0).mean().clamp_min(1e-8) for name in names}
+        spread = {name: lesson.answers[name].var(dim=0).mean().clamp_min(1e-8) for name in names}
+        weights = {name: (STATES if name in self.memories else 1.0) * (1 / spread[name]) for name in names}
         units = {name: temperature(self.choices[name], lesson.answers[name]) for name in names if name in self.choices}
         costs = {} if lesson.costs is None else {"actor": _mixed(lesson.costs)}
-        rows = len(lesson.inputs[0])
         rounded = None if self.bits is None else Rounded(self.weights, self.bits)
-        windows = None
-        if lesson.first is not None:
-            windows = Windows(flow, self._recall(flow), lesson.inputs, lesson.first)
-        for batch in range(batches):
-            share = 0.5 * (1 + math.cos(math.pi * batch / batches))
-            self.optimiser.param_groups[0]["lr"] = STEP * (LAST + (1 - LAST) * share)
-            if windows is None:
-                drawn = torch.randint(rows, (ROWS,), generator=self.generator)
-                results = flow(*(tensor[drawn] for tensor in lesson.inputs))
-            else:
-                drawn, results = windows.draw(self.generator)
-            total = torch.zeros(())
+        for batch, (drawn, results) in enumerate(self._batches(flow, lesson, batches)):
+            roots, slopes = list[Tensor](), list[Tensor]()
             for name, (before, after) in results.items():
-                wanted, choice = lesson.answers[name][drawn], self.choices.get(name)
-                if choice is None or choice.valued:
-                    weight = STATES if name in self.memories else 1.0
-                    cost = costs[name][drawn] if name in costs else None
-                    total = total + weight * loss(before, after, wanted, cost) / scales[name]
+                wanted, choice = lesson.answers[name].index_select(0, drawn), self.choices.get(name)
                 if choice is not None:
                     allowed = None if lesson.allowed is None else lesson.allowed[drawn]
-                    pairs = zip(choice.logits(after, allowed), choice.logits(wanted, allowed), strict=True)
-                    for own, dense in pairs:
-                        total = total + choice_loss(own / units[name], dense / units[name])
-            self.optimiser.zero_grad(set_to_none=True)
-            total.backward()  # type: ignore[no-untyped-call]
+                    roots.append(after)
+                    slopes.append(choice_slope(choice, after, wanted, units[name], allowed))
+                if choice is None or choice.valued:
+                    cost = costs[name][drawn] if name in costs else None
+                    roots += [before, after]
+                    slopes += error_slopes(before, after, wanted, weights[name], cost)
+            gradients = torch.autograd.grad(roots, self.parameters, slopes, allow_unused=True)
+            share = 0.5 * (1 + math.cos(math.pi * batch / batches))
+            move = partial(self.optimiser.step, gradients, STEP * (LAST + (1 - LAST) * share))
             if rounded is None:
-                self.optimiser.step()
+                move()
             else:
-                rounded.step(self.optimiser)
+                rounded.step(move)
+
+    def _batches(self, flow: fx.GraphModule, lesson: Lesson, count: int) -> Iterator[tuple[Tensor, Results]]:
+        """The rows of so many batches, and what the dataflow gives there."""
+        if lesson.first is not None:
+            windows = Windows(flow, self._recall(flow), lesson.inputs, lesson.first)
+            for _ in range(count):
+                yield windows.draw(self.generator)
+            return
+        for drawn in torch.randint(len(lesson.inputs[0]), (count, ROWS), generator=self.generator):
+            yield drawn, flow(*(tensor.index_select(0, drawn) for tensor in lesson.inputs))
 
     def _recall(self, flow: fx.GraphModule) -> Memories:
         """The memories that a flow reads."""
@@ -170,26 +172,40 @@ class Pupil:
                 parameter.copy_(value)
 
 
-def loss(before: Tensor, after: Tensor, wanted: Tensor, cost: Tensor | None = None) -> Tensor:
-    """Squared error of an output, plus a tenth of its matching loss.
+def error_slopes(
+    before: Tensor, after: Tensor, wanted: Tensor, weight: Tensor, cost: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The gradients of a component's loss with respect to its output before and after squashing or clipping.
 
-    ``before`` and ``after`` are the output before and after its squashing or clipping. Where that is flat, the squared
-    error has no gradient, so a row on the wrong side of a bound would stay there. The matching loss of a transfer
-    function (Helmbold, Kivinen & Warmuth 1999) has the gradient ``after - wanted`` with respect to ``before`` whatever
-    the slope; only that gradient is meant here, not the value. With ``cost`` ``(n, outputs, outputs)`` the square of an
-    error is its quadratic form.
+    Both are ``(n, outputs)``, as ``before``, ``after`` and the dense one's answers ``wanted`` are. The loss is the mean
+    squared error and a tenth of the matching loss, times ``weight``. Where squashing is flat, the squared error has no
+    gradient, so a row on the wrong side of a bound would stay there. The matching loss of a transfer function (Helmbold
+    et al. 1999) has the gradient ``after - wanted`` with respect to ``before`` whatever the slope. With
+    ``cost`` ``(n, outputs, outputs)`` the square of an error is its quadratic form.
     """
-    error = after - wanted
-    if cost is not None:
-        felt = (cost @ error[:, :, None])[:, :, 0]
-        return (error * felt).mean() + MATCHING * (before * felt.detach()).mean()
-    return error.square().mean() + MATCHING * (before * error.detach()).mean()
+    error = (after - wanted).detach()
+    size = error.numel()
+    felt = error if cost is None else (cost @ error[:, :, None])[:, :, 0]
+    matching = felt * (weight * MATCHING / size)
+    if cost is None:
+        return matching, error * (2 * weight / size)
+    return matching, felt * (weight / size) + (cost.mT @ (error * (weight / size))[:, :, None])[:, :, 0]
 
 
 def _mixed(costs: Tensor) -> Tensor:
     """Quadratic forms whose diagonals are 1 in the mean over rows, with a share of the identity."""
     each = costs.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12)
     return COSTLY * costs / each + (1 - COSTLY) * torch.eye(costs.shape[1])
+
+
+def choice_slope(choice: Choice, after: Tensor, wanted: Tensor, unit: float, allowed: Tensor | None = None) -> Tensor:
+    """The gradient with respect to outputs ``(n, outputs)`` of the `choice_loss` of what they choose among, compared in
+    this unit (`temperature`)."""
+    answer = after.detach().requires_grad_()
+    pairs = zip(choice.logits(answer, allowed), choice.logits(wanted, allowed), strict=True)
+    total = torch.stack([choice_loss(own / unit, dense / unit) for own, dense in pairs]).sum()
+    (slope,) = torch.autograd.grad(total, answer)
+    return slope
 
 
 def choice_loss(logits: Tensor, wanted: Tensor) -> Tensor:

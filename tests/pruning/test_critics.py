@@ -17,7 +17,7 @@ from prunectl.agents import Controller
 from prunectl.pruning import Method, PruningError, prune
 from prunectl.pruning.recovery import Budget
 from prunectl.pruning.recovery.critics import Critics
-from prunectl.pruning.recovery.pupil import Lesson, Pupil, loss
+from prunectl.pruning.recovery.pupil import Lesson, Pupil, error_slopes
 
 
 def quadratic(inputs: list[torch.Tensor]) -> torch.Tensor:
@@ -36,11 +36,27 @@ def test_the_curvature_of_a_quadratic_value_is_its_own_and_what_rises_is_flat(mo
 
 def test_a_cost_of_one_everywhere_is_the_plain_loss_and_a_dear_direction_counts_more() -> None:
     before = torch.tensor([[0.5, -0.2], [0.1, 0.4]])
-    after, wanted = torch.tanh(before), torch.zeros(2, 2)
-    torch.testing.assert_close(loss(before, after, wanted, torch.eye(2).expand(2, 2, 2)), loss(before, after, wanted))
+    after, wanted, weight = torch.tanh(before), torch.zeros(2, 2), torch.tensor(3.0)
+    plain = error_slopes(before, after, wanted, weight)
+    same = error_slopes(before, after, wanted, weight, torch.eye(2).expand(2, 2, 2))
+    for slope, expected in zip(same, plain, strict=True):
+        torch.testing.assert_close(slope, expected)
     dear = torch.diag(torch.tensor([4.0, 0.0])).expand(2, 2, 2)
-    expected = 4 * after[:, 0].square().sum() / 4 + 0.1 * 4 * (before[:, 0] * after[:, 0]).sum() / 4
-    torch.testing.assert_close(loss(before, after, wanted, dear), expected)
+    matching, squared = error_slopes(before, after, wanted, weight, dear)
+    # Means over four numbers: of 4 e^2 in the one direction, and a tenth of what pulls along 4 e.
+    torch.testing.assert_close(squared[:, 0], 3 * 2 * 4 * after[:, 0] / 4)
+    torch.testing.assert_close(matching[:, 0], 3 * 0.1 * 4 * after[:, 0] / 4)
+    assert not squared[:, 1].any()
+    assert not matching[:, 1].any()
+
+
+def test_slopes_are_those_of_the_quadratic_form_whatever_its_axes() -> None:
+    torch.manual_seed(0)
+    before, wanted, root = torch.randn(6, 3), torch.randn(6, 3), torch.randn(6, 3, 3)
+    after, cost = torch.tanh(before).requires_grad_(), root @ root.mT
+    error = after - wanted
+    (expected,) = torch.autograd.grad(0.7 * torch.einsum("ni,nij,nj->n", error, cost, error).sum() / 18, after)
+    torch.testing.assert_close(error_slopes(before, after, wanted, torch.tensor(0.7), cost)[1], expected)
 
 
 def test_a_student_that_cannot_answer_both_answers_where_an_error_costs() -> None:

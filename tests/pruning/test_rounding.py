@@ -58,7 +58,7 @@ def test_steps_too_small_for_the_grid_add_up_behind_it() -> None:
     seen = []
     for _ in range(4):
         weight.grad = torch.tensor([[0.0, -0.2], [0.0, 0.0]])
-        rounded.step(optimiser)
+        rounded.step(optimiser.step)
         seen.append(weight.tolist()[0])
     assert seen == [[7.0, 2.0], [7.0, 2.0], [7.0, 3.0], [7.0, 3.0]]
 
