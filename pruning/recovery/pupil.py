@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from prunectl.pruning.layers import stacks, writes
 from prunectl.pruning.plan import PruningPlan
 from prunectl.pruning.recovery.descent import Adam
 from prunectl.pruning.recovery.sequences import Memories, Results, Windows
-from prunectl.pruning.rounding import Rounded, round_to
+from prunectl.pruning.rounding import Rounded, round_to, weights_of
 from prunectl.pruning.surgery import kept_part, select_inputs
 from prunectl.pruning.tracing import calls
 
@@ -86,26 +87,29 @@ class Pupil:
 
     def __init__(self, controller: Controller, names: Collection[str], seed: int, bits: int | None = None) -> None:
         self.dataflow, self.choices, self.memories = controller.dataflow(), controller.choices, controller.memories
-        modules = (controller.components[name].module for name in names)
-        self.parameters = list(dict.fromkeys(p for module in modules for p in module.parameters()))
+        modules = {name: controller.components[name].module for name in names}
+        self.parameters = list(dict.fromkeys(p for module in modules.values() for p in module.parameters()))
         controller.networks.requires_grad_(False)  # what others learn has no gradient here
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         self.optimiser = Adam(self.parameters)
         self.generator = torch.Generator().manual_seed(seed)
         self.bits = bits
-        self.weights = [parameter for parameter in self.parameters if parameter.dim() > 1]
+        self.weights = {name: weights_of(module) for name, module in modules.items()}
         if bits is not None:
-            round_to(self.weights, bits)
+            round_to(chain.from_iterable(self.weights.values()), bits)
 
     def learn(self, lesson: Lesson, batches: int, names: Collection[str]) -> None:
         """Descend these components' loss over batches drawn from the lesson, the step size along half a cosine."""
         flow = outputs_of(self.dataflow, names)
         spread = {name: lesson.answers[name].var(dim=0).mean().clamp_min(1e-8) for name in names}
-        weights = {name: (STATES if name in self.memories else 1.0) * (1 / spread[name]) for name in names}
+        factors = {name: (STATES if name in self.memories else 1.0) * (1 / spread[name]) for name in names}
         units = {name: temperature(self.choices[name], lesson.answers[name]) for name in names if name in self.choices}
         costs = {} if lesson.costs is None else {"actor": _mixed(lesson.costs)}
-        rounded = None if self.bits is None else Rounded(self.weights, self.bits)
+        rounded = None
+        if self.bits is not None:
+            # Of these components alone: what was rounded once is not always what rounding leaves as it is.
+            rounded = Rounded([weight for name in names for weight in self.weights[name]], self.bits)
         for batch, (drawn, results) in enumerate(self._batches(flow, lesson, batches)):
             roots, slopes = list[Tensor](), list[Tensor]()
             for name, (before, after) in results.items():
@@ -117,7 +121,7 @@ class Pupil:
                 if choice is None or choice.valued:
                     cost = costs[name][drawn] if name in costs else None
                     roots += [before, after]
-                    slopes += error_slopes(before, after, wanted, weights[name], cost)
+                    slopes += error_slopes(before, after, wanted, factors[name], cost)
             gradients = torch.autograd.grad(roots, self.parameters, slopes, allow_unused=True)
             share = 0.5 * (1 + math.cos(math.pi * batch / batches))
             move = partial(self.optimiser.step, gradients, STEP * (LAST + (1 - LAST) * share))

@@ -6,14 +6,16 @@ import sys
 
 import pytest
 import torch
-from conftest import untrained
+from conftest import untrained, untrained_planner
 from test_distill import FakeLoop
 from test_plan import calibration
 from torch import nn
 
 from prunectl.agents.sb3.controller import SB3Controller
-from prunectl.pruning import RECOVERIES, Method, Pruned, prune
+from prunectl.pruning import RECOVERIES, Method, Pruned, prune, trace
+from prunectl.pruning.plan import uncut
 from prunectl.pruning.recovery import Budget
+from prunectl.pruning.recovery.pupil import Pupil, lesson
 from prunectl.pruning.recovery.recover import _in_bits
 from prunectl.pruning.rounding import Rounded, nearest, rounded_bytes, scales, weights_of
 
@@ -108,3 +110,20 @@ def test_a_plan_that_cuts_nothing_is_left_alone_but_for_rounding() -> None:
         found = prune(controller, Method(recovery=recovery), 0.0, data, **given)  # type: ignore[arg-type]
         actions = (one.act(data.observations) for one in (controller, found.controller))
         assert torch.equal(*map(torch.as_tensor, actions)) == same
+
+
+def test_what_is_not_taught_is_not_rounded_again() -> None:
+    """With two scales the nearest weights of few bits have nearest weights of their own."""
+    controller = untrained_planner()
+    graph, data = trace(controller), calibration(controller, 200)
+    acting = [name for name in graph.components if name in graph.deployed]
+    taught = ["encoder", "reward"]
+    questions = lesson(controller, graph, uncut(graph), controller.inputs(data.observations, data.actions), acting)
+    pupil = Pupil(controller, acting, 0, bits=3)
+    before = {name: controller.components[name].module.state_dict() for name in acting}
+    before = {name: {key: value.clone() for key, value in own.items()} for name, own in before.items()}
+    for _ in range(3):
+        pupil.learn(questions, 2, taught)
+    for name in acting:
+        own = controller.components[name].module.state_dict()
+        assert all(torch.equal(before[name][key], value) for key, value in own.items()) == (name not in taught)
