@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import torch
+from distributed.utils import get_mp_context
 from gymnasium import spaces
 
 from prunectl import envs, plugins, registry
@@ -22,6 +24,7 @@ from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build, with_targets
 from prunectl.agents.tdmpc.planner import Planning
 from prunectl.agents.tdmpc2 import networks as tdmpc2
+from prunectl.experiments.sweeping.workers import set_up_dask
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +47,15 @@ needs_arm = pytest.mark.skipif(bool(no_arm()), reason=no_arm())
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers_are_forked() -> None:
+    """Local workers of this process come from one that has imported what they need, once; users' are started afresh,
+    which takes seconds each time, and so are those of the tests that start `prunectl` itself."""
+    set_up_dask()
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    get_mp_context().set_forkserver_preload(["distributed", "stable_baselines3", "prunectl.experiments.sweeping.cell"])
 
 
 @pytest.fixture(autouse=True)
