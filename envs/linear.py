@@ -97,6 +97,7 @@ class Linear(gym.Env[NDArray[Any], NDArray[Any]]):
         self.system, self.render_mode = system, render_mode
         self.mass, self.length = 1.0, 1.0
         self.a, self.b = system.discrete()
+        self._cost, self._limit = np.asarray(system.state_cost), np.asarray(system.limit)
         self.state: Array | None = None
         self.observation_space = spaces.Box(-np.inf, np.inf, (len(system.limit),), dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (1,), dtype=np.float32)
@@ -114,7 +115,7 @@ class Linear(gym.Env[NDArray[Any], NDArray[Any]]):
         if self.state is None:
             raise gym.error.ResetNeeded("Linear: call reset before step")
         share = min(max(float(action[0]), -1.0), 1.0)
-        lost = float(self.state**2 @ np.asarray(self.system.state_cost)) + self.system.action_cost * share * share
+        lost = float(self.state**2 @ self._cost) + self.system.action_cost * share * share
         self.state = self.a @ self.state + self.b[:, 0] * share
-        gone = bool((np.abs(self.state) > self.system.limit).any())
+        gone = bool((np.abs(self.state) > self._limit).any())
         return self.state.astype(np.float32), max(0.0, 1.0 - lost), gone, False, {}

@@ -59,10 +59,17 @@ class Plant:
 
     def state_of(self, env: Env) -> Array:
         """The state ``(n,)`` of an environment."""
-        state = np.array(self.read(env.unwrapped), dtype=np.float64)
-        angles = list(self.angles)
-        state[angles] -= 2 * np.pi * np.floor((state[angles] + np.pi) / (2 * np.pi))
-        return state
+        return self.wrapped(self.reading(env))
+
+    def reading(self, env: Env) -> Array:
+        """The same with angles as they have been turned to, which `wrapped` takes."""
+        return np.array(self.read(env.unwrapped), dtype=np.float64)
+
+    def wrapped(self, states: Array) -> Array:
+        """States ``(..., n)`` with angles from -pi on to below pi."""
+        wrapped, angles = states.copy(), list(self.angles)
+        wrapped[..., angles] -= 2 * np.pi * np.floor((states[..., angles] + np.pi) / (2 * np.pi))
+        return wrapped
 
     def put(self, env: Env, state: Array) -> NDArray[Any]:
         """Put an environment that has been reset into a state ``(n,)``; what is observed there."""

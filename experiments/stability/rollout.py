@@ -88,17 +88,17 @@ def trajectories(
         episodes = run(controller.policy(seeds), driven, plant.task, seeds, most_steps=most_steps)
     states = np.full((len(seeds), int(episodes.lengths.max()) + 1, len(plant.state)), np.nan)
     for row, env in zip(states, watched, strict=True):
-        row[: len(env.states)] = env.states
-    return Trajectories(states, episodes.returns, np.array([env.ended for env in watched]))
+        row[: len(env.readings)] = env.readings
+    return Trajectories(plant.wrapped(states), episodes.returns, np.array([env.ended for env in watched]))
 
 
 class Watched(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps the states of an episode, which begins where it is told to."""
+    """Keeps what is read of the states of an episode, which begins where it is told to."""
 
     def __init__(self, env: Env, plant: Plant, start: Array | None) -> None:
         super().__init__(env)
         self.plant, self.start = plant, start
-        self.states: list[Array] = []
+        self.readings: list[Array] = []
         self.ended = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -107,12 +107,12 @@ class Watched(gym.Wrapper[Any, Any, Any, Any]):
             there = self.plant.put(self.env, self.start)
             # What a wrapper appends (the share of the episode that is left) is as it was.
             observation = np.concatenate([there, observation[len(there) :]]).astype(observation.dtype)
-        self.states, self.ended = [self.plant.state_of(self.env)], False
+        self.readings, self.ended = [self.plant.reading(self.env)], False
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self.states.append(self.plant.state_of(self.env))
+        self.readings.append(self.plant.reading(self.env))
         self.ended = bool(terminated)
         return observation, reward, terminated, truncated, info
 
