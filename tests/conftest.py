@@ -24,9 +24,12 @@ from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.networks import build, with_targets
 from prunectl.agents.tdmpc.planner import Planning
 from prunectl.agents.tdmpc2 import networks as tdmpc2
+from prunectl.experiments.drawing.style import LOOK
 from prunectl.experiments.sweeping.workers import set_up_dask
 
 ROOT = Path(__file__).parent.parent
+#: matplotlib's number of the fonts in users' PDFs.
+FONTS = LOOK["pdf.fonttype"]
 
 #: ``(algorithm, task, name="tiny", widths=(16, 16), encoder=(), seed=0, **settings) -> path`` of a saved controller.
 SaveTiny = Callable[..., Path]
@@ -56,6 +59,12 @@ def _workers_are_forked() -> None:
     set_up_dask()
     dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     get_mp_context().set_forkserver_preload(["distributed", "stable_baselines3", "prunectl.experiments.sweeping.cell"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fonts_are_outlines() -> None:
+    """A figure's PDF takes a third of a second less; `test_style` asks for the fonts that users' have."""
+    LOOK["pdf.fonttype"] = 3
 
 
 @pytest.fixture(autouse=True)

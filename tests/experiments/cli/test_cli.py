@@ -207,8 +207,9 @@ def test_the_help_of_prune_names_every_method(prunectl: Prunectl) -> None:
 
 
 def test_distilling_says_what_it_gained_on_validation_episodes(
-    prunectl: Prunectl, balancer: Path, tmp_path: Path
+    prunectl: Prunectl, balancer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys.modules["prunectl.pruning.recovery.distill"], "OFF_STAGE_BATCHES", 20)
     out = tmp_path / "small.zip"
     asked = ("prune", balancer, "--sparsity", 0.5, "--recovery", "distill", "--budget", 300, "-o", out)
     data = json_of(prunectl(*asked, "--json"))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from itertools import product
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from plotly.graph_objects import Scatter
 
-from prunectl.experiments.drawing.style import COLOURS, FLOW, Look, component_colour, look
+from prunectl.experiments.drawing.canvas import save
+from prunectl.experiments.drawing.style import COLOURS, FLOW, LOOK, Look, component_colour, look
 from prunectl.pruning import ALLOCATIONS, GROUPINGS, IMPORTANCES, RECOVERIES, Method
 from prunectl.pruning.errors import PruningError
+from tests.conftest import FONTS
 
 
 def every_method() -> list[Method]:
@@ -93,3 +97,14 @@ def test_shares_beside_a_cut_change_its_colour_and_steps_leave_the_dashes() -> N
     assert kept[0] not in (plain[0], kept[1])
     assert kept[1] != plain[1]
     assert of("component", "reconstruct[4 geometric steps]").dash == of("component").dash
+
+
+def test_pdfs_carry_fonts_that_publishers_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TrueType, not the outlines (Type 3) that IEEE's and others' checks refuse."""
+    assert FONTS == 42
+    monkeypatch.setitem(LOOK, "pdf.fonttype", FONTS)
+    figure = Figure()
+    figure.text(0.5, 0.5, "return")
+    written = save(figure, tmp_path / "figure")[0].read_bytes()
+    assert b"/FontFile2" in written
+    assert b"/Type3" not in written
