@@ -24,6 +24,7 @@ from matplotlib.lines import Line2D
 from prunectl import agents
 from prunectl.agents import ControllerError, Loaded
 from prunectl.agents.deployment.c_texts import Costs
+from prunectl.errors import Error
 from prunectl.experiments.deploying import export as exporting
 from prunectl.experiments.deploying.latency import contender, decision_times, with_task
 from prunectl.experiments.drawing.canvas import save
@@ -180,7 +181,11 @@ def main() -> None:
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     folder, references = Path(sys.argv[1]), sys.argv[2:]
-    table = deployed(references)
+    try:
+        table = deployed(references)
+    except Error as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     remark = (
         f"Made by `{shlex.join(['python', '-m', 'prunectl.experiments.deploying.study', *sys.argv[1:]])}`. "
         "A decision at batch 1 on visited observations; times_faster than the dense controller in the same form; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from prunectl.agents import Controller
-from prunectl.experiments.deploying import bytes_study
+from prunectl.experiments.deploying import bytes_study, study
 from prunectl.experiments.deploying.rounding import rounded
 from prunectl.pruning.rounding import round_to, scales, weights_of
 from tests.conftest import SaveTiny, untrained
@@ -86,12 +87,13 @@ def test_the_fewest_bytes_are_those_of_a_point_that_surely_keeps_enough() -> Non
     assert found["b"].isna().all()
 
 
+@pytest.mark.parametrize("main", [bytes_study.main, study.main], ids=["bytes_study", "study"])
 def test_a_checkpoint_that_is_not_there_is_one_line_and_leaves_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    main: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["bytes_study", str(tmp_path / "out"), "td3-pendulum", "nowhere.zip"])
+    monkeypatch.setattr("sys.argv", ["study", str(tmp_path / "out"), "td3-pendulum", "nowhere.zip"])
     with pytest.raises(SystemExit) as left:
-        bytes_study.main()
+        main()
     said = capsys.readouterr().err
     assert (left.value.code, said.count("\n"), list(tmp_path.iterdir())) == (2, 1, [])
     assert "nowhere.zip" in said
