@@ -123,7 +123,9 @@ def distill(
             answered = replace(answered, allowed=torch.as_tensor(allowed))
         return answered if first is None else replace(answered, first=torch.as_tensor(first))
 
-    acting = [name for name in graph.components if name in graph.deployed]
+    # A component may be a formula, a known cost say, which has nothing to learn.
+    taught = [name for name in graph.components if any(True for _ in student.components[name].module.parameters())]
+    acting = [name for name in taught if name in graph.deployed]
     pupil = Pupil(student, acting, seed, bits)
     given, driven = pupil.state(), list[tuple[float, list[Tensor]]]()
     # What a memory is good for shows along whole episodes alone, which the calibration's rows are not.
@@ -164,7 +166,7 @@ def distill(
     begins = [visit.first for visit in seen if visit.first is not None]
     first = np.concatenate(begins) if begins else None
     silent = set(graph.layer_axes) - products_called(outputs_of(student.dataflow(), graph.components))
-    if off_stage := [name for name in graph.components if name not in graph.deployed]:
+    if off_stage := [name for name in taught if name not in graph.deployed]:
         asked = _asked(done, teacher.action_space, np.random.default_rng([seed, 0xA5CED]))
         lessons = labelled(everywhere, asked, off_stage, first)
         Pupil(student, off_stage, seed).learn(lessons, max(OFF_STAGE_BATCHES // dearer, 1), off_stage)

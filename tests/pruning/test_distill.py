@@ -390,3 +390,27 @@ def test_the_students_that_returned_most_are_the_finalists(monkeypatch: pytest.M
     assert len(chosen) == 3
     for state, visit in zip(chosen, (2, 4, 6), strict=True):
         torch.testing.assert_close(state, loop.seen[visit], rtol=0, atol=0)
+
+
+class Effort(torch.nn.Module):
+    """A cost that is known: a formula of the action."""
+
+    def forward(self, action: torch.Tensor) -> torch.Tensor:
+        return action.square().sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("recovery", ["reconstruct", "distill", "distill-int8"])
+def test_a_component_that_is_a_formula_has_nothing_to_learn(recovery: str) -> None:
+    torch.manual_seed(0)
+    actor = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+
+    def flow(of: Any, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        action = of["actor"](x)
+        return {"actor": action, "cost": of["cost"](action)}
+
+    components = {"actor": actor, "cost": Effort()}
+    controller = Controller.of(components, flow, lambda of, x: of["actor"](x), 3, spaces.Box(-1, 1, (2,)))
+    data = calibration(controller, 300)
+    given = {"loop": FakeLoop(), "budget": Budget(steps=200)} if recovery != "reconstruct" else {}
+    found = prune(controller, Method(recovery=recovery), 0.5, data, **given)  # type: ignore[arg-type]
+    assert min(found.fidelity.values()) > 0.9
