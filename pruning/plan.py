@@ -120,7 +120,7 @@ class PruningPlan:
         for name, c in self.components.items():
             role = "deployed" if c.deployed else "training only"
             before, after = ("-".join(map(str, widths)) for widths in (c.widths_dense, c.widths_pruned))
-            gone = 1 - c.params_pruned / max(c.params_dense, 1)
+            gone = 1 - c.params_pruned / c.params_dense if c.params_dense else 0.0
             params = f"{c.params_dense:>10,} -> {c.params_pruned:<9,} (-{gone:.1%})"
             lines.append(f"  {name:<12} {params}  {before} -> {after}  {role}")
         for name, components in self.couples.items():

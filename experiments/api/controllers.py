@@ -81,7 +81,7 @@ def trace(model: Model, trust: bool = False) -> ComponentGraph:
     """Find a controller's components, the flows between them, and the groups of units that must go together.
 
     Args:
-        model: a Stable-Baselines3 model, a `Controller`, what `load` gave, or a checkpoint's path or name.
+        model: a Stable-Baselines3 model, a `Controller`, what `load` or `prune` gave, or a checkpoint's path or name.
         trust: see `load`.
 
     Raises:
@@ -174,7 +174,7 @@ def prune(
     """Make a controller smaller and measure what that costs. The model given stays as it is.
 
     Args:
-        model: a Stable-Baselines3 model, a `Controller`, what `load` gave, or a checkpoint's path or name.
+        model: a Stable-Baselines3 model, a `Controller`, what `load` or `prune` gave, or a checkpoint's path or name.
         sparsity: share of all parameters to remove, in [0, 1). A mapping has shares of their own for components and
             flows: ``{"overall": 0.9, "critic": 0.5, "flow": 0}`` (`prunectl.pruning.Ask`); without ``overall`` what is
             not named stays whole.

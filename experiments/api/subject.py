@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -51,9 +51,16 @@ class Subject:
         return self.place.task if self.place is not None and self.place.known else None
 
 
-#: A Stable-Baselines3 model in memory, a controller, what `load` gave, a checkpoint's path or name, or what is known of
-#: one of these already.
-Model = BaseAlgorithm | Controller | Loaded | Subject | str | Path
+@runtime_checkable
+class Measured(Protocol):
+    """What `prune` gave."""
+
+    def as_subject(self) -> Subject: ...
+
+
+#: A Stable-Baselines3 model in memory, a controller, what `load` or `prune` gave, a checkpoint's path or name, or what
+#: is known of one of these already.
+Model = BaseAlgorithm | Controller | Loaded | Measured | Subject | str | Path
 
 
 def subject_of(
@@ -80,6 +87,11 @@ def subject_of(
     """
     if isinstance(model, Subject):
         return model
+    if isinstance(model, Measured):
+        measured = model.as_subject()
+        if env is None:
+            return measured
+        model = measured.loaded
     place = None if env is None else place_of(env)
     if isinstance(model, BaseAlgorithm):
         return _of_model(model, place)
@@ -88,7 +100,7 @@ def subject_of(
     elif not isinstance(model, Loaded | str | Path):
         raise ControllerError(
             f"a {type(model).__name__} is no controller: pass a model of Stable-Baselines3, what "
-            "`prunectl.Controller.of` makes of networks, or the path or the name of a checkpoint"
+            "`prunectl.Controller.of` makes of networks, what `prune` gave, or the path or the name of a checkpoint"
         )
     else:
         beside = None if normalisation is None else Path(normalisation)

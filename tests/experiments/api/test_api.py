@@ -86,6 +86,19 @@ def test_the_five_lines(make: Any, tmp_path: Path) -> None:
     assert [path.name for path in exported] == ["small.c", "small.h", "small_test.c"]
 
 
+def test_what_prune_gave_is_run_pruned_and_exported_like_any_controller(tmp_path: Path) -> None:
+    small = prunectl.prune(sac(), 0.5, recovery="none")
+    assert small.pruned is not None
+    again = prunectl.evaluate(small, episodes=10)
+    np.testing.assert_array_equal(again.returns, small.pruned.returns)
+    light = prunectl.evaluate(small, env=lambda: gym.make("Pendulum-v1", g=1.0), episodes=1)
+    assert light.returns[0] != again.returns[0]
+    smaller = prunectl.prune(small, 0.5, recovery="none")
+    assert smaller.plan.params_dense == small.plan.params_pruned
+    assert prunectl.trace(small).parameters(prunectl.trace(small).dense) == small.plan.params_pruned
+    assert [path.name for path in prunectl.export(small, tmp_path / "small.onnx").paths] == ["small.onnx"]
+
+
 def test_statistics_of_vecnormalize_are_taken_and_copied() -> None:
     model = normalised_ppo()
     vector = model.get_vec_normalize_env()
