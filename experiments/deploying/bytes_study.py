@@ -2,14 +2,15 @@
 
     python -m prunectl.experiments.deploying.bytes_study FOLDER CKPT...
 
-A checkpoint's rows are kept in FOLDER; those that are there are not computed again.
+A checkpoint's rows are kept in FOLDER, from the first on; those that are there are not computed again.
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from prunectl.experiments.deploying.latency import with_task
 from prunectl.experiments.deploying.rounding import rounded
 from prunectl.experiments.drawing.canvas import COLUMN, save
 from prunectl.experiments.drawing.style import BLUE, GREEN, LOOK, OLIVE, ORANGE, PURPLE, REFERENCE, SKY
-from prunectl.experiments.drawing.tables import write_csv, write_table
+from prunectl.experiments.drawing.tables import write_csv, write_file, write_table
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
 from prunectl.experiments.episodes.seeds import reported_seeds
@@ -78,6 +79,7 @@ _FORMATS = {
     "low": ".3f",
     "high": ".3f",
 }
+_COLUMNS = ["controller", "task", "way", *_FORMATS]
 #: What a point must keep, at the lower end of its interval, to count as good.
 KEPT = 0.95
 #: The best way for each controller.
@@ -86,8 +88,12 @@ ANY = "the best of these"
 _SHOWN = -0.05
 
 
-def measured(reference: str) -> pd.DataFrame:
+def measured(reference: str, begun: Path) -> pd.DataFrame:
     """Every way on one controller.
+
+    Args:
+        reference: of its checkpoint.
+        begun: where rows are written as they come; those that an earlier run left there are not computed again.
 
     Returns:
         A row a point: ``controller``, ``task``, ``way``, ``sparsity``, the ``bytes`` that act and how many times
@@ -99,29 +105,38 @@ def measured(reference: str) -> pd.DataFrame:
     """
     loaded, task = with_task(reference)
     dense = loaded.controller
+    table = pd.read_csv(begun, float_precision="round_trip") if begun.exists() else pd.DataFrame(columns=_COLUMNS)
+    known = set(zip(table["way"], table["sparsity"], strict=True))
     seeds = reported_seeds(PLANNED if dense.plans else EPISODES, FIRST)
     random, best = evaluate_random(task, seeds).returns, evaluate(dense, task, seeds).returns
     full = float_bytes(dense.parameters(deployed=True))
-    rows = []
-    for way, sparsity, controller, size in _points(dense, task, loaded.name):
+    for way, sparsity, controller, size in _points(dense, task, loaded.name, known):
+        if (way, sparsity) in known:
+            continue
         returns = best if controller is dense else evaluate(controller, task, seeds).returns
         found = _summary(returns, best, random)
-        rows.append((loaded.name, task, way, sparsity, size, full / size, returns.mean(), *found))
-        print(*rows[-1], flush=True)
-    columns = ["controller", "task", "way", "sparsity", "bytes", "fewer", "mean_return", "normalised_return"]
-    return pd.DataFrame(rows, columns=[*columns, "low", "high"])
+        row = loaded.name, task, way, sparsity, size, full / size, returns.mean(), *found
+        table = pd.DataFrame([*table.itertuples(index=False), row], columns=_COLUMNS)
+        write_file(begun, partial(write_csv, table))
+        print(*row, flush=True)
+    return table
 
 
-def _points(dense: Controller, task: str, name: str) -> Iterator[tuple[str, float, Controller, int]]:
-    """Way, sparsity, controller and its bytes, the dense one first."""
+def _points(
+    dense: Controller, task: str, name: str, known: Collection[tuple[str, float]]
+) -> Iterator[tuple[str, float, Controller, int]]:
+    """Way, sparsity, controller and its bytes, the dense one first; what is known need not be among them."""
     full = dense.parameters(deployed=True)
     calibration, loop = calibrate(dense, task), TaskLoop(task)
     seen = calibration.observations, calibration.actions
     yield "pruned", 0.0, dense, float_bytes(full)
     for bits in BITS:
-        yield f"rounded to {bits} bits", 0.0, *rounded(dense, bits, dense.inputs(*seen))
+        yield _rounded(bits), 0.0, *rounded(dense, bits, dense.inputs(*seen))
     for way, sparsities in SPARSITIES.items():
+        ways = [way, *map(_rounded, BITS)] if way == "pruned" else [way]
         for sparsity in sparsities:
+            if all((each, sparsity) in known for each in ways):
+                continue
             try:
                 found = prune(dense, METHODS[way], sparsity, calibration, loop=loop)
             except PruningError as error:  # rank one leaves too much
@@ -131,7 +146,11 @@ def _points(dense: Controller, task: str, name: str) -> Iterator[tuple[str, floa
             if way == "pruned":
                 inputs = found.controller.inputs(*seen)
                 for bits in BITS:
-                    yield f"rounded to {bits} bits", sparsity, *rounded(found.controller, bits, inputs)
+                    yield _rounded(bits), sparsity, *rounded(found.controller, bits, inputs)
+
+
+def _rounded(bits: int) -> str:
+    return f"rounded to {bits} bits"
 
 
 def _bytes(way: str, found: Pruned[Controller], full: int) -> int:
@@ -205,7 +224,9 @@ def written(folder: Path, references: Sequence[str]) -> pd.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)  # all are there to be measured
     for reference, own in zip(references, owns, strict=True):
         if not own.exists():
-            write_csv(measured(reference), own)
+            begun = own.with_suffix(".begun")
+            measured(reference, begun)
+            begun.replace(own)
     return pd.concat(
         [pd.read_csv(path) for path in sorted(folder.glob("*.csv")) if path.stem not in ("bytes", "fewest")]
     )

@@ -10,7 +10,7 @@ from prunectl.experiments.deploying.bytes_study import ANY, KEPT, fewest
 from tests.conftest import ROOT
 from tests.docs.committed import table, text
 
-SAID, HARD = "results/bytes/README.md", "sac/HalfCheetah-v3_1"
+SAID, HARD, WORLD = "results/bytes/README.md", "sac/HalfCheetah-v3_1", "tdmpc-pendulum-1"
 
 
 def test_the_fewest_bytes_are_in_the_readme_as_they_are_in_their_table() -> None:
@@ -24,7 +24,10 @@ def test_the_fewest_bytes_are_in_the_readme_as_they_are_in_their_table() -> None
     assert f"that kept {KEPT} of the return" in text(SAID)
     median = f"{np.median(eight):.0f} times fewer bytes"
     assert f"on the median of these {len(best)} {median}, {np.median(best):.0f} by the best way" in text(SAID)
-    assert f"on the median of six agents of 256-256 {median} at {KEPT}" in text("results/README.md")
+    agents = f"{np.median(eight.drop(WORLD)):.0f} times fewer bytes"
+    said = text("results/README.md")
+    assert f"on the median of six agents of 256-256 {agents} at {KEPT}" in said
+    assert f"lower end; {eight[WORLD]:.0f} on a world model" in said
     floats = fewest(points).loc["pruned"]
     assert f"pruning alone {floats.min():.0f} to {floats.max():.0f}" in text(SAID)
     assert 3 < points[(points["way"] == "rounded to 8 bits") & (points["sparsity"] == 0)]["fewer"].max() < 4
@@ -39,8 +42,13 @@ def test_what_is_said_at_equal_bytes() -> None:
     def kept(*place: object) -> str:
         return f"{at(*place)['normalised_return']:.2f}"  # type: ignore[arg-type]
 
+    world = at("rounded to 8 bits", 0.99, WORLD)
     eight, taught = at("rounded to 8 bits", 0.95), at("taught in 4 bits", 0.9)
     for said in (
+        f"{world['bytes']:,.0f} bytes of {at('pruned', 0.0, WORLD)['bytes']:,.0f}, {world['fewer']:.0f} times fewer, "
+        f"and keeps {kept('rounded to 8 bits', 0.99, WORLD)} ({world['low']:.2f} at the lower end)",
+        f"in four bits at 0.98 it is {kept('taught in 4 bits', 0.98, WORLD)} against "
+        f"{kept('rounded to 4 bits', 0.98, WORLD)}",
         f"HalfCheetah in {eight['bytes']:,.0f} bytes, {eight['fewer']:.0f} times fewer, keeps "
         f"{kept('rounded to 8 bits', 0.95)}",
         f"{kept('rounded to 4 bits', 0.0)} dense and {kept('rounded to 4 bits', 0.9)} at 0.9",

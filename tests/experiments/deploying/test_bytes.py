@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import torch
 from prunectl.agents import Controller
 from prunectl.experiments.deploying import bytes_study, study
 from prunectl.experiments.deploying.rounding import rounded
+from prunectl.pruning import Method, prune
 from prunectl.pruning.rounding import round_to, scales, weights_of
 from tests.conftest import SaveTiny, untrained
 
@@ -77,6 +79,29 @@ def test_the_ways_meet_in_one_table_which_is_kept(
     )
     monkeypatch.setattr(bytes_study, "measured", None)  # would fail if it were called again
     assert len(bytes_study.written(tmp_path / "out", [path])) == 4
+
+
+def test_what_was_broken_off_goes_on_where_it_stopped(
+    save_tiny: SaveTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bytes_study, "SPARSITIES", {"pruned": (0.2,), "sparse": (0.5, 0.6)})
+    monkeypatch.setattr(bytes_study, "METHODS", dict.fromkeys(("pruned", "sparse"), Method.of("unstructured")))
+    monkeypatch.setattr(bytes_study, "EPISODES", 2)
+    path, asked = str(save_tiny("ppo", "CartPole-v1")), list[float]()
+
+    def broken_off(*given: Any, **named: Any) -> Any:
+        asked.append(given[2])
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return prune(*given, **named)
+
+    whole = bytes_study.written(tmp_path / "whole", [path])
+    monkeypatch.setattr(bytes_study, "prune", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        bytes_study.written(tmp_path / "out", [path])
+    pd.testing.assert_frame_equal(bytes_study.written(tmp_path / "out", [path]), whole, check_exact=True)
+    assert asked == [0.2, 0.5, 0.6, 0.6]
+    assert [file.suffix for file in (tmp_path / "out").iterdir()] == [".csv"]
 
 
 def test_the_fewest_bytes_are_those_of_a_point_that_surely_keeps_enough() -> None:
