@@ -41,6 +41,19 @@ def test_how_many_hold_is_counted(sparsity: float) -> None:
         assert f"over fifty episodes, {held} of {len(table)} agents keep 95%" in text("README.md")
 
 
+def test_what_is_said_of_world_models_pixels_and_memories() -> None:
+    found = kept("default")["value"].xs(DEFAULT, level="method")
+    swingup, pendulum, pixels, memory = (
+        found.loc[name]
+        for name in ("tdmpc-swingup-1", "tdmpc-pendulum-1", "ppo-pixels-pendulum-1", "recurrent-pendulum-1")
+    )
+    assert two(swingup.loc[0.99]) == "1.00"
+    said = text("results/default/README.md")
+    assert f"whole return on CartPoleSwingUp at 0.99, on Pendulum {two(pendulum.loc[0.98])} at 0.98 and" in said
+    assert f"and {two(pendulum.loc[0.99])} at 0.99. The CNN keeps {two(pixels.loc[0.99])} at 0.99, the LSTM" in said
+    assert f"falls there ({two(memory.loc[0.99])}), with {two(memory.loc[0.98])} at 0.98" in said
+
+
 def test_what_polishing_brings_is_that_of_its_cells() -> None:
     taught, polished = (
         kept(folder).xs((method, 0.98), level=("method", "asked"))
