@@ -79,6 +79,7 @@ def test_a_wheel_holds_one_package_and_all_of_its_data(wheel: Path) -> None:
     assert {"prunectl/py.typed", "prunectl/agents/zoo/index.json", "prunectl/experiments/configs/demo.yaml"} <= found
 
 
+@pytest.mark.slow
 def test_a_source_distribution_makes_the_same_wheel(source: Path, wheel: Path, tmp_path: Path) -> None:
     again = build(source, tmp_path)
     assert names(again) == names(wheel)

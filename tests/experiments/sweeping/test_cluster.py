@@ -291,6 +291,7 @@ def test_cells_go_only_where_their_resources_are(tmp_path: Path, monkeypatch: py
     assert computed == {pid for pid, resources in offered.values() if resources == {"GPU": 1}}
 
 
+@pytest.mark.slow
 def test_workers_that_would_give_other_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="no scheduler answers"), remote_workers("tcp://127.0.0.1:1"):
         pass

@@ -88,6 +88,7 @@ def test_twenty_kills_at_random_moments_leave_the_table_of_a_sweep_never_killed(
     assert [path.name for path in killed.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(balancer: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = sweep_command(out, balancer, episodes=20)
