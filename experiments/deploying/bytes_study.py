@@ -88,17 +88,16 @@ ANY = "the best of these"
 _SHOWN = -0.05
 
 
-def measured(reference: str, begun: Path) -> pd.DataFrame:
-    """Every way on one controller.
+def measured(reference: str, begun: Path) -> None:
+    """Every way on one controller, a row a point.
+
+    ``controller``, ``task``, ``way``, ``sparsity``, the ``bytes`` that act and how many times ``fewer`` they are than
+    the dense floats, ``mean_return``, and the ``normalised_return`` with the ends ``low`` and ``high`` of its 95%
+    interval, episodes redrawn as pairs.
 
     Args:
         reference: of its checkpoint.
         begun: where rows are written as they come; those that an earlier run left there are not computed again.
-
-    Returns:
-        A row a point: ``controller``, ``task``, ``way``, ``sparsity``, the ``bytes`` that act and how many times
-        ``fewer`` they are than the dense floats, ``mean_return``, and the ``normalised_return`` with the ends ``low``
-        and ``high`` of its 95% interval, episodes redrawn as pairs.
 
     Raises:
         ControllerError: no such checkpoint, or it names no task.
@@ -119,7 +118,6 @@ def measured(reference: str, begun: Path) -> pd.DataFrame:
         table = pd.DataFrame([*table.itertuples(index=False), row], columns=_COLUMNS)
         write_file(begun, partial(write_csv, table))
         print(*row, flush=True)
-    return table
 
 
 def _points(

@@ -124,7 +124,7 @@ def distill(
         return answered if first is None else replace(answered, first=torch.as_tensor(first))
 
     # A component may be a formula, a known cost say, which has nothing to learn.
-    taught = [name for name in graph.components if any(True for _ in student.components[name].module.parameters())]
+    taught = [name for name in graph.components if student.components[name].parameters]
     acting = [name for name in taught if name in graph.deployed]
     pupil = Pupil(student, acting, seed, bits)
     given, driven = pupil.state(), list[tuple[float, list[Tensor]]]()

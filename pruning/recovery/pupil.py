@@ -188,12 +188,11 @@ def error_slopes(
     ``cost`` ``(n, outputs, outputs)`` the square of an error is its quadratic form.
     """
     error = (after - wanted).detach()
-    size = error.numel()
-    felt = error if cost is None else (cost @ error[:, :, None])[:, :, 0]
-    matching = felt * (weight * MATCHING / size)
+    share, pull = weight / error.numel(), weight * MATCHING / error.numel()
     if cost is None:
-        return matching, error * (2 * weight / size)
-    return matching, felt * (weight / size) + (cost.mT @ (error * (weight / size))[:, :, None])[:, :, 0]
+        return error * pull, error * (2 * share)
+    felt = (cost @ error[:, :, None])[:, :, 0]
+    return felt * pull, felt * share + (cost.mT @ (error * share)[:, :, None])[:, :, 0]
 
 
 def _mixed(costs: Tensor) -> Tensor:
