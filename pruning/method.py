@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from prunectl.agents.controller import Controller
@@ -26,6 +26,9 @@ TABLES: Mapping[str, Registry[Any]] = {
 }
 #: Pruners with a way of their own: Torch-Pruning's, PyTorch's, and low rank.
 LIBRARIES = tuple(name for name in GROUPINGS.builtin if GROUPINGS[name].scope is None)
+
+#: What `prune` does where no recovery is named. Sweeps and the suite, which compare, begin once: `Method.recovery`.
+AGAIN = "distill-restarts"
 
 #: Goes up whenever the same names begin to mean another computation; part of a cell's identity. What changes under one
 #: name alone has that name's own ``version`` raised, in its table, so that all else keeps its cells.
@@ -84,6 +87,12 @@ class Method:
             recovery or (cls.recovery if cls.recovery in (own.recoveries or RECOVERIES) else own.recoveries[0]),
         )
         return cls(*(table.named(name) for table, name in zip(TABLES.values(), names, strict=True)))
+
+    def begun_again(self) -> Self:
+        """This method where nobody named a recovery: `distill` begins again where it falls short, if the grouping takes
+        that."""
+        takes = GROUPINGS.find(self.grouping).recoveries or RECOVERIES
+        return replace(self, recovery=AGAIN) if self.recovery == "distill" and AGAIN in takes else self
 
     @classmethod
     def recorded(cls, names: Sequence[str]) -> Self:

@@ -184,7 +184,7 @@ def prune(
         grouping: how units are pooled to be ranked: ``component``, ``layer``, ``global``, or a library's pruner.
         importance: how a unit is scored; by default ``surgeon``.
         allocation: how the sparsity is divided over the pools.
-        recovery: what is done for the smaller controller; by default ``distill``.
+        recovery: what is done for the smaller controller; by default ``distill-restarts``.
         budget: how long a recovery may go on: ``"60s"``, or steps as ``24000`` (distill: batches; finetune, polish: of
             the environment). With steps, the same seed gives the same controller. All steps of a schedule share it;
             where none is given, each takes what it would take alone.
@@ -341,7 +341,8 @@ def check_method(
         PruningError: an unknown name, a sparsity outside [0, 1), or a budget that the recovery cannot go by.
     """
     ask = Ask.of(sparsity)
-    variant = Variant(Method.of(grouping, importance, allocation, recovery), ask.shares, Schedule(steps, schedule))
+    method = Method.of(grouping, importance, allocation, recovery)
+    variant = Variant(method if recovery else method.begun_again(), ask.shares, Schedule(steps, schedule))
     check_ask(variant.method, ask, 1, variant.schedule)
     allowed = None if budget is None else Budget.of(budget)
     try:

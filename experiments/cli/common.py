@@ -94,7 +94,7 @@ Recovery = Annotated[
     typer.Option(
         "--recovery",
         callback=known("recovery"),
-        help=f"{listed('recovery')}.  (default: distill; unstructured: none)",
+        help=f"{listed('recovery')}.  (default: distill-restarts; lowrank: distill; unstructured: none)",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

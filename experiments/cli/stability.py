@@ -124,6 +124,8 @@ def _pruned(
     from prunectl.pruning import Method, prune
 
     method = Method.of(*names)
+    if names[3] is None:
+        method = method.begun_again()
     calibration = calibrate(dense.controller, task, seed)
     found = []
     with progress(method.label) as told:

@@ -22,8 +22,8 @@ def run(
         typer.Option(
             "--method",
             metavar="NAMES",
-            help="A method by those of its four names that are not `prune`'s defaults, with commas between, as "
-            "mine:Mine,reconstruct or importance=random; may be repeated. Default: those that are published.",
+            help="A method by those of its four names that differ from component, surgeon, uniform, distill, with "
+            "commas between, as mine:Mine,reconstruct or importance=random; may be repeated. Default: those published.",
         ),
     ] = None,
     out: Annotated[

@@ -106,6 +106,7 @@ _RECOVERIES: dict[str, tuple[Any, str, float]] = {
     "reconstruct": ("-", "solid", 0.6),
     "distill": ((0, (5, 1.5, 1, 1.5)), "dashdot", 0.0),
     "distill-critic": ((0, (9, 2, 1, 2)), "longdashdot", 0.15),
+    "distill-restarts": ((0, (5, 1.5, 1, 1.5, 5, 4)), "8px,2px,2px,2px,8px,5px", 0.3),
     "distill-int8": ((0, (5, 1.5, 1, 1.5, 1, 1.5)), "5px,2px,1px,2px,1px,2px", 0.45),
     "distill-int4": ((0, (3, 1.5, 1, 1.5)), "3px,2px,1px,2px", 0.7),
     "scratch": ((0, (1, 1)), "dot", 0.8),

@@ -62,6 +62,10 @@ class Rows:
         """The agreement with the dense controller on the rows that choose."""
         return agreement(controller.act(self.choosing), self.dense.act(self.choosing))
 
+    def references(self, dense: Controller) -> tuple[float, float]:
+        """The highest agreement, and none."""
+        return 1.0, 0.0
+
     def finetune(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
         """There is nothing to train on: raises PruningError."""
         raise PruningError("recovery 'finetune' goes on with the training, so it needs a task, not rows")

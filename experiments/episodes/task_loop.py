@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from prunectl import envs
 from prunectl.agents.controller import Controller
-from prunectl.experiments.episodes.evaluator import evaluate
+from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
 from prunectl.experiments.episodes.evolution import evolve
 from prunectl.experiments.episodes.finetuning import finetune
 from prunectl.experiments.episodes.seeds import calibration_seeds, validation_seeds
@@ -60,8 +61,14 @@ class TaskLoop:
 
     def validate(self, controller: Controller) -> float:
         """Mean return over the validation episodes."""
-        episodes = PLANNED_VALIDATED if controller.plans else VALIDATED
-        return evaluate(controller, self.task, validation_seeds(episodes, self.seed)).mean_return
+        return evaluate(controller, self.task, self._validation(controller)).mean_return
+
+    def _validation(self, controller: Controller) -> Sequence[int]:
+        return validation_seeds(PLANNED_VALIDATED if controller.plans else VALIDATED, self.seed)
+
+    def references(self, dense: Controller) -> tuple[float, float]:
+        """Mean returns over the validation episodes of the dense controller and of uniformly random actions."""
+        return self.validate(dense), evaluate_random(self.task, self._validation(dense), dense).mean_return
 
     def finetune(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
         """Continue the controller's own training, see `experiments.episodes.finetuning.finetune`.

@@ -57,6 +57,9 @@ class Loop(Protocol):
     def validate(self, controller: Controller) -> float:
         """Mean return over the validation episodes, the same ones at every call."""
 
+    def references(self, dense: Controller) -> tuple[float, float]:
+        """Mean returns over the validation episodes of the dense controller and of uniformly random actions."""
+
     def finetune(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
         """Continue the controller's own training; never hand back something worse."""
 

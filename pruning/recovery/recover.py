@@ -15,6 +15,7 @@ from prunectl.pruning.recovery.contract import Cut, Recovered
 from prunectl.pruning.recovery.critics import Critics, check_critics
 from prunectl.pruning.recovery.distill import distill
 from prunectl.pruning.recovery.pupil import redrawn
+from prunectl.pruning.recovery.restarts import restarts
 from prunectl.pruning.surgery import synchronised
 from prunectl.registry import Plugin, Registry
 
@@ -59,6 +60,11 @@ def _distill_critic(cut: Cut[C]) -> Recovered[C]:
     return _distilled(cut, cut.refitted(), critics)
 
 
+def _restarts(cut: Cut[C]) -> Recovered[C]:
+    best = restarts(cut)
+    return replace(best, controller=synchronised(best.controller, cut.graph))
+
+
 def _in_bits(bits: int) -> Recovery:
     return Recovery(lambda cut: _distilled(cut, cut.refitted(), bits=bits), looks_at_task=True, bits=bits)
 
@@ -95,6 +101,7 @@ RECOVERIES = Registry(
         "reconstruct": Recovery(_reconstruct),
         "distill": Recovery(_distill, looks_at_task=True, version=1),
         "distill-critic": Recovery(_distill_critic, looks_at_task=True, check=check_critics),
+        "distill-restarts": Recovery(_restarts, looks_at_task=True),
         "distill-int8": _in_bits(8),
         "distill-int4": _in_bits(4),
         "scratch": Recovery(_scratch, looks_at_task=True, version=1),

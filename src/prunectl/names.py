@@ -26,7 +26,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "allocation": ("uniform", "ranked", "sensitivity", "searched", "searched-return"),
     "recovery": (
-        *("none", "reconstruct", "distill", "distill-critic", "distill-int8", "distill-int4"),
+        *("none", "reconstruct", "distill", "distill-critic", "distill-restarts", "distill-int8", "distill-int4"),
         *("scratch", "finetune", "polish"),
     ),
     "algorithm": (

@@ -187,6 +187,12 @@ def test_gradients_are_had_whatever_the_caller_set() -> None:
     assert small.pruned.mean_return > 400
 
 
+def test_what_is_said_to_have_been_done_is_what_was_done() -> None:
+    by_default, named = (prunectl.prune(sac(), 0.5, budget=20, recovery=name) for name in (None, "distill"))
+    assert by_default.method.recovery == by_default.provenance()["method"]["recovery"] == "distill-restarts"
+    assert named.method.recovery == "distill"
+
+
 def test_the_stages_are_what_prune_does() -> None:
     plan = prunectl.plan("ppo-cartpole", 0.7)
     by_hand = prunectl.apply(plan, "ppo-cartpole")
