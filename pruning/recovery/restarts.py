@@ -23,14 +23,13 @@ def restarts(cut: Cut[C]) -> Recovered[C]:
 
     Every second one, the first among them, errs where the dense controller's critics say that it costs little, where it
     has critics that judge its actions. As soon as one keeps 0.97 of the dense return on the validation episodes (1 as
-    dense, 0 as random actions) no more are taught. With a budget, which is that of one student, there is one, and so
-    there is of a controller that plans, whose dense returns cost as much as the teaching.
+    dense, 0 as random actions) no more are taught. With a budget, which is that of one student, there is one.
 
     Returns:
         The student that returned most on the validation episodes. Its ``after`` is the best of many, so it flatters.
     """
     small, critics = cut.refitted(), _critics(cut)
-    starts = 1 if cut.budget is not None or cut.dense.plans else STARTS
+    starts = STARTS if cut.budget is None else 1
     enough = float("-inf")
     if starts > 1:
         dense, random = cut.task.references(cut.dense)
