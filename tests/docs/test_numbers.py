@@ -87,9 +87,10 @@ def overview() -> list[str]:
     following = int(others[others["method"] != OURS]["never_fell"].max())
     costs = table("couplings/comparison.csv").set_index(["method", "against"])["difference"]
     refit = " + surgeon + reconstruct"
-    sparing = sorted(costs[f"{one}{refit}", f"{one}[flow=0]{refit}"] for one in ("component", "global"))
+    sparing = [costs[f"{one}{refit}", f"{one}[flow=0]{refit}"] for one in ("component", "global")]
+    assert f"{sparing[0]:.2f}" == f"{sparing[1]:.2f}"
     return [
-        f"sparing them costs {sparing[0]:.2f} to {sparing[1]:.2f}, and between groupings no difference is shown",
+        f"sparing them costs {sparing[0]:.2f}, all of it on a CNN, and between groupings no difference is shown",
         f"to 0.98 the default keeps 0.95 on {held()[0]} of 20 controllers, the next method on {following}",
         f"holds 95% of the return to 0.97 and beyond on {to_97()} of 26 agents",
         *(f"| {row} |" for row in choices()),
