@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import pandas as pd
 import pytest
 import yaml
@@ -169,10 +170,11 @@ def test_a_cell_that_kills_every_worker_fails_alone_and_is_not_tried_for_ever(
     balancer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEATHS", str(tmp_path / "deaths"))
+    spawned = {"distributed.worker.multiprocessing-method": "spawn"}  # forked ones would have an older environment
     monkeypatch.setattr(module, "run_pruned", deadly_at_six_tenths)
     methods = [{"grouping": ["component", "global"], "importance": "magnitude", "recovery": "none"}]
     work = load_work(config(balancer, methods=methods, sparsities=[0.3, 0.5, 0.6]), trust=False, remark=silent)
-    with Store.writing(tmp_path) as store, local_workers(2) as client:
+    with dask.config.set(spawned), Store.writing(tmp_path) as store, local_workers(2) as client:
         failures = run(work, still_to_do(work, store), store, client, lambda cell: None)
         table = store.results()
     assert {failure.cell.sparsity for failure in failures} == {0.6}

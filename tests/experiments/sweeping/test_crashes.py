@@ -64,10 +64,11 @@ def test_twenty_kills_at_random_moments_leave_the_table_of_a_sweep_never_killed(
             start_new_session=True,
         )
         time.sleep(generator.uniform(0, length))
+        # The whole session or the driver alone, whose workers then end by themselves.
+        kill = os.killpg if generator.random() < 0.5 else os.kill
         if driver.poll() is None:
             landed += 1
-        # The whole session or the driver alone, whose workers then end by themselves.
-        (os.killpg if generator.random() < 0.5 else os.kill)(driver.pid, signal.SIGKILL)
+            kill(driver.pid, signal.SIGKILL)
         driver.wait()
         if (killed / FILE).is_file():
             with Store.reading(killed) as store:
