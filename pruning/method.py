@@ -88,11 +88,15 @@ class Method:
         )
         return cls(*(table.named(name) for table, name in zip(TABLES.values(), names, strict=True)))
 
-    def begun_again(self) -> Self:
-        """This method where nobody named a recovery: `distill` begins again where it falls short, if the grouping takes
-        that."""
-        takes = GROUPINGS.find(self.grouping).recoveries or RECOVERIES
-        return replace(self, recovery=AGAIN) if self.recovery == "distill" and AGAIN in takes else self
+    @classmethod
+    def asked(
+        cls, grouping: str, importance: str | None = None, allocation: str = "uniform", recovery: str | None = None
+    ) -> Self:
+        """As `of`, for one controller: where nobody named a recovery, `distill` begins again where it falls short, if
+        the grouping takes that."""
+        method = cls.of(grouping, importance, allocation, recovery)
+        takes = GROUPINGS.find(method.grouping).recoveries or RECOVERIES
+        return replace(method, recovery=AGAIN) if recovery is None and AGAIN in takes else method
 
     @classmethod
     def recorded(cls, names: Sequence[str]) -> Self:

@@ -341,8 +341,7 @@ def check_method(
         PruningError: an unknown name, a sparsity outside [0, 1), or a budget that the recovery cannot go by.
     """
     ask = Ask.of(sparsity)
-    method = Method.of(grouping, importance, allocation, recovery)
-    variant = Variant(method if recovery else method.begun_again(), ask.shares, Schedule(steps, schedule))
+    variant = Variant(Method.asked(grouping, importance, allocation, recovery), ask.shares, Schedule(steps, schedule))
     check_ask(variant.method, ask, 1, variant.schedule)
     allowed = None if budget is None else Budget.of(budget)
     try:

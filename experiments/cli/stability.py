@@ -123,9 +123,7 @@ def _pruned(
     from prunectl.experiments.stability.measure import smaller_than
     from prunectl.pruning import Method, prune
 
-    method = Method.of(*names)
-    if names[3] is None:
-        method = method.begun_again()
+    method = Method.asked(*names)
     calibration = calibrate(dense.controller, task, seed)
     found = []
     with progress(method.label) as told:

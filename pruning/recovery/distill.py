@@ -24,11 +24,12 @@ from prunectl.agents.controller import Batch, Controller, ControllerError
 from prunectl.pruning.budget import Budget
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.plan import PruningPlan
-from prunectl.pruning.recovery.contract import Loop, Progress, Recovered, Visit
+from prunectl.pruning.recovery.contract import Cut, Loop, Progress, Recovered, Visit
 from prunectl.pruning.recovery.critics import Critics
 from prunectl.pruning.recovery.pupil import Lesson, Pupil, lesson, outputs_of, products_called
 from prunectl.pruning.recovery.reconstruct import reconstruct
 from prunectl.pruning.rounding import round_to, weights_of
+from prunectl.pruning.surgery import synchronised
 
 C = TypeVar("C", bound=Controller)
 
@@ -181,6 +182,13 @@ def distill(
     for name, parameter in student.networks.named_parameters():
         parameter.requires_grad_(trainable[name])
     return Recovered(student, returns[0], returns[best])
+
+
+def distilled(cut: Cut[C], small: C, critics: Critics | None = None, bits: int | None = None) -> Recovered[C]:
+    """What `distill` makes of a controller of the cut's widths, its target networks as its online ones."""
+    given = small, cut.dense, cut.graph, cut.plan, cut.observations, cut.actions
+    learned = distill(*given, cut.task, cut.seed, cut.budget, cut.told, critics, bits)
+    return replace(learned, controller=synchronised(learned.controller, cut.graph))
 
 
 class _Clock:

@@ -13,7 +13,7 @@ from prunectl.pruning.errors import PruningError
 from prunectl.pruning.plugged import explained, untouched
 from prunectl.pruning.recovery.contract import Cut, Recovered
 from prunectl.pruning.recovery.critics import Critics, check_critics
-from prunectl.pruning.recovery.distill import distill
+from prunectl.pruning.recovery.distill import distilled
 from prunectl.pruning.recovery.pupil import redrawn
 from prunectl.pruning.recovery.restarts import restarts
 from prunectl.pruning.surgery import synchronised
@@ -48,31 +48,20 @@ def _reconstruct(cut: Cut[C]) -> C:
 
 
 def _distill(cut: Cut[C]) -> Recovered[C]:
-    return _distilled(cut, cut.refitted())
+    return distilled(cut, cut.refitted())
 
 
 def _scratch(cut: Cut[C]) -> Recovered[C]:
-    return _distilled(cut, redrawn(cut.small, cut.seed))
+    return distilled(cut, redrawn(cut.small, cut.seed))
 
 
 def _distill_critic(cut: Cut[C]) -> Recovered[C]:
     critics = Critics.of(cut.dense, cut.observations)
-    return _distilled(cut, cut.refitted(), critics)
-
-
-def _restarts(cut: Cut[C]) -> Recovered[C]:
-    best = restarts(cut)
-    return replace(best, controller=synchronised(best.controller, cut.graph))
+    return distilled(cut, cut.refitted(), critics)
 
 
 def _in_bits(bits: int) -> Recovery:
-    return Recovery(lambda cut: _distilled(cut, cut.refitted(), bits=bits), looks_at_task=True, bits=bits)
-
-
-def _distilled(cut: Cut[C], small: C, critics: Critics | None = None, bits: int | None = None) -> Recovered[C]:
-    given = small, cut.dense, cut.graph, cut.plan, cut.observations, cut.actions
-    learned = distill(*given, cut.task, cut.seed, cut.budget, cut.told, critics, bits)
-    return replace(learned, controller=synchronised(learned.controller, cut.graph))
+    return Recovery(lambda cut: distilled(cut, cut.refitted(), bits=bits), looks_at_task=True, bits=bits)
 
 
 def _finetune(cut: Cut[C]) -> Recovered[C]:
@@ -101,7 +90,7 @@ RECOVERIES = Registry(
         "reconstruct": Recovery(_reconstruct),
         "distill": Recovery(_distill, looks_at_task=True, version=1),
         "distill-critic": Recovery(_distill_critic, looks_at_task=True, check=check_critics),
-        "distill-restarts": Recovery(_restarts, looks_at_task=True),
+        "distill-restarts": Recovery(restarts, looks_at_task=True),
         "distill-int8": _in_bits(8),
         "distill-int4": _in_bits(4),
         "scratch": Recovery(_scratch, looks_at_task=True, version=1),

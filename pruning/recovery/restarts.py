@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 from prunectl.agents.controller import Controller
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.recovery.contract import Cut, Recovered
 from prunectl.pruning.recovery.critics import Critics
-from prunectl.pruning.recovery.distill import distill
+from prunectl.pruning.recovery.distill import distilled
 
 C = TypeVar("C", bound=Controller)
 
@@ -34,15 +35,14 @@ def restarts(cut: Cut[C]) -> Recovered[C]:
     if starts > 1:
         dense, random = cut.task.references(cut.dense)
         enough = random + ENOUGH * (dense - random)
-    given = cut.dense, cut.graph, cut.plan, cut.observations, cut.actions, cut.task
     best: Recovered[C] | None = None
     for start in range(starts):
 
         def told(share: float, start: int = start) -> None:
             cut.told((start + share) / starts)
 
-        asked = critics if start % 2 == 0 else None
-        learned = distill(small, *given, cut.seed + STRIDE * start, cut.budget, told, asked)
+        own = replace(cut, seed=cut.seed + STRIDE * start, told=told)
+        learned = distilled(own, small, critics if start % 2 == 0 else None)
         if best is None or learned.after > best.after:
             best = learned
         if best.after >= enough:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
+from tests.docs.committed import interval
 
 FOLDER = ROOT / "results" / "couplings"
 TEXT = (FOLDER / "README.md").read_text()
@@ -73,8 +74,7 @@ def test_differences_by_family_are_those_of_the_contrasts(family: str, recovery:
         & (table["beside"] == recovery)
         & (table["family"] == family)
     ].to_dict("records")
-    interval = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-    assert said.format(interval) in " ".join(TEXT.split())
+    assert said.format(interval(pd.Series(row))) in " ".join(TEXT.split())
     assert (row["p"] < 0.05) == (family == "ppo")
 
 

@@ -14,11 +14,15 @@ DEFAULT, POLISHED = "component + surgeon + distill", "component + surgeon + poli
 AGAIN = "component + surgeon + distill-restarts"
 
 
+def entry(found: pd.Series) -> str:
+    """What is kept, and what surely is."""
+    return f"{two(found['value'])} ({two(found['sure'])})"
+
+
 def row_of(table: pd.DataFrame, controller: str) -> str:
     """Its line: what is kept, with what it surely is, the parameters that act at 0.98, and the seconds there."""
     own = table.loc[controller]
-    there = {at: own.loc[at] for at in SPARSITIES if at in own.index}
-    shares = [f"{two(there[at]['value'])} ({two(there[at]['sure'])})" if at in there else "-" for at in SPARSITIES]
+    shares = [entry(own.loc[at]) if at in own.index else "-" for at in SPARSITIES]
     name = controller.removesuffix("_1")
     acts, seconds = own.loc[0.98, "params_deployed"], own.loc[0.98, "seconds"]
     return f"| {name} | {' | '.join(shares)} | {acts:,} | {seconds:.0f} |"
@@ -61,7 +65,7 @@ def test_what_polishing_brings_is_that_of_its_cells() -> None:
         for folder, method in (("default", DEFAULT), ("default/polish", POLISHED))
     )
     for name in polished.index:
-        before, after = (f"{two(of.loc[name, 'value'])} ({two(of.loc[name, 'sure'])})" for of in (taught, polished))
+        before, after = (entry(of.loc[name]) for of in (taught, polished))
         seconds = f"{taught.loc[name, 'seconds']:.0f} | {polished.loc[name, 'seconds']:.0f}"
         assert f"| {name.removesuffix('_1')} | {before} | {after} | {seconds} |" in README
     walker, hopper = "ppo/BipedalWalker-v3_1", "trpo/Hopper-v3_1"
@@ -91,7 +95,7 @@ def test_what_beginning_again_brings_is_that_of_its_cells() -> None:
     again = kept("default/restarts").xs(AGAIN, level="method")
     for name in again.index.unique("controller"):
         cells_ = [
-            f"{entry(once, name, at)} | {entry(again, name, at)} | {again.loc[(name, at), 'seconds']:.0f}"
+            f"{entry(once.loc[(name, at)])} | {entry(again.loc[(name, at)])} | {again.loc[(name, at), 'seconds']:.0f}"
             for at in (0.95, 0.98)
         ]
         assert f"| {name.removesuffix('_1')} | {' | '.join(cells_)} |" in README
@@ -112,11 +116,5 @@ def test_what_critics_bring_is_that_of_their_cells() -> None:
     once = kept("default").xs(DEFAULT, level="method")
     told = kept("default/critics").xs("component + surgeon + distill-critic", level="method")
     for name in told.index.unique("controller"):
-        cells_ = [f"{two(once.loc[(name, at), 'value'])} | {entry(told, name, at)}" for at in SPARSITIES[1:]]
+        cells_ = [f"{two(once.loc[(name, at), 'value'])} | {entry(told.loc[(name, at)])}" for at in SPARSITIES[1:]]
         assert f"| {name.removesuffix('_1')} | {' | '.join(cells_)} |" in README
-
-
-def entry(table: pd.DataFrame, name: str, sparsity: float) -> str:
-    """What is kept, and what surely is."""
-    found = table.loc[(name, sparsity)]
-    return f"{two(found['value'])} ({two(found['sure'])})"

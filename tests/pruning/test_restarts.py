@@ -36,17 +36,16 @@ class Scaled(FakeLoop):
 
 @dataclass
 class Taught:
-    """`distill`, whose students return what is written down; what it was called with."""
+    """`distilled`, whose students return what is written down; what it was called with."""
 
     afters: list[float]
     seeds: list[int] = field(default_factory=list)
     told_by_critics: list[bool] = field(default_factory=list)
 
-    def __call__(self, small: Any, *given: Any) -> Recovered[Any]:
-        *_, seed, _, told, critics = given
-        self.seeds.append(seed)
+    def __call__(self, cut: Any, small: Any, critics: Any) -> Recovered[Any]:
+        self.seeds.append(cut.seed)
         self.told_by_critics.append(critics is not None)
-        told(1.0)
+        cut.told(1.0)
         networks = copy.deepcopy(small.networks)
         networks.number = len(self.seeds)
         return Recovered(small.with_networks(networks), 0.0, self.afters[len(self.seeds) - 1])
@@ -66,10 +65,7 @@ def test_it_begins_again_until_one_student_is_good_enough_and_hands_back_the_bes
     afters: list[float], starts: int, best: int, algorithm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught, loop, shares = Taught(afters), Scaled(), list[float]()
-    monkeypatch.setattr(sys.modules["prunectl.pruning.recovery.restarts"], "distill", taught)
-    monkeypatch.setattr(
-        sys.modules["prunectl.pruning.recovery.recover"], "synchronised", lambda student, graph: student
-    )
+    monkeypatch.setattr(sys.modules["prunectl.pruning.recovery.restarts"], "distilled", taught)
     controller = untrained(algorithm, "Pendulum-v1", widths=(8, 8))
     found = prune(controller, AGAIN, 0.5, calibration(controller, 100), seed=3, loop=loop, told=shares.append)
     assert len(taught.seeds) == len(set(taught.seeds)) == starts
@@ -101,7 +97,8 @@ def test_references_are_of_the_validation_episodes() -> None:
 
 
 def test_who_names_no_recovery_begins_again_where_the_grouping_lets_him() -> None:
-    low, zeros = Method.of("lowrank", "activation"), Method.of("unstructured")
-    assert Method.of().begun_again() == AGAIN
-    assert Method.of("stock-global").begun_again().recovery == AGAIN.recovery
-    assert [method.begun_again() for method in (low, zeros)] == [low, zeros]
+    low, zeros = ("lowrank", "activation"), ("unstructured",)
+    assert Method.asked("component") == AGAIN
+    assert Method.asked("stock-global").recovery == AGAIN.recovery
+    assert [Method.asked(*names) for names in (low, zeros)] == [Method.of(*names) for names in (low, zeros)]
+    assert Method.asked("component", recovery="distill") == Method()
