@@ -8,43 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.agents.controller import Controller
+from prunectl.pruning.grids import most_of, scales
 from prunectl.pruning.storage import float_bytes
-
-#: From so many bits down, the largest weight of an output may be clipped: what a coarse grid errs by everywhere is more
-#: than what one weight loses. The scales that are compared, as shares of the one that clips nothing.
-CLIPPED, SHARES = 4, (1.0, 0.9, 0.8, 0.7, 0.6)
-
-
-def scales(weight: Tensor, bits: int) -> Tensor:
-    """The step of each weight of a matrix ``(out, in)``, an output's scale times an input's: a weight is a whole number
-    of steps, of magnitude up to ``2 ** (bits - 1) - 1``.
-
-    An input's scale is its largest weight, of several outputs; of one it would be the weight itself. What varies little
-    comes in with large weights, what varies much with small ones, and of one scale for all inputs of an output nothing
-    would be left for those. Of several scales of an output it is the one with the least squared error, counted in an
-    input's own scale.
-    """
-    most = 2 ** (bits - 1) - 1
-    column = _largest(weight, 0) if len(weight) > 1 else torch.ones_like(weight)
-    shares = weight / column
-    full = _largest(shares, 1) / most
-    if bits <= CLIPPED:
-        tried = torch.stack([share * full for share in SHARES])
-        errors = ((shares / tried).round().clamp(-most, most) * tried - shares).square().sum(2, keepdim=True)
-        full = tried.gather(0, errors.argmin(0, keepdim=True))[0]
-    steps: Tensor = full * column
-    return steps
-
-
-def _largest(weight: Tensor, dim: int) -> Tensor:
-    """The largest magnitude along an axis; 1 where all is zero."""
-    largest: Tensor = weight.abs().amax(dim, keepdim=True)
-    return torch.where(largest > 0, largest, 1.0)
 
 
 def nearest(weight: Tensor, bits: int) -> Tensor:
     """The weights ``(out, ...)``, each rounded to the nearest number that so many bits can say."""
-    rows, most = weight.flatten(1), 2 ** (bits - 1) - 1
+    rows, most = weight.flatten(1), most_of(bits)
     scale = scales(rows, bits)
     return ((rows / scale).round().clamp(-most, most) * scale).view_as(weight)
 

@@ -1,8 +1,9 @@
 """A program as C99: one file and its header, no allocation, nothing beyond libm; and a test that carries its own data.
 
 Floats lie input-major and four inputs are taken at a time: sums of different outputs are independent of each other, so
-compilers vectorise them without being allowed to reorder a sum. Weights of eight bits lie output-major: sums of whole
-numbers may be reordered, and four of them stay in registers. Rows are padded to whole vectors of 16 bytes.
+compilers vectorise them without being allowed to reorder a sum. Weights of few bits lie output-major: sums of whole
+numbers may be reordered, and four of them stay in registers. Rows are padded to whole vectors of 16 bytes. Weights of
+four bits lie two in a byte and are read as 16 times what they are, which the scales take back.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunectl.agents.choices import FORBIDDEN
+from prunectl.agents.deployment.c_sums import SUMS
 from prunectl.agents.deployment.c_texts import (
-    SUMS,
     Costs,
     braces,
     check,
@@ -55,6 +56,9 @@ _EXPRESSIONS = {
     "mish": "v > 20.0f ? v : v * tanhf(log1pf(expf(v)))",
     "abs": "fabsf(v)",
 }
+
+#: What constants are, in C.
+_KINDS: Mapping[type[Any], str] = {np.float32: "float", np.int8: "int8_t", np.uint8: "uint8_t"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def c_source(
     body = "\n".join(f"    {line}" for line in writer.body)
     code = (
         f'#include "{name}.h"\n\n#include <math.h>\n#include <stdint.h>\n\n{comment(metadata)}\n\n'
-        + (SUMS if writer.codes else "")
+        + (SUMS[writer.bits] if writer.codes else "")
         + "\n".join(writer.constants)
         + f"\n\n{signature(program, name)}\n{{\n{body}\n}}\n"
     )
@@ -112,7 +116,7 @@ class _Writer:
         self.flash = 0
         self.current, self.width = "observation", program.inputs
         self.sizes = {"x": 0, "y": 0}
-        self.codes = 0
+        self.codes, self.bits = 0, 8
         for index, step in enumerate(program.steps):
             match step:
                 case Affine():
@@ -201,14 +205,16 @@ class _Writer:
 
     def quantised(self, index: int, step: QuantisedAffine) -> None:
         """Four outputs at a time, then those that are left; codes that pad a row meet weights of zero."""
-        (outputs, inputs), weight = step.weight.shape, f"w{index}"
-        padded = _whole(inputs, 4 if inputs <= 16 else 16)
-        self.constant(weight, np.stack([_padded(row, padded) for row in step.weight]))
+        (outputs, inputs), weight, few = step.weight.shape, f"w{index}", step.bits == 4
+        padded = _whole(inputs, 16 if inputs > 16 else 8 if few else 4)
+        rows = np.stack([_padded(row, padded) for row in step.weight])
+        self.constant(weight, _in_pairs(rows) if few else rows)
         centre, inverse = self.constant(f"c{index}", step.centre), self.constant(f"r{index}", step.inverse_step)
-        scale, bias = (self.constant(f"{word}{index}", part) for word, part in (("d", step.scale), ("b", step.bias)))
-        self.codes = max(self.codes, padded)
+        factor, bias = step.scale / np.float32(16) if few else step.scale, self.constant(f"b{index}", step.bias)
+        scale = self.constant(f"d{index}", factor)
+        self.codes, self.bits = max(self.codes, padded), step.bits
         if padded > inputs:
-            self.body.append(f"for (i = {inputs // 4 * 4}; i < {padded}; i++) q[i] = 0;")
+            self.body.append(f"for (i = {inputs // 8 * 8 if few else inputs // 4 * 4}; i < {padded}; i++) q[i] = 0;")
         self.body += [
             f"for (i = 0; i < {inputs}; i++) {{",
             f"    float v = ({self.current}[i] - {centre}[i]) * {inverse}[i];",
@@ -227,7 +233,7 @@ class _Writer:
         if whole < outputs:
             self.body += [
                 f"for (o = {whole}; o < {outputs}; o++) {{",
-                f"    for (s[0] = 0, i = 0; i < {padded}; i++) s[0] += q[PLACE(i)] * {weight}[o][i];",
+                f"    for (s[0] = 0, i = 0; i < {padded}; i++) s[0] += q[PLACE(i)] * WEIGHT({weight}[o], i);",
                 f"    {target}[o] = (float)s[0] * {scale}[o] + {bias}[o];",
                 "}",
             ]
@@ -327,10 +333,16 @@ class _Writer:
         return outputs
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
-        kind = "int8_t" if values.dtype == np.int8 else "float"
+        kind = _KINDS[values.dtype.type]
         self.constants.append(f"static const {kind} {name}{shape(values)} = {braces(values)};")
         self.flash += values.nbytes
         return name
+
+
+def _in_pairs(weights: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Weights of four bits ``(out, in)``, two in a byte: the even input's low, the odd one's high."""
+    nibbles = weights.astype(np.uint8) & 0xF
+    return np.asarray(nibbles[:, ::2] | nibbles[:, 1::2] << 4, dtype=np.uint8)
 
 
 def _whole(count: int, lanes: int) -> int:

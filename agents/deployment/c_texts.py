@@ -100,62 +100,6 @@ extern "C" {{
 #endif
 """
 
-#: What layers of eight bits call: on an Arm core with pairs of 16 bits (Cortex-M4, M7, M33) two products an
-#: instruction; elsewhere loops that compilers vectorise, and that a Cortex-M0 has registers for. The same whole numbers
-#: either way.
-SUMS = """\
-/* Sums of codes times weights, of four rows of these, one after another; inputs are a multiple of four. */
-#if defined(__ARM_FEATURE_SIMD32) && defined(__GNUC__)
-#include <arm_acle.h>
-#include <string.h>
-
-/* Where a code lies: each four in the order 0 2 1 3, since weights are drawn apart into pairs 0 2 and 1 3. */
-#define PLACE(i) (((i) & ~3) | ((i) & 1) << 1 | ((i) >> 1 & 1))
-
-static inline int32_t more(int32_t sum, const int8_t *w, int16x2_t first, int16x2_t second)
-{
-    int32_t four;
-    int16x2_t odd;
-    memcpy(&four, w, 4);
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(four));
-    return __smlad(odd, second, __smlad(__sxtb16(four), first, sum));
-}
-
-__attribute__((always_inline)) static inline void sums(const int8_t *w, const int16_t *q, int inputs, int32_t s[4])
-{
-    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    int i;
-    for (i = 0; i < inputs; i += 4, q += 4, w += 4) {
-        int16x2_t first, second;
-        memcpy(&first, q, 4), memcpy(&second, q + 2, 4);
-        s0 = more(s0, w, first, second), s1 = more(s1, w + inputs, first, second);
-        s2 = more(s2, w + 2 * inputs, first, second), s3 = more(s3, w + 3 * inputs, first, second);
-    }
-    s[0] = s0, s[1] = s1, s[2] = s2, s[3] = s3;
-}
-#else
-#define PLACE(i) (i)
-
-static inline void sums(const int8_t *w, const int16_t *q, int inputs, int32_t s[4])
-{
-    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    int i;
-#if defined(__thumb__) && !defined(__thumb2__) /* eight registers: two sums at a time */
-    for (i = 0; i < inputs; i++) s0 += q[i] * w[i], s1 += q[i] * w[inputs + i];
-    for (i = 0, w += 2 * inputs; i < inputs; i++) s2 += q[i] * w[i], s3 += q[i] * w[inputs + i];
-#else
-    for (i = 0; i < inputs; i++) {
-        const int32_t v = q[i];
-        s0 += v * w[i], s1 += v * w[inputs + i];
-        s2 += v * w[2 * inputs + i], s3 += v * w[3 * inputs + i];
-    }
-#endif
-    s[0] = s0, s[1] = s1, s[2] = s2, s[3] = s3;
-}
-#endif
-
-"""
-
 _CHECK = """\
 static const float observations[{count}][{upper}_OBSERVATIONS] = {observations};
 static const {kind} expected[{count}][{upper}_ACTIONS] = {expected};
@@ -215,7 +159,8 @@ def header(program: Program, name: str, file: str, costs: Costs, held_steps: int
     if program.beside is not None:
         what, width = program.beside
         beside, defined = _BESIDE[what].format(bytes=4 * width), f"#define {name.upper()}_{what.upper()} {width}\n"
-    form = "int8 weights" if any(isinstance(step, QuantisedAffine) for step in program.steps) else "float weights"
+    bits = next((step.bits for step in program.steps if isinstance(step, QuantisedAffine)), None)
+    form = "float weights" if bits is None else f"int{bits} weights"
     return _HEADER.format(
         name=name,
         file=file,

@@ -54,13 +54,13 @@ MOST = 127
 
 @dataclass(frozen=True)
 class QuantisedAffine:
-    """``W x + b`` with weights of eight bits, and x about ``centre + q / inverse_step``, q whole in [-most, most].
+    """``W x + b`` with weights of few bits, and x about ``centre + q / inverse_step``, q whole in [-most, most].
 
     The input's steps are drawn into the weights before those are quantised, and the centre into the bias, so that
     ``y = scale * (weight @ q) + bias`` with one ``scale`` an output. An input that never moved has ``inverse_step`` 0.
 
-    ``weight`` ``(out, in)`` int8; ``scale``, ``bias`` ``(out,)``; ``centre``, ``inverse_step`` ``(in,)``; ``most`` 127
-    for codes of eight bits, more for sixteen.
+    ``weight`` ``(out, in)``; ``scale``, ``bias`` ``(out,)``; ``centre``, ``inverse_step`` ``(in,)``; ``most`` 127 for
+    codes of eight bits, more for sixteen; ``bits`` of a weight, 8 or 4.
     """
 
     weight: NDArray[np.int8]
@@ -69,6 +69,7 @@ class QuantisedAffine:
     centre: Floats
     inverse_step: Floats
     most: int
+    bits: int
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from prunectl.experiments.api.files import check_new_folder, check_output
 from prunectl.experiments.api.place import Env
 from prunectl.experiments.api.subject import Model, Subject, subject_of
 from prunectl.experiments.deploying import export as exporting
+from prunectl.experiments.deploying.few_bits import Bits
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.rows import Rows
 
@@ -32,7 +33,7 @@ def export(
     model: Model,
     path: str | Path,
     env: Env | None = None,
-    int8: bool = False,
+    bits: Bits | None = None,
     force: bool = False,
     trust: bool = False,
     inputs: ArrayLike | None = None,
@@ -45,7 +46,8 @@ def export(
         path: ``NAME.onnx``, or ``NAME.c``, beside which a header and a test are written; with a target ``NAME.elf``, an
             image that `evaluate` runs in an emulator, beside these three; ``NAME``, a new folder, for Arduino.
         env: see `evaluate`; actions are compared on what is visited there.
-        int8: weights of eight bits; in ONNX as pairs of QuantizeLinear and DequantizeLinear (QDQ, opset 17).
+        bits: of a weight, where it is not to be a float: 8, in ONNX as pairs of QuantizeLinear and DequantizeLinear
+            (QDQ, opset 17); or 4, in C alone, which is for what `prune` taught with ``recovery="distill-int4"``.
         force: replace files that are there.
         trust: see `load`.
         inputs: observations ``(n, ...)`` to compare actions on, in the place of a task.
@@ -61,18 +63,20 @@ def export(
         >>> [path.name for path in exported.paths]  # doctest: +SKIP
         ['balance.c', 'balance.h', 'balance_test.c']
     """
-    return export_subject(subject_of(model, env, trust), Path(path), int8, force, inputs, target)
+    return export_subject(subject_of(model, env, trust), Path(path), bits, force, inputs, target)
 
 
 def export_subject(
     subject: Subject,
     path: Path,
-    int8: bool,
+    bits: Bits | None,
     force: bool,
     inputs: ArrayLike | None = None,
     target: str | None = None,
 ) -> Exported:
     """The same once it is known what is meant."""
+    if bits not in (None, 8, 4):
+        raise ControllerError(f"{path}: weights of {bits} bits are not written: bits is 8 or 4, or None for floats")
     forms: dict[str, exporting.Form] = {".onnx": "onnx", ".c": "c", exporting.IMAGE: "c", "": "arduino"}
     if path.suffix not in forms:
         raise ControllerError(f"{path}: name it so that it ends in .onnx, .c or .elf, or in none of them, as a library")
@@ -93,6 +97,6 @@ def export_subject(
         calibration = calibrate(subject.controller, subject.task)
     else:
         calibration = Rows.of(subject.controller, inputs).calibration
-    made = exporting.export(subject.loaded, task, calibration, path, form, int8, machine)
+    made = exporting.export(subject.loaded, task, calibration, path, form, bits, machine)
     exporting.write(made.files, path.parent)
     return Exported(tuple(path.parent / name for name in made.files), made)

@@ -20,6 +20,7 @@ from prunectl.agents.sb3.resume import algorithm_of, controller_of, vectorised
 from prunectl.experiments.api.calling import on_one_thread
 from prunectl.experiments.api.files import check_output
 from prunectl.experiments.api.subject import Subject
+from prunectl.experiments.deploying.few_bits import Bits
 from prunectl.experiments.episodes.evaluator import Episodes, environments
 from prunectl.experiments.provenance import command_line, parts_of, versions
 from prunectl.experiments.statistics import normalised
@@ -138,12 +139,12 @@ class Small:
         return self.controller.save(path, self.provenance())
 
     def export(
-        self, path: str | Path, int8: bool = False, force: bool = False, target: str | None = None
+        self, path: str | Path, bits: Bits | None = None, force: bool = False, target: str | None = None
     ) -> tuple[Path, ...]:
         """Write what acts, without PyTorch: see `prunectl.export`."""
         from prunectl.experiments.api.exporting import export_subject
 
-        return export_subject(self.as_subject(), Path(path), int8, force, target=target).paths
+        return export_subject(self.as_subject(), Path(path), bits, force, target=target).paths
 
     def as_subject(self) -> Subject:
         """The smaller controller as something to be run, exported or pruned again."""

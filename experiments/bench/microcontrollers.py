@@ -1,4 +1,4 @@
-"""What controllers take on a microcontroller, in float and in eight bits, and the boards that hold them."""
+"""What controllers take on a microcontroller, in floats and in few bits, and the boards that hold them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from prunectl.agents.deployment.c_form import c_source
-from prunectl.agents.deployment.int8 import quantised
 from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.program import program
 from prunectl.agents.deployment.targets import Board, Target
 from prunectl.experiments.bench.timing import Section
 from prunectl.experiments.deploying.export import deployed
+from prunectl.experiments.deploying.few_bits import Bits, in_few_bits
 from prunectl.experiments.deploying.latency import Contender, contender, with_task
 from prunectl.experiments.deploying.on_target import CLOCK, OnTarget, measured
 
@@ -88,7 +88,8 @@ def _taken(one: Contender, target: Target, decisions: int) -> dict[str, OnTarget
     controller, interface = one.controller, Interface.of(one.controller)
     rows = np.ascontiguousarray(one.observations, dtype=np.float32).reshape(len(one.observations), -1)
     steps = program(deployed(controller), interface.observations)
-    forms = {"float": steps} if steps.memory else {"float": steps, "int8": quantised(steps, rows)}
+    few: tuple[Bits, ...] = () if steps.memory else (8, 4)
+    forms = {"float": steps} | {f"int{bits}": in_few_bits(steps, rows, bits) for bits in few}
     chosen = rows[np.linspace(0, len(rows) - 1, min(decisions, len(rows))).astype(int)]
     said, found = interface.as_json({}), dict[str, OnTarget]()
     for form, made in forms.items():

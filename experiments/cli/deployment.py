@@ -24,6 +24,7 @@ from prunectl.experiments.cli.common import (
 
 if TYPE_CHECKING:
     from prunectl.agents import Loaded
+    from prunectl.experiments.deploying.few_bits import Bits
 
 
 def export(
@@ -44,6 +45,7 @@ def export(
     task: Task = None,
     inputs: Inputs = None,
     int8: Annotated[bool, typer.Option("--int8", help="Weights of eight bits; in ONNX as QDQ.")] = False,
+    int4: Annotated[bool, typer.Option("--int4", help="Weights of four bits, as distill-int4 taught; C only.")] = False,
     target: Annotated[
         str | None,
         typer.Option(
@@ -72,8 +74,11 @@ def export(
 
     if target is not None and form == "onnx":
         raise typer.BadParameter("--target is a machine that C is compiled for: add --format c")
+    if int8 and int4:
+        raise typer.BadParameter("--int8 and --int4: a weight has eight bits or four, say one of them")
+    bits: Bits | None = 8 if int8 else 4 if int4 else None
     if planner:
-        _export_planner(checkpoint, form, out, task, int8, as_json, trust)
+        _export_planner(checkpoint, form, out, task, bits, as_json, trust)
         return
     if form == "arduino" and out.suffix:
         raise ControllerError(f"{out}: a library is a folder: name it without an ending")
@@ -81,12 +86,12 @@ def export(
         raise ControllerError(f"{out}: name it so that it ends in .{form}")
     subject = subject_of(checkpoint, task, trust, normalisation, time_feature)
     rows = rows_of(inputs)
-    made = export_subject(subject, out, int8, force, rows, target).made
+    made = export_subject(subject, out, bits, force, rows, target).made
     loaded, today = subject.loaded, None if rows is not None else subject.task
     found, costs = made.difference, made.costs
     if made.still:
         numbers = ", ".join(map(str, made.still))
-        say(f"observation {numbers} never moved in the calibration episodes: in eight bits it is a constant")
+        say(f"observation {numbers} never moved in the calibration episodes: in {bits} bits it is a constant")
     if costs is not None and not made.compiled:
         say("there is no gcc here: the numbers were checked, the C was not compiled")
     if as_json:
@@ -95,7 +100,7 @@ def export(
                 "checkpoint": checkpoint,
                 "task": today,
                 "format": form,
-                "int8": int8,
+                "bits": bits,
                 "files": [str(out.parent / name) for name in made.files],
                 "observations": found.rows,
                 "max_difference": found.largest,
@@ -119,7 +124,7 @@ def export(
 
 
 def _export_planner(
-    checkpoint: str, form: str, out: Path, task: str | None, int8: bool, as_json: bool, trust: bool
+    checkpoint: str, form: str, out: Path, task: str | None, bits: Bits | None, as_json: bool, trust: bool
 ) -> None:
     from prunectl.agents.deployment.load import require_onnx
     from prunectl.experiments.api.files import check_new_folder
@@ -127,8 +132,8 @@ def _export_planner(
     from prunectl.experiments.deploying import export as exporting
     from prunectl.experiments.episodes.calibration import calibrate
 
-    if form != "onnx" or int8:
-        raise typer.BadParameter("--planner goes with --format onnx, and without --int8")
+    if form != "onnx" or bits is not None:
+        raise typer.BadParameter("--planner goes with --format onnx, and without --int8 and --int4")
     check_new_folder(out, "a planner")
     require_onnx()
     subject = subject_of(checkpoint, task, trust)

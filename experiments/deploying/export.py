@@ -22,13 +22,13 @@ from prunectl.agents.deployment.arduino import library
 from prunectl.agents.deployment.c_form import c_source, identifier
 from prunectl.agents.deployment.c_texts import Costs
 from prunectl.agents.deployment.image import require
-from prunectl.agents.deployment.int8 import quantised
 from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.program import Program, program
 from prunectl.agents.deployment.steps import QuantisedAffine
 from prunectl.agents.deployment.targets import TARGETS, Target
 from prunectl.agents.files import replacing
 from prunectl.agents.tdmpc.controller import TDMPCController
+from prunectl.experiments.deploying.few_bits import Bits, in_few_bits
 from prunectl.experiments.deploying.on_target import OnTarget, measured
 from prunectl.experiments.provenance import command_line, parts_of, plan_of, versions
 from prunectl.pruning import Calibration
@@ -43,9 +43,9 @@ DECISIONS, DECISION_EXAMPLES, MOST_OTHER = 100, 8, 0.05
 #: Observations that an export is checked on, and those of them that a C test carries.
 ROWS, EXAMPLES = 1_000, 16
 #: How far actions may lie from the controller's own, in half action ranges; of indices, what share may differ, since
-#: rounding decides near a tie. In float the largest difference counts: it is rounding. In eight bits the mean does: how
+#: rounding decides near a tie. In float the largest difference counts: it is rounding. In few bits the mean does: how
 #: much of it the loop bears is for `evaluate` to say.
-MOST_FLOAT, MOST_TIES, MOST_INT8 = 1e-4, 2e-3, 0.1
+MOST_FLOAT, MOST_TIES, MOST_WHOLE = 1e-4, 2e-3, 0.1
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Difference:
 @dataclass(frozen=True)
 class Export:
     """Files by name and what is known of them. ``compiled`` says whether it was compiled C that was compared; ``still``
-    has the observations that never moved while eight bits were calibrated, which the export takes for constants;
+    has the observations that never moved while whole numbers were calibrated, which the export takes for constants;
     ``taken`` what it takes on a target, on which it was compared then, if that can be emulated."""
 
     files: Mapping[str, bytes]
@@ -109,7 +109,7 @@ def export(
     calibration: Calibration,
     out: Path,
     form: Form,
-    int8: bool = False,
+    bits: Bits | None = None,
     target: Target | None = None,
 ) -> Export:
     """The deployed path of a controller in a form that needs no PyTorch.
@@ -117,11 +117,11 @@ def export(
     Args:
         loaded: the controller and where it is from.
         task: a task id that fits it, if there is one.
-        calibration: what it visits there: what it is checked on, and eight bits are calibrated on.
+        calibration: what it visits there: what it is checked on, and whole numbers are calibrated on.
         out: the file that it is for; nothing is written here. C is named after its stem; where it ends in .elf, an
             image for the target's emulated board comes with it.
         form: ``onnx``, ``c``, or ``arduino``: the same C as a library, a folder.
-        int8: weights of eight bits.
+        bits: of a weight, 4 in C alone; None for floats.
         target: what C is for, to be compiled and measured.
 
     Raises:
@@ -131,11 +131,13 @@ def export(
     interface = Interface.of(controller)
     layers = deployed(controller)
     path = _program(layers, interface.observations, form)
-    if int8:
+    if bits is not None:
         if path is None:
-            raise ControllerError(f"{out}: of this network only floats can be written: leave int8 out")
-        path = quantised(path, calibration.observations)
-    said = interface.as_json(provenance(loaded, task, "int8" if int8 else "float32"))
+            raise ControllerError(f"{out}: of this network only floats can be written: leave int{bits} out")
+        if bits == 4 and form == "onnx":
+            raise ControllerError(f"{out}: weights of four bits are written as C: take int8, or name it .c")
+        path = in_few_bits(path, calibration.observations, bits)
+    said = interface.as_json(provenance(loaded, task, "float32" if bits is None else f"int{bits}"))
     rows = checked_rows(calibration)
     costs, compiled, taken = None, False, None
     if form == "onnx":
@@ -145,7 +147,7 @@ def export(
         assert path is not None
         examples = _spread(rows, EXAMPLES)
         named = names(out, "c")
-        source = c_source(path, named[0], said, examples, _tolerance(interface.action_space, int8))
+        source = c_source(path, named[0], said, examples, _tolerance(interface.action_space, bits))
         texts = (source.code, source.header, source.test)
         files = {name: text.encode() for name, text in zip(named, texts, strict=False)}
         costs, compiled, ran = source.costs, shutil.which("gcc") is not None, None
@@ -160,10 +162,11 @@ def export(
             files = library(out.name, identifier(out.stem), path, source)
     found = difference(actions, own_actions(controller, rows), interface.action_space)
     rounding = MOST_FLOAT if isinstance(interface.action_space, spaces.Box) else MOST_TIES
-    apart, bound = (found.mean, MOST_INT8) if int8 else (found.largest, rounding)
+    apart, bound = (found.largest, rounding) if bits is None else (found.mean, MOST_WHOLE)
     if not apart <= bound:
         raise ControllerError(
             f"{out}: not written: its actions differ from the controller's own by {apart:.2g}, {bound:g} is allowed"
+            + (": weights of four bits are for a controller that recovery distill-int4 taught" if bits == 4 else "")
         )
     return Export(files, found, costs, compiled, () if path is None else _still(path), taken)
 
@@ -187,10 +190,10 @@ def _still(path: Program) -> tuple[int, ...]:
     return () if first is None else tuple(np.flatnonzero(first.inverse_step == 0).tolist())
 
 
-def _tolerance(space: Actions, int8: bool) -> float:
-    """What a C test allows, in the action's own units: in eight bits a rounding may fall to the other side."""
+def _tolerance(space: Actions, bits: Bits | None) -> float:
+    """What a C test allows, in the action's own units: of whole numbers a rounding may fall to the other side."""
     half = float(np.max(0.5 * (space.high - space.low))) if isinstance(space, spaces.Box) else 1.0
-    return (100 if int8 else 1) * MOST_FLOAT * (half if np.isfinite(half) else 1.0)
+    return (1 if bits is None else 100) * MOST_FLOAT * (half if np.isfinite(half) else 1.0)
 
 
 def export_planner(loaded: Loaded, task: str, calibration: Calibration, out: Path) -> Export:

@@ -20,9 +20,9 @@ from prunectl.agents import Controller, ControllerError, Loaded
 from prunectl.agents.controller import Batch
 from prunectl.agents.deployment.c_form import c_source
 from prunectl.agents.deployment.c_run import FAST, PLAIN, compiled
-from prunectl.agents.deployment.int8 import quantised
 from prunectl.agents.deployment.load import require_onnx
 from prunectl.agents.deployment.program import Program, program
+from prunectl.agents.deployment.whole_weights import quantised
 from prunectl.experiments.deploying.export import provenance
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import calibration_seeds

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunectl.agents.controller import Controller
-from prunectl.agents.deployment.int8 import error_fed
-from prunectl.pruning.rounding import acting_bytes, nearest, scales, weights_of
+from prunectl.agents.deployment.whole_weights import error_fed
+from prunectl.pruning.grids import most_of, scales
+from prunectl.pruning.rounding import acting_bytes, nearest, weights_of
 
 C = TypeVar("C", bound=Controller)
 
@@ -24,9 +25,9 @@ def rounded(controller: C, bits: int, inputs: Sequence[Tensor]) -> tuple[C, int]
     """The controller with the weights of what acts rounded, and the bytes that these components then take.
 
     Weights become whole numbers of so many bits, symmetric about zero, times a scale of their output and one of their
-    input (`pruning.rounding`). Those of linear layers are rounded with error feedback on what the layers read
-    (`int8.error_fed`), and the bias takes what is left of the mean error; others take the nearest number. What has one
-    axis (biases, norms) stays float, and so do activations, which `prunectl export --int8` rounds as well.
+    input (`pruning.grids`). Those of linear layers are rounded with error feedback on what the layers read
+    (`whole_weights.error_fed`), and the bias takes what is left of the mean error; others take the nearest number. What
+    has one axis (biases, norms) stays float, and so do activations, which `prunectl export` rounds as well.
 
     Args:
         controller: it stays as it is.
@@ -41,7 +42,7 @@ def rounded(controller: C, bits: int, inputs: Sequence[Tensor]) -> tuple[C, int]
     small = controller.with_networks(copy.deepcopy(controller.networks))
     acting = [component.module for component in small.components.values() if component.deployed]
     read = _read(small, [m for module in acting for m in module.modules() if isinstance(m, nn.Linear)], inputs)
-    most = 2 ** (bits - 1) - 1
+    most = most_of(bits)
     with torch.no_grad():
         layers = {layer.weight: layer for layer in read}
         for parameter in dict.fromkeys(w for module in acting for w in weights_of(module)):

@@ -26,6 +26,7 @@ from prunectl.agents import ControllerError, Loaded
 from prunectl.agents.deployment.c_texts import Costs
 from prunectl.errors import Error
 from prunectl.experiments.deploying import export as exporting
+from prunectl.experiments.deploying.few_bits import Bits
 from prunectl.experiments.deploying.latency import contender, decision_times, with_task
 from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.style import BLUE, GREEN, LOOK, ORANGE, PURPLE, REFERENCE, VERMILLION
@@ -154,13 +155,14 @@ def _deployed(loaded: Loaded, task: str, episodes: int) -> dict[str, _Deployed]:
     found = {own: _Deployed(evaluate(loaded.controller, task, seeds).returns, None)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for form, out, int8 in (
-            ("onnxruntime", folder / "x.onnx", False),
-            ("C -O2", folder / "float.c", False),
-            ("int8 C -O2", folder / "int8.c", True),
-        ):
+        forms: tuple[tuple[str, Path, Bits | None], ...] = (
+            ("onnxruntime", folder / "x.onnx", None),
+            ("C -O2", folder / "float.c", None),
+            ("int8 C -O2", folder / "int8.c", 8),
+        )
+        for form, out, bits in forms:
             kind: exporting.Form = "onnx" if out.suffix == ".onnx" else "c"
-            made = exporting.export(loaded, task, calibration, out, kind, int8)
+            made = exporting.export(loaded, task, calibration, out, kind, bits)
             exporting.write(made.files, folder)
             exported = agents.load(out, trust=True).controller
             found[form] = _Deployed(evaluate(exported, task, seeds).returns, made.costs)

@@ -22,11 +22,11 @@ from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.deployment import onnx_form, onnx_run
 from prunectl.agents.deployment.c_form import c_source, identifier
 from prunectl.agents.deployment.c_run import FAST, compiled
-from prunectl.agents.deployment.int8 import quantised
 from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.onnx_form import onnx_bytes
 from prunectl.agents.deployment.program import Program, program
 from prunectl.agents.deployment.steps import FUNCTIONS, Affine, Argmax, Diagonal, Map, QuantisedAffine
+from prunectl.agents.deployment.whole_weights import quantised
 from prunectl.agents.rows import row_space
 from prunectl.agents.sb3.controller import SB3Controller
 from prunectl.agents.sb3.normalisation import Normalisation
@@ -34,6 +34,9 @@ from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.layers import SimNorm
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
+from prunectl.experiments.deploying.few_bits import Bits, in_few_bits
+from prunectl.pruning.grids import grid_of, most_of
+from prunectl.pruning.rounding import nearest
 from tests.agents.test_sb3 import FAMILIES, name_of
 from tests.agents.test_spaces import KINDS, Still, box, rows_of
 from tests.conftest import SaveTiny, untrained, untrained_planner2
@@ -117,10 +120,13 @@ class TestEveryFamily:
 
 
 @needs_gcc
+@pytest.mark.parametrize("bits", [8, 4], ids=["int8", "int4"])
 @pytest.mark.parametrize("family", FAMILIES[::3], ids=name_of)
-def test_int8_in_c_is_what_numpy_says_it_is(family: tuple[str, str, dict[str, Any]], tmp_path: Path) -> None:
+def test_few_bits_in_c_are_what_numpy_says_they_are(
+    family: tuple[str, str, dict[str, Any]], bits: Bits, tmp_path: Path
+) -> None:
     controller = controller_of(family)
-    made = quantised(program_of(controller), seen_by(controller, 500))
+    made = in_few_bits(program_of(controller), seen_by(controller, 500), bits)
     code = write_c(tmp_path, made, said_by(controller), tolerance=1e-3)
     assert self_test(code).returncode == 0
     seen = 2 * seen_by(controller)  # beyond what it was calibrated on, too
@@ -327,7 +333,65 @@ def test_what_is_no_number_stays_none(tmp_path: Path) -> None:
     assert np.isnan(loaded.controller.act(np.full((1, 3), np.nan))).all()
 
 
-# Eight bits
+@needs_gcc
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 1), (7, 5), (8, 4), (17, 6), (33, 66)])
+def test_rows_of_every_width_lie_in_pairs(inputs: int, outputs: int, tmp_path: Path) -> None:
+    """Odd inputs, outputs that are left over from four, rows of more than a vector: as NumPy has them to the last bit
+    of a sum, with the smallest and the largest weight among them."""
+    generator = np.random.default_rng(inputs)
+    weight = generator.integers(-7, 8, size=(outputs, inputs)).astype(np.float32)
+    weight[0, 0], weight[-1, -1] = 7, -7
+    layer = Affine(weight, np.zeros(outputs, np.float32))
+    made = in_few_bits(Program(inputs, (layer,)), generator.uniform(-1, 1, size=(200, inputs)).astype(np.float32), 4)
+    assert self_test(write_c(tmp_path, made, {}, tolerance=0.0)).returncode == 0
+
+
+# Few bits
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("shape", [(1, 5), (6, 3), (16, 17), (64, 64)], ids=str)
+def test_what_lies_on_a_grid_stays_as_it_is(shape: tuple[int, int], bits: Bits) -> None:
+    """Weights rounded once, whose largest may have been clipped: their grid is found again, and each weight of the
+    export is the one that was taught."""
+    generator = torch.Generator().manual_seed(shape[0])
+    drawn = torch.randn(shape, generator=generator) * torch.rand(shape[1], generator=generator)
+    taught = nearest(drawn, bits)
+    rows, columns = grid_of(taught.double(), bits)
+    whole = taught / (rows[:, None] * columns)
+    assert (whole - whole.round()).abs().max() < 1e-3
+    assert whole.abs().max() < most_of(bits) + 0.5
+    if bits == 4:
+        layer = Affine(taught.numpy(), np.zeros(shape[0], np.float32))
+        (step,) = in_few_bits(
+            Program(shape[1], (layer,)), np.random.default_rng(0).normal(size=(99, shape[1])), 4
+        ).steps
+        assert isinstance(step, QuantisedAffine)
+        np.testing.assert_array_equal(step.weight, whole.round().numpy())
+        written = step.weight * step.scale[:, None] * step.inverse_step
+        np.testing.assert_allclose(written, taught, rtol=1e-4, atol=1e-6)
+
+
+def test_four_bits_by_hand() -> None:
+    # Scales of the inputs 2 and 1, which are seen from -1 to 1 and from 0 to 4: in their weights' scale both span 4.
+    layer = Affine(np.array([[14.0, -3.0], [-8.0, 7.0]], np.float32), np.array([0.0, 1.0], np.float32))
+    seen = np.array([[-1.0, 4.0], [1.0, 0.0], [0.0, 2.0], [0.5, 3.0]], np.float32)
+    (step,) = in_few_bits(Program(2, (layer,)), seen, 4).steps
+    assert isinstance(step, QuantisedAffine)
+    assert step.weight.tolist() == [[7, -3], [-4, 7]]
+    assert (step.most, step.bits, step.centre.tolist()) == (32767, 4, [0, 2])
+    np.testing.assert_allclose(step.inverse_step, [32767, 32767 / 2], rtol=1e-5)
+    np.testing.assert_allclose(step.scale, 2 / 32767, rtol=1e-5)
+    np.testing.assert_allclose(Program(2, (step,))(seen), seen @ layer.weight.T + layer.bias, atol=1e-3)
+
+
+def test_what_never_moves_is_a_constant_in_four_bits_too() -> None:
+    layer = Affine(np.array([[7.0, 5.0], [3.0, -7.0]], np.float32), np.array([2.0, 0.0], np.float32))
+    for seen in (np.array([[-1.0, 3.0], [1.0, 3.0]], np.float32), np.array([[2.0, 3.0], [2.0, 3.0]], np.float32)):
+        (step,) = in_few_bits(Program(2, (layer,)), seen, 4).steps
+        assert isinstance(step, QuantisedAffine)
+        assert (step.inverse_step == 0).tolist() == (np.ptp(seen, axis=0) == 0).tolist()
+        np.testing.assert_allclose(Program(2, (step,))(seen), seen @ layer.weight.T + layer.bias, atol=2e-3)
 
 
 def test_quantising_by_hand() -> None:
@@ -367,6 +431,9 @@ def test_sums_of_many_wide_codes_fit_into_32_bits() -> None:
     (step,) = quantised(Program(600, (layer,)), seen).steps
     assert isinstance(step, QuantisedAffine)
     assert 600 * 127 * step.most < 2**31
+    (step,) = in_few_bits(Program(600, (layer,)), seen, 4).steps
+    assert isinstance(step, QuantisedAffine)
+    assert 600 * 16 * 7 * step.most < 2**31
 
 
 # Files

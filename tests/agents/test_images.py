@@ -15,11 +15,11 @@ from prunectl.agents.deployment.c_form import c_source
 from prunectl.agents.deployment.c_texts import comment
 from prunectl.agents.deployment.emulated import EmulatedController, load_elf
 from prunectl.agents.deployment.image import image, linked_size, require
-from prunectl.agents.deployment.int8 import quantised
 from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.program import Program, program
 from prunectl.agents.deployment.steps import Affine, Map
 from prunectl.agents.deployment.targets import BOARDS, TARGETS, target_of
+from prunectl.experiments.deploying.few_bits import Bits, in_few_bits
 from tests.conftest import needs_arm, untrained
 
 M4 = TARGETS["cortex-m4"]
@@ -82,12 +82,12 @@ def test_flash_is_what_was_linked_and_ram_what_the_stack_reached(tmp_path: Path)
 
 @needs_arm
 @pytest.mark.parametrize(("algorithm", "task"), [("sac", "Pendulum-v1"), ("ppo", "CartPole-v1")])
-@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
-def test_the_board_answers_as_the_program_does(algorithm: str, task: str, int8: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [None, 8, 4], ids=["float", "int8", "int4"])
+def test_the_board_answers_as_the_program_does(algorithm: str, task: str, bits: Bits | None, tmp_path: Path) -> None:
     controller = untrained(algorithm, task)
     rows = np.random.default_rng(0).normal(size=(64, *controller.observation_space.shape)).astype(np.float32)
     made = program(controller.deployed_path(), rows.shape[1])
-    made = quantised(made, rows) if int8 else made
+    made = made if bits is None else in_few_bits(made, rows, bits)
     source = c_source(made, "small.c", {}, rows[:1], 0.0)
     elf = running(tmp_path, source.code, source.header, "small", Interface.of(controller))
     loaded = agents.load(elf, trust=True)

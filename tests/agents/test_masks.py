@@ -242,7 +242,7 @@ def test_every_exported_form_is_told_what_is_allowed(task: str, tmp_path: Path) 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc to compile the C with")
 def test_in_eight_bits_it_is_told_too(tmp_path: Path) -> None:
-    export(model := model_of("Roads-v0"), tmp_path / "eighth.c", int8=True)
+    export(model := model_of("Roads-v0"), tmp_path / "eighth.c", bits=8)
     alone, rows = agents.load(tmp_path / "eighth.c", trust=True).controller, np.zeros((4, 12), np.float32)
     rows[:, 8:] = np.eye(4)  # one road open at a time
     assert alone.act(rows).tolist() == SB3Controller.of("maskable_ppo", model).act(rows).tolist() == [0, 1, 2, 3]

@@ -172,7 +172,7 @@ def test_every_exported_form_carries_its_memory_along_whole_episodes(kind: str, 
         subprocess.run(build_it, cwd=tmp_path, check=True, timeout=60)
         assert b"0 wrong" in subprocess.run([tmp_path / "a.out"], capture_output=True, timeout=60, check=True).stdout
     with pytest.raises(agents.ControllerError, match="a memory is not written in eight bits"):
-        export(loaded, "Pendulum-v1", data, tmp_path / "c.c", "c", int8=True)
+        export(loaded, "Pendulum-v1", data, tmp_path / "c.c", "c", bits=8)
 
 
 def test_a_layer_of_memory_by_hand() -> None:

@@ -94,7 +94,7 @@ def test_a_board_that_computes_otherwise_is_told(save_tiny: SaveTiny, tmp_path: 
 @needs_arm
 @pytest.mark.parametrize("sketch", ["loop", "check"])
 def test_a_sketch_compiles_for_a_board(sketch: str, save_tiny: SaveTiny, tmp_path: Path) -> None:
-    prunectl.export(str(save_tiny("td3", "Pendulum-v1")), tmp_path / "small", int8=True)
+    prunectl.export(str(save_tiny("td3", "Pendulum-v1")), tmp_path / "small", bits=8)
     library, flags = tmp_path / "small", TARGETS["cortex-m4"].flags
     (tmp_path / "sketch.cpp").write_text(STUB + (library / "examples" / sketch / f"{sketch}.ino").read_text())
     for compiler, source in (("gcc", library / "src" / "small.c"), ("g++ -std=gnu++11", tmp_path / "sketch.cpp")):

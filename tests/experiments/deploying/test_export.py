@@ -55,7 +55,7 @@ def test_onnx_drives_the_task_as_the_checkpoint_does(
 
 
 @needs_gcc
-@pytest.mark.parametrize("form", [(), ("--int8",)])
+@pytest.mark.parametrize("form", [(), ("--int8",), ("--int4",)])
 def test_c_drives_the_task_as_the_checkpoint_does(
     form: tuple[str, ...], balancer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +99,8 @@ def test_differences_are_in_half_action_ranges() -> None:
         (("--format", "onnx", "-o", "x.c"), "ends in .onnx"),
         (("--format", "c", "-o", "x.onnx"), "ends in .c"),
         (("--format", "onnx", "--planner", "--int8", "-o", "x"), "and without --int8"),
+        (("--format", "onnx", "--int4", "-o", "x.onnx"), "weights of four bits are written as C: take int8"),
+        (("--format", "c", "--int4", "--int8", "-o", "x.c"), "a weight has eight bits or four"),
         (("--format", "onnx", "-o", "nowhere/x.onnx"), "no such folder"),
         (("--format", "c", "--planner", "-o", "x"), "--planner goes with --format onnx"),
         (("--format", "onnx", "--planner", "-o", "x"), "a ppo controller does not plan"),

@@ -140,9 +140,10 @@ def test_latency_on_a_target_is_counted(save_tiny: SaveTiny) -> None:
     wide, thin = save_tiny("sac", "Pendulum-v1", "wide", widths=(64, 64)), save_tiny("sac", "Pendulum-v1", "thin")
     (entry,) = chosen(["latency", str(wide), str(thin)], "cortex-m4")
     told, boards = entry.measure(True)
-    assert told.table["form"].tolist() == ["float", "int8"] * 2
-    wide_float, wide_int8, thin_float, _ = told.table.to_dict("records")
+    assert told.table["form"].tolist() == ["float", "int8", "int4"] * 2
+    wide_float, wide_int8, wide_int4, thin_float, *_ = told.table.to_dict("records")
     assert wide_int8["flash"] < wide_float["flash"] / 2
+    assert wide_int8["flash"] - wide_int4["flash"] > 64 * 64 / 2 - 500  # half of the weights, and some more code
     assert thin_float["times_fewer"] == wide_float["instructions"] / thin_float["instructions"] > 4
     assert thin_float["rate_80mhz"] == pytest.approx(80e6 / thin_float["instructions"])
     row = boards.table.set_index("board").loc["Nucleo-L476RG"]
