@@ -2,7 +2,7 @@
 
 No reward is trained on. Returns only choose among students, over episodes of their own. The data's way:
 
-    calibration -> lesson -> pupil -> episodes -> lesson -> ... -> finalists -> validation -> the controller handed back
+    calibration -> lesson -> pupil -> episodes -> lesson -> ... -> finalists -> validation -> what does not act
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Collection
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +23,7 @@ from torch import Tensor
 from prunectl.agents.controller import Batch, Controller, ControllerError
 from prunectl.pruning.budget import Budget
 from prunectl.pruning.graph import ComponentGraph
-from prunectl.pruning.plan import PruningPlan
-from prunectl.pruning.recovery.contract import Cut, Loop, Progress, Recovered, Visit
+from prunectl.pruning.recovery.contract import Cut, Recovered, Visit
 from prunectl.pruning.recovery.critics import Critics
 from prunectl.pruning.recovery.pupil import Lesson, Pupil, lesson, outputs_of, products_called
 from prunectl.pruning.recovery.reconstruct import reconstruct
@@ -56,28 +55,73 @@ UNBOUNDED = 1e30
 SILENT_ROWS = 8_000
 
 
-def distill(
-    small: C,
-    teacher: Controller,
-    graph: ComponentGraph,
-    plan: PruningPlan,
-    observations: Batch,
-    actions: NDArray[Any],
-    loop: Loop,
-    seed: int = 0,
-    budget: Budget | None = None,
-    told: Progress = lambda share: None,
-    critics: Critics | None = None,
-    bits: int | None = None,
-) -> Recovered[C]:
-    """A copy of the smaller controller, trained on the dense one's answers where the smaller one goes.
+@dataclass(frozen=True)
+class Taught(Generic[C]):
+    """A student whose components that act have learned; the others have not yet.
+
+    Attributes:
+        cut: what it was cut from.
+        given: what it began as.
+        student: what it is now.
+        before, after: mean validation returns of both. ``after`` is the best of up to four means over the episodes that
+            chose among them, so it flatters a little.
+        seen: where the students that led to it have been.
+        bits: of the weights of what acts, None for floats.
+    """
+
+    cut: Cut[C]
+    given: C
+    student: C
+    before: float
+    after: float
+    seen: Sequence[Visit]
+    bits: int | None
+
+    def completed(self) -> Recovered[C]:
+        """The student, once the components that do not act are trained too, on the same observations with visited,
+        perturbed and random actions; layers that shape no output (exploration heads) are refitted last."""
+        cut, student = self.cut, self.student
+        calibrated = [Visit(cut.observations, cut.actions, math.nan)]
+        seen = self.seen or calibrated
+        everywhere, done = (np.concatenate([getattr(v, name) for v in seen]) for name in ("observations", "actions"))
+        begins = [visit.first for visit in seen if visit.first is not None]
+        first = np.concatenate(begins) if begins else None
+        silent = set(cut.graph.layer_axes) - products_called(outputs_of(student.dataflow(), cut.graph.components))
+        acting, off_stage = _taught(cut, student)
+        if off_stage:
+            asked = _asked(done, cut.dense.action_space, np.random.default_rng([cut.seed, 0xA5CED]))
+            lessons = _labelled(cut, everywhere, asked, off_stage, first)
+            batches = max(OFF_STAGE_BATCHES // (DEARER if student.memory else 1), 1)
+            Pupil(student, off_stage, cut.seed).learn(lessons, batches, off_stage)
+        if silent:
+            rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))
+            inputs = cut.dense.inputs(everywhere[rows], done[rows])
+            refitted = reconstruct(student, cut.dense, cut.graph, cut.plan, inputs, silent)
+            if self.bits is not None:  # an exploration head is among what acts
+                for name in acting:
+                    pairs = zip(*(weights_of(one.components[name].module) for one in (student, refitted)), strict=True)
+                    round_to([after for before, after in pairs if not torch.equal(before, after)], self.bits)
+            student = refitted
+        trainable = {name: parameter.requires_grad for name, parameter in self.given.networks.named_parameters()}
+        for name, parameter in student.networks.named_parameters():
+            parameter.requires_grad_(trainable[name])
+        return Recovered(synchronised(student, cut.graph), self.before, self.after)
+
+
+def distill(cut: Cut[C], small: C, critics: Critics | None = None, bits: int | None = None) -> Recovered[C]:
+    """A copy of the smaller controller, trained on the dense one's answers where the smaller one goes: `taught`, and
+    then what does not act. Its target networks are as its online ones."""
+    return taught(cut, small, critics, bits).completed()
+
+
+def taught(cut: Cut[C], small: C, critics: Critics | None = None, bits: int | None = None) -> Taught[C]:
+    """A copy of the smaller controller, what acts in it trained on the dense one's answers where the smaller one goes.
 
     DAgger (Ross, Gordon & Bagnell 2011, alg. 3.1) over the deployed components: each round lets the student drive, adds
     where it went with the dense controller's answers, and trains the components that answered otherwise there on all
     data so far, until the budget is spent or all answer nearly as the dense ones do wherever the student goes. The
     students that returned most and the controller given meet on the validation episodes, and the best is kept: it is
-    never worse there than what was given. Components that do not act are trained next, on the same observations with
-    visited, perturbed and random actions; layers that shape no output (exploration heads) are refitted last.
+    never worse there than what was given.
 
     A student with a memory is taught along whole episodes (`sequences`): from the states that it brings itself to, to
     the answers and the states that the dense controller has after the same observations, its gradients passing back
@@ -88,107 +132,79 @@ def distill(
     little.
 
     Args:
+        cut: from what, where it begins, and the task. The ``steps`` of its budget are batches for the deployed
+            components; without a budget 24,000, fewer for wide students and for several components. It is told after
+            every round which share of the budget is spent.
         small: what surgery, and perhaps reconstruction, gave.
-        teacher: the dense controller.
-        graph: the dense controller's groups.
-        plan: what was carried out.
-        observations: where it begins, calibration observations ``(n, obs)``.
-        actions: the actions taken there ``(n, ...)``.
-        loop: the task.
-        seed: for batches and perturbations.
-        budget: ``steps`` are batches for the deployed components. Without a budget 24,000, fewer for wide students and
-            for several components.
-        told: told after every round which share of the budget is spent.
         critics: the dense controller's, where they are to say what errors cost.
         bits: of the weights of what acts, rounded while they learn (`rounding.Rounded`); None for floats. Then what was
             given is rounded too before it is compared.
-
-    Returns:
-        The student. Its ``after`` is the best of up to four means over the episodes that chose among them, so it
-        flatters a little.
 
     Raises:
         ControllerError: the actions of the controller given are not numbers.
     """
     student = small.with_networks(copy.deepcopy(small.networks))
-    trainable = {name: parameter.requires_grad for name, parameter in student.networks.named_parameters()}
-
-    def labelled(
-        observations: Batch, actions: NDArray[Any], names: Collection[str], first: NDArray[np.bool_] | None = None
-    ) -> Lesson:
-        inputs = teacher.inputs(observations, actions)
-        answered = lesson(teacher, graph, plan, inputs, names)
-        if critics is not None and "actor" in names:
-            answered = replace(answered, costs=critics.curvature(inputs, answered.answers["actor"], seed))
-        if (allowed := teacher.allowed(observations)) is not None:
-            answered = replace(answered, allowed=torch.as_tensor(allowed))
-        return answered if first is None else replace(answered, first=torch.as_tensor(first))
-
-    # A component may be a formula, a known cost say, which has nothing to learn.
-    taught = [name for name in graph.components if student.components[name].parameters]
-    acting = [name for name in taught if name in graph.deployed]
-    pupil = Pupil(student, acting, seed, bits)
+    acting, _ = _taught(cut, student)
+    pupil = Pupil(student, acting, cut.seed, bits)
     given, driven = pupil.state(), list[tuple[float, list[Tensor]]]()
     # What a memory is good for shows along whole episodes alone, which the calibration's rows are not.
-    calibrated = Visit(observations, actions, math.nan)
-    seen = [] if student.memory else [calibrated]
-    known = None if student.memory else labelled(observations, actions, acting)
+    seen = [] if student.memory else [Visit(cut.observations, cut.actions, math.nan)]
+    known = None if student.memory else _labelled(cut, cut.observations, cut.actions, acting, critics=critics)
     dearer = DEARER if student.memory else 1
     clock = _Clock(
-        budget or Budget(steps=_batches(small.parameters(deployed=True), len(acting)) // dearer), BATCHES // dearer
+        cut.budget or Budget(steps=_batches(small.parameters(deployed=True), len(acting)) // dearer), BATCHES // dearer
     )
     while True:
         try:
-            visit = loop.visit(student, clock.rounds, teacher)
+            visit = cut.task.visit(student, clock.rounds, cut.dense)
         except ControllerError:
             break  # it has learned itself to pieces; what was given and the students before are still there
         seen.append(visit)
-        new = labelled(visit.observations, visit.actions, acting, visit.first)
+        new = _labelled(cut, visit.observations, visit.actions, acting, visit.first, critics)
         if clock.rounds:
             driven = sorted([*driven, (visit.mean_return, pupil.state())], key=lambda entry: -entry[0])[:FINALISTS]
         behind = [name for name, error in pupil.errors(new).items() if not error < ENOUGH]
         if (clock.rounds and clock.spent >= 1) or not behind:
             break
         known = new if known is None else known + new
-        pupil.learn(known, clock.batches, _with_sources(behind, student, graph))
+        pupil.learn(known, clock.batches, _with_sources(behind, student, cut.graph))
         clock.tick()
-        told(clock.spent)
-    told(1.0)
+        cut.told(clock.spent)
+    cut.told(1.0)
 
     finalists, returns = [given, *(state for _, state in driven)], []
     for state in finalists:
         pupil.load(state)
-        returns.append(loop.validate(student))
+        returns.append(cut.task.validate(student))
     best = int(np.argmax(returns))
     pupil.load(finalists[best])
-
-    seen = seen or [calibrated]
-    everywhere, done = (np.concatenate([getattr(v, name) for v in seen]) for name in ("observations", "actions"))
-    begins = [visit.first for visit in seen if visit.first is not None]
-    first = np.concatenate(begins) if begins else None
-    silent = set(graph.layer_axes) - products_called(outputs_of(student.dataflow(), graph.components))
-    if off_stage := [name for name in taught if name not in graph.deployed]:
-        asked = _asked(done, teacher.action_space, np.random.default_rng([seed, 0xA5CED]))
-        lessons = labelled(everywhere, asked, off_stage, first)
-        Pupil(student, off_stage, seed).learn(lessons, max(OFF_STAGE_BATCHES // dearer, 1), off_stage)
-    if silent:
-        rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))
-        refitted = reconstruct(student, teacher, graph, plan, teacher.inputs(everywhere[rows], done[rows]), silent)
-        if bits is not None:  # an exploration head is among what acts
-            for name in acting:
-                pairs = zip(*(weights_of(one.components[name].module) for one in (student, refitted)), strict=True)
-                round_to([after for before, after in pairs if not torch.equal(before, after)], bits)
-        student = refitted
-    for name, parameter in student.networks.named_parameters():
-        parameter.requires_grad_(trainable[name])
-    return Recovered(student, returns[0], returns[best])
+    return Taught(cut, small, student, returns[0], returns[best], seen, bits)
 
 
-def distilled(cut: Cut[C], small: C, critics: Critics | None = None, bits: int | None = None) -> Recovered[C]:
-    """What `distill` makes of a controller of the cut's widths, its target networks as its online ones."""
-    given = small, cut.dense, cut.graph, cut.plan, cut.observations, cut.actions
-    learned = distill(*given, cut.task, cut.seed, cut.budget, cut.told, critics, bits)
-    return replace(learned, controller=synchronised(learned.controller, cut.graph))
+def _taught(cut: Cut[C], student: C) -> tuple[list[str], list[str]]:
+    """The components that act, and those that do not. One may be a formula, a known cost say, which has nothing to
+    learn and is among neither."""
+    learning = [name for name in cut.graph.components if student.components[name].parameters]
+    acting = [name for name in learning if name in cut.graph.deployed]
+    return acting, [name for name in learning if name not in acting]
+
+
+def _labelled(
+    cut: Cut[C],
+    observations: Batch,
+    actions: NDArray[Any],
+    names: Collection[str],
+    first: NDArray[np.bool_] | None = None,
+    critics: Critics | None = None,
+) -> Lesson:
+    """What the dense controller's components ``names`` answer there."""
+    inputs = cut.dense.inputs(observations, actions)
+    answered = lesson(cut.dense, cut.graph, cut.plan, inputs, names)
+    if critics is not None and "actor" in names:
+        answered = replace(answered, costs=critics.curvature(inputs, answered.answers["actor"], cut.seed))
+    if (allowed := cut.dense.allowed(observations)) is not None:
+        answered = replace(answered, allowed=torch.as_tensor(allowed))
+    return answered if first is None else replace(answered, first=torch.as_tensor(first))
 
 
 class _Clock:

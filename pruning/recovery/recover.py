@@ -13,7 +13,7 @@ from prunectl.pruning.errors import PruningError
 from prunectl.pruning.plugged import explained, untouched
 from prunectl.pruning.recovery.contract import Cut, Recovered
 from prunectl.pruning.recovery.critics import Critics, check_critics
-from prunectl.pruning.recovery.distill import distilled
+from prunectl.pruning.recovery.distill import distill
 from prunectl.pruning.recovery.pupil import redrawn
 from prunectl.pruning.recovery.restarts import restarts
 from prunectl.pruning.surgery import synchronised
@@ -48,20 +48,20 @@ def _reconstruct(cut: Cut[C]) -> C:
 
 
 def _distill(cut: Cut[C]) -> Recovered[C]:
-    return distilled(cut, cut.refitted())
+    return distill(cut, cut.refitted())
 
 
 def _scratch(cut: Cut[C]) -> Recovered[C]:
-    return distilled(cut, redrawn(cut.small, cut.seed))
+    return distill(cut, redrawn(cut.small, cut.seed))
 
 
 def _distill_critic(cut: Cut[C]) -> Recovered[C]:
     critics = Critics.of(cut.dense, cut.observations)
-    return distilled(cut, cut.refitted(), critics)
+    return distill(cut, cut.refitted(), critics)
 
 
 def _in_bits(bits: int) -> Recovery:
-    return Recovery(lambda cut: distilled(cut, cut.refitted(), bits=bits), looks_at_task=True, bits=bits)
+    return Recovery(lambda cut: distill(cut, cut.refitted(), bits=bits), looks_at_task=True, bits=bits)
 
 
 def _finetune(cut: Cut[C]) -> Recovered[C]:
@@ -78,9 +78,8 @@ def _decides_by_what_it_sees(controller: Controller) -> None:
 
 
 def _polish(cut: Cut[C]) -> Recovered[C]:
-    taught = replace(cut, budget=None, told=lambda share: cut.told(0.5 * share))
-    distilled = _distill(taught).controller
-    return cut.task.polish(distilled, cut.budget, lambda share: cut.told(0.5 + 0.5 * share))
+    first = replace(cut, budget=None, told=lambda share: cut.told(0.5 * share))
+    return cut.task.polish(_distill(first).controller, cut.budget, lambda share: cut.told(0.5 + 0.5 * share))
 
 
 RECOVERIES = Registry(

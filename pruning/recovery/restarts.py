@@ -9,7 +9,7 @@ from prunectl.agents.controller import Controller
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.recovery.contract import Cut, Recovered
 from prunectl.pruning.recovery.critics import Critics
-from prunectl.pruning.recovery.distill import distilled
+from prunectl.pruning.recovery.distill import Taught, taught
 
 C = TypeVar("C", bound=Controller)
 
@@ -20,7 +20,8 @@ STRIDE = 1_000_003
 
 
 def restarts(cut: Cut[C]) -> Recovered[C]:
-    """The best of up to four students, each taught by `distill` from the refitted controller, with draws of its own.
+    """The best of up to four students, each `taught` as `distill` does from the refitted controller, with draws of its
+    own; what does not act learns from the best alone.
 
     Every second one, the first among them, errs where the dense controller's critics say that it costs little, where it
     has critics that judge its actions. As soon as one keeps 0.97 of the dense return on the validation episodes (1 as
@@ -35,21 +36,21 @@ def restarts(cut: Cut[C]) -> Recovered[C]:
     if starts > 1:
         dense, random = cut.task.references(cut.dense)
         enough = random + ENOUGH * (dense - random)
-    best: Recovered[C] | None = None
+    best: Taught[C] | None = None
     for start in range(starts):
 
         def told(share: float, start: int = start) -> None:
             cut.told((start + share) / starts)
 
         own = replace(cut, seed=cut.seed + STRIDE * start, told=told)
-        learned = distilled(own, small, critics if start % 2 == 0 else None)
+        learned = taught(own, small, critics if start % 2 == 0 else None)
         if best is None or learned.after > best.after:
             best = learned
         if best.after >= enough:
             break
     cut.told(1.0)
     assert best is not None
-    return best
+    return best.completed()
 
 
 def _critics(cut: Cut[C]) -> Critics | None:

@@ -19,10 +19,11 @@ from test_trace import Fake, WorldModel
 from prunectl.agents.choices import Choice
 from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.sb3.controller import SB3Controller
-from prunectl.pruning import Method, Pruned, PruningError, apply, prune, trace
+from prunectl.pruning import Calibration, Method, Pruned, PruningError, PruningPlan, apply, prune, trace
 from prunectl.pruning.fidelity import fidelities
 from prunectl.pruning.plan import describe, uncut
 from prunectl.pruning.recovery import Budget, Progress, Recovered, Visit, distill, redrawn
+from prunectl.pruning.recovery.contract import Cut
 from prunectl.pruning.recovery.pupil import (
     Lesson,
     Pupil,
@@ -67,6 +68,14 @@ class FakeLoop:
     def finetune(self, controller: C, budget: Budget | None, on_progress: Progress) -> Recovered[C]:
         self.tuned.append((controller, budget))
         return Recovered(controller, 1.0, 2.0)
+
+
+def cut_of(
+    small: Controller, dense: Controller, plan: PruningPlan, data: Calibration, budget: Budget
+) -> Cut[Controller]:
+    inputs = dense.inputs(data.observations, data.actions)
+    seen = data.observations, data.actions
+    return Cut(small, dense, trace(dense), plan, inputs, *seen, 0, FakeLoop(), budget, lambda share: None)
 
 
 def halved(controller: SB3Controller, **options: object) -> tuple[Pruned[SB3Controller], FakeLoop]:
@@ -134,9 +143,7 @@ def test_a_student_answers_as_its_teacher_does_in_every_component(algorithm: str
     inputs = controller.inputs(data.observations, data.actions)
     given = prune(controller, Method(recovery="none"), 0.8, data)
     copy = {name: value.clone() for name, value in given.controller.networks.state_dict().items()}
-    recovered = distill(
-        given.controller, controller, graph, given.plan, data.observations, data.actions, FakeLoop(), 0, Budget(400)
-    )
+    recovered = distill(cut_of(given.controller, controller, given.plan, data, Budget(400)), given.controller)
     was, now = (fidelities(c, controller, graph, given.plan, inputs) for c in (given.controller, recovered.controller))
     for name in was:
         assert now[name] > max(0.9, was[name]), name
@@ -160,8 +167,7 @@ def test_only_components_that_answer_otherwise_are_taught_and_what_they_read_fro
     given = {name: value.clone() for name, value in small.networks.state_dict().items()}
     monkeypatch.setattr(module, "ENOUGH", 1e-3)
     monkeypatch.setattr(module, "BATCHES", 200)
-    seen = data.observations, data.actions
-    taught = distill(small, teacher, graph, uncut(graph), *seen, FakeLoop(), 0, Budget(200)).controller
+    taught = distill(cut_of(small, teacher, uncut(graph), data, Budget(200)), small).controller
     changed = {name.split(".")[0] for name, v in taught.networks.state_dict().items() if not v.equal(given[name])}
     assert changed == {"encoder", "actor"}
 

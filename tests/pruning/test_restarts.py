@@ -19,6 +19,7 @@ from prunectl.experiments.episodes.seeds import validation_seeds
 from prunectl.experiments.episodes.task_loop import TaskLoop
 from prunectl.pruning import Method, prune
 from prunectl.pruning.recovery import Budget, Recovered
+from prunectl.pruning.recovery.distill import Taught
 
 AGAIN = Method(recovery="distill-restarts")
 
@@ -35,20 +36,32 @@ class Scaled(FakeLoop):
 
 
 @dataclass
-class Taught:
-    """`distilled`, whose students return what is written down; what it was called with."""
+class Teaching:
+    """`taught`, whose students return what is written down; what it was called with, and which of them were
+    completed."""
 
     afters: list[float]
     seeds: list[int] = field(default_factory=list)
     told_by_critics: list[bool] = field(default_factory=list)
+    completed: list[int] = field(default_factory=list)
 
-    def __call__(self, cut: Any, small: Any, critics: Any) -> Recovered[Any]:
+    def __call__(self, cut: Any, small: Any, critics: Any) -> Taught[Any]:
         self.seeds.append(cut.seed)
         self.told_by_critics.append(critics is not None)
         cut.told(1.0)
         networks = copy.deepcopy(small.networks)
         networks.number = len(self.seeds)
-        return Recovered(small.with_networks(networks), 0.0, self.afters[len(self.seeds) - 1])
+        student = small.with_networks(networks)
+        return Counted(cut, small, student, 0.0, self.afters[len(self.seeds) - 1], (), None, self)
+
+
+@dataclass(frozen=True)
+class Counted(Taught[Any]):
+    by: Teaching
+
+    def completed(self) -> Recovered[Any]:
+        self.by.completed.append(self.student.networks.number)
+        return super().completed()
 
 
 @pytest.mark.parametrize(
@@ -64,8 +77,8 @@ class Taught:
 def test_it_begins_again_until_one_student_is_good_enough_and_hands_back_the_best(
     afters: list[float], starts: int, best: int, algorithm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taught, loop, shares = Taught(afters), Scaled(), list[float]()
-    monkeypatch.setattr(sys.modules["prunectl.pruning.recovery.restarts"], "distilled", taught)
+    taught, loop, shares = Teaching(afters), Scaled(), list[float]()
+    monkeypatch.setattr(sys.modules["prunectl.pruning.recovery.restarts"], "taught", taught)
     controller = untrained(algorithm, "Pendulum-v1", widths=(8, 8))
     found = prune(controller, AGAIN, 0.5, calibration(controller, 100), seed=3, loop=loop, told=shares.append)
     assert len(taught.seeds) == len(set(taught.seeds)) == starts
@@ -73,6 +86,7 @@ def test_it_begins_again_until_one_student_is_good_enough_and_hands_back_the_bes
     assert taught.told_by_critics == [algorithm == "td3" and start % 2 == 0 for start in range(starts)]
     assert found.returns == (0.0, afters[best - 1])
     assert found.controller.networks.number == best
+    assert taught.completed == [best]  # what does not act learns once
     assert loop.asked == 1
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
