@@ -38,6 +38,24 @@ def test_numbers_of_the_cortex_m4_are_the_tables(document: str) -> None:
     assert [claim for claim in claims[document] if claim not in text(document)] == []
 
 
+def test_numbers_of_four_bits_are_the_tables() -> None:
+    def both(controller: str) -> tuple[dict[str, float], dict[str, float]]:
+        four, eight = (taken("cortex-m4", controller, form) for form in ("int4", "int8"))
+        return four, eight
+
+    (dense, eight), (pruned, _), (small, other) = map(
+        both, ("td3-pendulum-1", "td3-pendulum-1-0.9", "ppo-cartpole-1-0.9")
+    )
+    said = text(f"{FOLDER}/README.md")
+    assert (
+        f"hold the dense actor in {dense['flash']:,} bytes where eight need {eight['flash']:,}, for "
+        f"{dense['instructions']:,} instructions; pruned {pruned['flash']:,} and {pruned['instructions']:,}." in said
+    )
+    assert f"of {small['parameters']} parameters, gains no byte ({small['flash']:,} against {other['flash']:,})" in said
+    slow = taken("cortex-m0plus", "td3-pendulum-1-0.9", "int4")
+    assert f"In four bits it is {slow['instructions']:,}." in said
+
+
 def test_numbers_of_the_cortex_m0_are_the_tables() -> None:
     dense, wide = (taken("cortex-m0plus", "td3-pendulum-1", form) for form in ("float", "int8"))
     small = taken("cortex-m0plus", "td3-pendulum-1-0.9", "int8")
