@@ -153,6 +153,16 @@ class Ask:
             *(Part(name, shares[name], (name,), graph.own(name)) for name in graph.components if name in shares),
         ]
 
+    def spread(self, graph: ComponentGraph) -> Ask:
+        """Shares of every component and flow: where one has none of its own, that of all or, of what acts, of those."""
+        shares = self.by_scope(graph)
+        for name in (*graph.components, *graph.flows):
+            touched = (name,) if name in graph.components else graph.groups[name].components
+            rest = self.overall if self.deployed is None else self.deployed if graph.deployed & {*touched} else None
+            if rest is not None:
+                shares.setdefault(name, rest)
+        return Ask(None, tuple(shares.items()), self.within)
+
     def relative(self, graph: ComponentGraph, now: ComponentGraph) -> Ask:
         """The same ask, made of what is left of ``graph`` by now; as near to it as before, in parameters."""
         times = []

@@ -29,14 +29,16 @@ class Grouping:
     ``scope`` is asked once for groups that must stay equally wide, with the first of them. ``plan`` gives the
     `PruningPlan` that a library makes of a controller, its graph, what the dataflow takes, what is asked, one of its
     own ``importances`` (the first is its default) and a seed. ``cut`` is given the same, of what removes no unit, and
-    gives the controller that it makes, with a plan that keeps every unit and counts what is left. ``recoveries`` are
-    those that may follow, all where none is named. ``version`` goes up when the name begins to mean another
+    gives the controller that it makes, with a plan that keeps every unit and counts what is left. ``begins`` makes of a
+    controller, its graph and what the dataflow takes the one that is cut in its place. ``recoveries`` are those that
+    may follow, all where none is named. ``version`` goes up when the name begins to mean another
     computation.
     """
 
     scope: Scope | None = None
     plan: Callable[[Controller, ComponentGraph, Sequence[torch.Tensor], Ask, str, int], Any] | None = None
     cut: Callable[[Any, ComponentGraph, Sequence[torch.Tensor], Ask, str, int], tuple[Any, Any]] | None = None
+    begins: Callable[[Any, ComponentGraph, Sequence[torch.Tensor]], Any] | None = None
     importances: tuple[str, ...] = ()
     recoveries: tuple[str, ...] = ()
     version: int = 0
@@ -60,7 +62,7 @@ def by_component(graph: ComponentGraph, group: Group) -> str:
     return "+".join(dict.fromkeys(component for name in tied for component in graph.groups[name].components))
 
 
-#: Pruners with a way of their own stand where they are written (`stock`, `unstructured`, `lowrank`).
+#: Those with a way of their own stand where they are written (`stock`, `unstructured`, `lowrank`, `shallow`).
 GROUPINGS = Registry(
     "grouping",
     {"global": Grouping(together), "layer": Grouping(alone), "component": Grouping(by_component)},

@@ -13,6 +13,7 @@ from prunectl.pruning.grouping import GROUPINGS, Grouping
 from prunectl.pruning.importance import IMPORTANCES
 from prunectl.pruning.lowrank import lowrank  # noqa: F401, these groupings are known once they have been imported
 from prunectl.pruning.recovery import RECOVERIES
+from prunectl.pruning.shallow import shortened  # noqa: F401
 from prunectl.pruning.stock import stock_plan  # noqa: F401
 from prunectl.pruning.unstructured import unstructured  # noqa: F401
 from prunectl.registry import Plugin, Registry
@@ -60,6 +61,11 @@ class Method:
             raise PruningError(
                 f"grouping '{self.grouping}' has a way of its own: it takes importance {_listed(own.importances)} and "
                 f"allocation 'uniform', not '{self.importance}' and '{self.allocation}'"
+            )
+        if own.begins is not None and self.allocation != "uniform":
+            raise PruningError(
+                f"grouping '{self.grouping}' leaves nothing to divide, since each component has a share of its own: it "
+                f"takes allocation 'uniform', not '{self.allocation}'"
             )
         if own.recoveries and self.recovery not in own.recoveries:
             raise PruningError(
@@ -115,6 +121,11 @@ class Method:
     def removes_units(self) -> bool:
         """Whether what is left has fewer units, and not fewer numbers in as many."""
         return GROUPINGS.find(self.grouping).cut is None
+
+    @property
+    def plans(self) -> bool:
+        """Whether it is the controller itself that is cut, and none in its place."""
+        return GROUPINGS.find(self.grouping).begins is None
 
     @property
     def looks_at_task(self) -> bool:

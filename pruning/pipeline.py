@@ -23,6 +23,7 @@ from prunectl.pruning.lowrank import written_out
 from prunectl.pruning.method import Method
 from prunectl.pruning.plan import PruningPlan, composed, make_plan, uncut
 from prunectl.pruning.recovery import Budget, Cut, Loop, Progress, recover
+from prunectl.pruning.shallow import counted
 from prunectl.pruning.surgery import apply, select_inputs
 from prunectl.pruning.tracing import trace
 from prunectl.pruning.trial import bench, measure
@@ -155,15 +156,21 @@ def prune(
     method.check(controller)
     if method.looks_at_task and loop is None:
         raise PruningError(f"recovery '{method.recovery}' needs the control task: pass a loop")
-    graph = trace(controller)
+    whole, begun = trace(controller), controller
     # Once for plan and recovery: a world model imagines its latents for it.
     inputs = controller.inputs(calibration.observations, calibration.actions)
+    if (begins := GROUPINGS.find(method.grouping).begins) is not None and not ask.leaves_all:
+        begun = begins(controller, whole, inputs)
+    given = begun is controller
+    graph = whole if given else trace(begun)
+    # Each component has the parameters that it would have with all of its layers, as far as it can use them.
+    asked = ask if given else ask.spread(whole).relative(whole, graph)
     seen = calibration.observations, calibration.actions
     allowed = None if budget is None else budget.shared(schedule.steps)
-    small, plan, returns = controller, uncut(graph), None
+    small, plan, returns = begun, uncut(graph), None
     seconds = dict.fromkeys(("plan", "surgery", "recovery"), 0.0)
-    for number, level in enumerate(schedule.levels(ask)):
-        started, whole = time.perf_counter(), level.leaves_all
+    for number, level in enumerate(schedule.levels(asked)):
+        started, nothing = time.perf_counter(), given and level.leaves_all
         if (reduce := GROUPINGS.find(method.grouping).cut) is not None:
             small, plan = reduce(controller, graph, inputs, ask, method.importance, seed)
             planned = time.perf_counter()
@@ -178,11 +185,11 @@ def prune(
                 inputs if first else select_inputs(inputs, graph, plan.kept),
                 seed,
                 min_width,
-                scores if first else None,
-                damage if first else None,
+                scores if first and given else None,
+                damage if first and given else None,
                 loop,
             )
-            whole = cut.widths == cut.units
+            nothing = given and cut.widths == cut.units
             plan = cut if first else composed(graph, plan, cut, level.figure)
             planned = time.perf_counter()
             small = apply(cut, small, now)
@@ -193,8 +200,8 @@ def prune(
 
         # Where nothing is cut there is nothing to recover, but weights may be rounded.
         small, returns = recover(
-            "none" if whole and method.bits is None else method.recovery,
-            Cut(small, controller, graph, plan, inputs, *seen, seed, loop, allowed, so_far),
+            "none" if nothing and method.bits is None else method.recovery,
+            Cut(small, controller, begun, graph, plan, inputs, *seen, seed, loop, allowed, so_far),
         )
         done = time.perf_counter()
         for stage, took in zip(seconds, (planned - started, operated - planned, done - operated), strict=True):
@@ -203,7 +210,8 @@ def prune(
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
     options = controller.allowed(calibration.held_out_observations)
     told_options = None if options is None else torch.as_tensor(options)
-    return Pruned(small, plan, fidelities(small, controller, graph, plan, held_out, told_options), seconds, returns)
+    fidelity = fidelities(small, controller, graph, plan, held_out, told_options)
+    return Pruned(small, plan if given else counted(plan, whole, ask.figure), fidelity, seconds, returns)
 
 
 def check_ask(method: Method, ask: Ask, min_width: int, schedule: Schedule) -> None:

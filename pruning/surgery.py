@@ -28,6 +28,8 @@ def apply(plan: PruningPlan, controller: C, graph: ComponentGraph) -> C:
     """
     if dict(plan.units) != graph.dense:
         raise PruningError("the plan was made for another controller: its groups and widths are not this one's")
+    if gone := [name for name, kept in plan.kept.items() if not kept]:
+        raise PruningError(f"the plan leaves nothing of '{gone[0]}', a whole layer: `prune` alone drops layers")
     names = names_of(controller.networks)
     tensors, targets = {own[0]: tensor for tensor, own in names}, _twins(names, graph.mirrors)
     # Copy the networks with the smaller tensors in the place of the dense ones: no weight is copied in vain.

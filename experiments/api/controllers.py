@@ -294,6 +294,8 @@ def plan(
         (44, 44, 2)
     """
     method = Method.of(grouping, importance, allocation, "none")
+    if not method.plans:
+        raise PruningError(f"grouping '{grouping}' has no plan ahead: it cuts a network of fewer layers; `prune` does")
     ask = Ask.of(sparsity)
     subject = subject_of(model, env, trust)
     controller = subject.controller

@@ -221,9 +221,11 @@ def _cut_looks() -> dict[tuple[str, str, str], tuple[str, str, str]]:
     """Colour and marker of each cut. Markers move on by one with every round of the colours, and to seven others once
     all seven have had every colour, so that no pair comes twice."""
     groupings = [name for name in GROUPINGS.builtin if name not in LIBRARIES]
-    rest = ((g, i, a) for i, g, a in product(IMPORTANCES.builtin, groupings, ALLOCATIONS.builtin))
+    divided = [name for name in groupings if GROUPINGS[name].begins is None]
+    rest = ((g, i, a) for i, g, a in product(IMPORTANCES.builtin, divided, ALLOCATIONS.builtin))
+    shorter = ((g, i, "uniform") for g, i in product(groupings, IMPORTANCES.builtin) if g not in divided)
     looks = {}
-    for number, cut in enumerate(dict.fromkeys((*_FIRST, *rest))):
+    for number, cut in enumerate(dict.fromkeys((*_FIRST, *rest, *shorter))):
         rounds, place = divmod(number, 7)
         marker, symbol = MARKERS[(rounds // 7 * 7 + (rounds + place) % 7) % len(MARKERS)]
         looks[cut] = (COLOURS[place], marker, symbol)

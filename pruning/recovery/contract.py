@@ -73,8 +73,9 @@ class Cut(Generic[C]):
 
     Attributes:
         small: the smaller controller.
-        dense: the one that it was, to be left as it is.
-        graph: the dense controller's groups.
+        dense: the one whose answers it should have, to be left as it is.
+        begun: the one that was cut: the dense one, or in its place one of fewer layers.
+        graph: the groups of the one that was cut.
         plan: what was carried out.
         inputs: what the dense dataflow takes on the calibration data, ``(n, ...)`` each.
         observations, actions: that data, ``(n, obs)`` raw and ``(n, ...)`` as the environment took them.
@@ -86,6 +87,7 @@ class Cut(Generic[C]):
 
     small: C
     dense: C
+    begun: C
     graph: ComponentGraph
     plan: PruningPlan
     inputs: Sequence[torch.Tensor]
@@ -104,4 +106,4 @@ class Cut(Generic[C]):
 
     def refitted(self) -> C:
         """The smaller controller refitted by `reconstruct`, which most recoveries begin with."""
-        return reconstruct(self.small, self.dense, self.graph, self.plan, self.inputs)
+        return reconstruct(self.small, self.begun, self.graph, self.plan, self.inputs)

@@ -95,8 +95,8 @@ class Taught(Generic[C]):
             Pupil(student, off_stage, cut.seed).learn(lessons, batches, off_stage)
         if silent:
             rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))
-            inputs = cut.dense.inputs(everywhere[rows], done[rows])
-            refitted = reconstruct(student, cut.dense, cut.graph, cut.plan, inputs, silent)
+            inputs = cut.begun.inputs(everywhere[rows], done[rows])
+            refitted = reconstruct(student, cut.begun, cut.graph, cut.plan, inputs, silent)
             if self.bits is not None:  # an exploration head is among what acts
                 for name in acting:
                     pairs = zip(*(weights_of(one.components[name].module) for one in (student, refitted)), strict=True)

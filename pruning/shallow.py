@@ -1,0 +1,152 @@
+"""Fewer layers: what acts loses its last hidden layer whole, and what is left is cut as any controller is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunectl.agents.controller import Controller
+from prunectl.pruning.dataflow_run import bounded, read
+from prunectl.pruning.errors import PruningError
+from prunectl.pruning.graph import ComponentGraph
+from prunectl.pruning.grouping import GROUPINGS, Grouping, by_component
+from prunectl.pruning.plan import PruningPlan
+from prunectl.pruning.recovery.reconstruct import ridge
+
+C = TypeVar("C", bound=Controller)
+M = TypeVar("M", bound=nn.Module)
+
+#: Its name among the groupings.
+SHALLOW = "shallow"
+
+
+def shortened(controller: C, graph: ComponentGraph, inputs: Sequence[torch.Tensor]) -> C:
+    """The controller without the last hidden layer of each component that acts and has two one after another.
+
+    What read that layer reads the one before it, by ridge regression of what it gave on the calibration data.
+
+    Args:
+        controller: the dense one; it stays as it is.
+        graph: its groups.
+        inputs: what its dataflow takes, ``(n, ...)`` each.
+
+    Raises:
+        PruningError: there is no such layer.
+    """
+    dataflow, networks = controller.dataflow(), controller.networks
+    modules = dict(dataflow.named_modules(remove_duplicate=False))
+    gone = [layer for name in graph.acting if (layer := _last(name, graph, modules, networks)) is not None]
+    if not gone:
+        raise PruningError(
+            f"grouping '{SHALLOW}' drops a hidden layer that reads another one: nothing that acts in this "
+            f"'{controller.algorithm}' controller has two in a row; take 'component'"
+        )
+    with torch.no_grad():
+        seen = read(dataflow, bounded(inputs, graph))
+    memo: dict[int, nn.Module] = {}
+    for layer in gone:
+        (before,) = seen.inputs[layer.path]
+        for path in layer.readers:
+            (given,) = seen.outputs[path]
+            for twin in _everywhere(networks, graph, modules[path]):
+                memo[id(twin)] = _fitted(twin, before, given)
+    for layer in gone:
+        for sequence in _everywhere(networks, graph, layer.sequence):
+            kept = [module for index, module in enumerate(sequence) if index not in (layer.index, layer.index + 1)]
+            memo[id(sequence)] = nn.Sequential(*(copy.deepcopy(module, memo) for module in kept))
+    return controller.with_networks(copy.deepcopy(networks, memo))
+
+
+def counted(plan: PruningPlan, whole: ComponentGraph, sparsity_asked: float) -> PruningPlan:
+    """What was done to a shortened controller, as a plan for the whole one: nothing is kept of layers that are gone."""
+    components = {
+        name: replace(
+            part,
+            params_dense=whole.parameters(whole.dense, name),
+            widths_dense=tuple(whole.hidden_widths(name, whole.dense)),
+        )
+        for name, part in plan.components.items()
+    }
+    kept = {name: plan.kept.get(name, ()) for name in whole.groups}
+    return replace(plan, sparsity_asked=sparsity_asked, kept=kept, units=dict(whole.dense), components=components)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A hidden layer by its path, where it stands in which sequence, its activation behind it, and the paths of what
+    reads it."""
+
+    path: str
+    sequence: nn.Sequential
+    index: int
+    readers: tuple[str, ...]
+
+
+def _last(
+    component: str, graph: ComponentGraph, modules: Mapping[str, nn.Module], networks: nn.Module
+) -> _Layer | None:
+    """The last hidden layer of a component that can go."""
+    tied = {name for tie in graph.ties for name in tie}
+    for name in reversed(graph.own(component)):
+        group = graph.groups[name]
+        linear = [type(modules.get(path)) is nn.Linear for path in group.layers]
+        if name in tied or len(group.producers) != 1 or not all(linear):
+            continue
+        (path,) = group.producers
+        # Nothing has a number for each of its units but the layer itself and what reads it: no norm stands between.
+        touching = [t for t in graph.tensors.values() if any(s.group == name for axis in t.axes for s in axis)]
+        if len(touching) != len(list(modules[path].parameters())) + len(group.consumers):
+            continue
+        reads_units = all(segment.group is not None for segment in graph.layer_axes[path][0])
+        read_alone = all(len(graph.layer_axes[reader][0]) == 1 for reader in group.consumers)
+        place = _place(networks, modules[path])
+        if reads_units and read_alone and place is not None:
+            return _Layer(path, *place, group.consumers)
+    return None
+
+
+def _place(networks: nn.Module, module: nn.Module) -> tuple[nn.Sequential, int] | None:
+    """The sequence that a layer stands in with an activation behind it, and where."""
+    for sequence in networks.modules():
+        if type(sequence) is nn.Sequential:
+            for index, (one, behind) in enumerate(pairwise(sequence)):
+                if one is module and not list(behind.parameters()) and not list(behind.children()):
+                    return sequence, index
+    return None
+
+
+def _everywhere(networks: nn.Module, graph: ComponentGraph, module: M) -> list[M]:
+    """A module and what stands for it in target networks."""
+    names = [name for name, one in networks.named_modules(remove_duplicate=False) if one is module]
+    twins = [
+        networks.get_submodule(target + name.removeprefix(online))
+        for name in names
+        for online, target in graph.mirrors.items()
+        if name.startswith(online)
+    ]
+    return [module, *(cast(M, twin) for twin in twins)]
+
+
+def _fitted(layer: nn.Module, read: torch.Tensor, given: torch.Tensor) -> nn.Linear:
+    """A layer that gives the same ``(n, out)`` from what is read in its place ``(n, in)``, as nearly as may be."""
+    assert isinstance(layer, nn.Linear)
+    inputs, wanted = read.double().numpy(), given.double().numpy()
+    weight, bias = ridge(inputs, wanted, np.ones((len(inputs), 1)), intercept=layer.bias is not None)
+    fitted = nn.Linear(read.shape[-1], given.shape[-1], bias=layer.bias is not None)
+    with torch.no_grad():
+        fitted.weight.copy_(torch.as_tensor(weight.T))
+        if layer.bias is not None:
+            fitted.bias.copy_(torch.as_tensor(bias))
+    for parameter, old in zip(fitted.parameters(), layer.parameters(), strict=True):
+        parameter.requires_grad_(old.requires_grad)
+    return fitted.train(layer.training)
+
+
+GROUPINGS.bring(SHALLOW, Grouping(by_component, begins=shortened))
