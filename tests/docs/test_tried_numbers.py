@@ -1,4 +1,4 @@
-"""What docs/method.md says of draws and widths is what was measured."""
+"""What docs/method.md says of draws, widths and ideas is what was measured."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ def test_widths(agent: str) -> None:
     assert isinstance(own, pd.DataFrame)
     line = " ".join(f"| {AGENTS[agent]}, at {own['sparsity'].iloc[0]} | {' | '.join(cells)} |".split())
     assert line in text("docs/method.md")
+
+
+@pytest.mark.parametrize("agent", list(AGENTS)[:2])
+def test_ideas(agent: str) -> None:
+    own = table("default/tried/ideas.csv").set_index(["agent", "idea"])["share"]
+    fitted, revisited = (", ".join(map(two, own.loc[(agent, idea)])) for idea in ("fitted Q", "revisited"))
+    said = text("docs/method.md")
+    assert f"| {AGENTS[agent]} | {fitted} | {revisited} |" in said
+    assert f"Ant, at 0.95: {two(own.loc[('ppo/Ant-v3_1', 'fitted Q')].item())}." in said
