@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import pytest
 
@@ -10,8 +12,10 @@ from tests.docs.committed import cells, kept, text, two
 
 README = (ROOT / "results" / "default" / "README.md").read_text()
 SPARSITIES = (0.9, 0.95, 0.97, 0.98, 0.99)
-DEFAULT, POLISHED = "component + surgeon + distill", "component + surgeon + polish"
-AGAIN = "component + surgeon + distill-restarts"
+ONCE, POLISHED = "component + surgeon + distill", "component + surgeon + polish"
+AGAIN, SHORT = "component + surgeon + distill-restarts", "shallow + surgeon + distill"
+#: Where a layer less is measured.
+FAR = (0.95, 0.98, 0.99)
 
 
 def entry(found: pd.Series) -> str:
@@ -19,35 +23,49 @@ def entry(found: pd.Series) -> str:
     return f"{two(found['value'])} ({two(found['sure'])})"
 
 
-def row_of(table: pd.DataFrame, controller: str) -> str:
+def row_of(table: pd.DataFrame, controller: str, sparsities: Sequence[float]) -> str:
     """Its line: what is kept, with what it surely is, the parameters that act at 0.98, and the seconds there."""
     own = table.loc[controller]
-    shares = [entry(own.loc[at]) if at in own.index else "-" for at in SPARSITIES]
+    shares = [entry(own.loc[at]) if at in own.index else "-" for at in sparsities]
     name = controller.removesuffix("_1")
     acts, seconds = own.loc[0.98, "params_deployed"], own.loc[0.98, "seconds"]
     return f"| {name} | {' | '.join(shares)} | {acts:,} | {seconds:.0f} |"
 
 
-def test_every_agent_has_its_line() -> None:
-    table = kept("default").xs(DEFAULT, level="method")
-    lines = {line for line in README.splitlines() if line.startswith("| ") and line.count("|") == 9}
-    expected = {row_of(table, name) for name in table.index.unique("controller")}
+@pytest.mark.parametrize(
+    ("folder", "method", "sparsities"),
+    [("default", ONCE, SPARSITIES), ("default/restarts", AGAIN, SPARSITIES[1:])],
+)
+def test_every_agent_has_its_line(folder: str, method: str, sparsities: Sequence[float]) -> None:
+    table, columns = kept(folder).xs(method, level="method"), len(sparsities) + 4
+    lines = {line for line in README.splitlines() if line.startswith("| ") and line.count("|") == columns}
+    expected = {row_of(table, name, sparsities) for name in table.index.unique("controller")}
     assert lines - expected == {line for line in lines if line.startswith(("| agent", "| ---"))}
     assert expected <= lines
 
 
 @pytest.mark.parametrize("sparsity", SPARSITIES)
 def test_how_many_hold_is_counted(sparsity: float) -> None:
-    table = kept("default").xs((DEFAULT, sparsity), level=("method", "asked"))
-    held, surely = (int((table[column] >= 0.95).sum()) for column in ("value", "sure"))
-    assert f"| {sparsity:g} | {held} | {surely} | {len(table)} |" in README
+    """On the agents that both were measured on."""
+    once = kept("default").xs((ONCE, sparsity), level=("method", "asked"))
+    again = kept("default/restarts").xs(AGAIN, level="method")
+    if sparsity == SPARSITIES[0]:
+        counts = [str(int((once[column] >= 0.95).sum())) for column in ("value", "sure")]
+        assert f"| 0.9 | {' | '.join(counts)} | | | {len(once)} |" in README
+        return
+    again = again.xs(sparsity, level="asked")
+    tables = once.loc[again.index], again
+    held = [int((table[column] >= 0.95).sum()) for table in tables for column in ("value", "sure")]
+    assert f"| {sparsity:g} | {' | '.join(map(str, held))} | {len(again)} |" in README
     if sparsity == 0.98:
-        assert f"at 0.98 {held} of {len(table)} agents keep 0.95 with one student" in text("results/README.md")
-        assert f"over fifty episodes, {held} of {len(table)} agents keep 95% with one student" in text("README.md")
+        assert f"at 0.98 {held[2]} of {len(again)} agents keep 0.95, {held[0]} with one student" in text(
+            "results/README.md"
+        )
+        assert f"over fifty episodes, {held[2]} of {len(again)} agents keep 95%" in text("README.md")
 
 
 def test_what_is_said_of_world_models_pixels_and_memories() -> None:
-    found = kept("default")["value"].xs(DEFAULT, level="method")
+    found = kept("default")["value"].xs(ONCE, level="method")
     swingup, pendulum, pixels, memory = (
         found.loc[name]
         for name in ("tdmpc-swingup-1", "tdmpc-pendulum-1", "ppo-pixels-pendulum-1", "recurrent-pendulum-1")
@@ -62,7 +80,7 @@ def test_what_is_said_of_world_models_pixels_and_memories() -> None:
 def test_what_polishing_brings_is_that_of_its_cells() -> None:
     taught, polished = (
         kept(folder).xs((method, 0.98), level=("method", "asked"))
-        for folder, method in (("default", DEFAULT), ("default/polish", POLISHED))
+        for folder, method in (("default", ONCE), ("default/polish", POLISHED))
     )
     for name in polished.index:
         before, after = (entry(of.loc[name]) for of in (taught, polished))
@@ -91,29 +109,50 @@ def test_the_small_actor_is_that_of_its_returns() -> None:
 
 
 def test_what_beginning_again_brings_is_that_of_its_cells() -> None:
-    once = kept("default").xs(DEFAULT, level="method")
-    again = kept("default/restarts").xs(AGAIN, level="method")
-    for name in again.index.unique("controller"):
-        cells_ = [
-            f"{entry(once.loc[(name, at)])} | {entry(again.loc[(name, at)])} | {again.loc[(name, at), 'seconds']:.0f}"
-            for at in (0.95, 0.98)
-        ]
-        assert f"| {name.removesuffix('_1')} | {' | '.join(cells_)} |" in README
-    before, after = (table["value"].xs(0.98, level="asked") for table in (once, again))
-    back = [name for name in after.index if before[name] < 0.95 <= after[name]]
+    once, again = (
+        kept(folder)["value"].xs((method, 0.98), level=("method", "asked"))
+        for folder, method in (("default", ONCE), ("default/restarts", AGAIN))
+    )
+    back = [name for name in again.index if once[name] < 0.95 <= again[name]]
     cheetahs, walker = ("sac/HalfCheetah-v3_1", "sac-halfcheetah-1"), "ppo/BipedalWalker-v3_1"
     assert set(back) == {*cheetahs, "ppo/Swimmer-v3_1"}
-    assert "begun again where that falls short three of the others do" in text("results/README.md")
-    (kept_,) = {two(after[name]) for name in cheetahs}
+    (kept_,) = {two(again[name]) for name in cheetahs}
     said = (
-        f"both SAC HalfCheetahs keep {kept_} and BipedalWalker {two(after[walker])} where it kept {two(before[walker])}"
+        f"both SAC HalfCheetahs keep {kept_} and BipedalWalker {two(again[walker])} where it kept {two(once[walker])}"
     )
     assert said in text("README.md")
-    assert f"misses it by a hair** ({after['sac-hopper-1']:.3f}, and" in README
+    assert f"misses it by a hair** ({again['sac-hopper-1']:.3f}, and" in README
+
+
+def test_what_a_layer_less_brings_is_that_of_its_cells() -> None:
+    once, short = (
+        kept(folder).xs(method, level="method") for folder, method in (("default", ONCE), ("default/shallow", SHORT))
+    )
+    plain = once["value"].map(two)
+    surely = {cell: entry(short.loc[cell]) for cell in short.index}
+    for name in short.index.unique("controller"):
+        cells_ = [f"{plain.get((name, at), '-')} | {surely.get((name, at), '-')}" for at in FAR]
+        acts, seconds = (short.loc[(name, 0.98), column] for column in ("params_deployed", "seconds"))
+        assert f"| {name.removesuffix('_1')} | {' | '.join(cells_)} | {acts:,} | {seconds:.0f} |" in README
+    again = kept("default/restarts")["value"].xs(AGAIN, level="method")
+    walker, hopper, ant = "ppo/BipedalWalker-v3_1", "trpo/Hopper-v3_1", "ppo/Ant-v3_1"
+    sizes = [int(short.loc[cell, "params_deployed"]) for cell in ((walker, 0.98), (hopper, 0.99))]
+    whole, most = (two(short.loc[cell, "value"]) for cell in ((walker, 0.98), (hopper, 0.99)))
+    said = (
+        f"BipedalWalker keeps {whole} there, on {sizes[0]} parameters, and TRPO's Hopper {most} a hundred times smaller"
+    )
+    assert f"{said}, on {sizes[1]}." in text("README.md")
+    for name, at, begins in ((walker, 0.98, "at 0.98 BipedalWalker"), (hopper, 0.99, "at 0.99 TRPO's Hopper")):
+        claim = f"{begins} {two(short.loc[(name, at), 'value'])} in the place of {two(again[(name, at)])}"
+        assert claim in text("docs/choosing.md")
+    begun = kept("default/shallow-restarts").xs("shallow + surgeon + distill-restarts", level="method")
+    readme = text("results/default/README.md")
+    assert f"BipedalWalker keeps {entry(begun.loc[(walker, 0.95)])} at 0.95, where one student keeps" in readme
+    assert f"so it stays at 0.95, {begun.loc[(ant, 0.95), 'value']:.3f} to be exact" in readme
 
 
 def test_what_critics_bring_is_that_of_their_cells() -> None:
-    once = kept("default").xs(DEFAULT, level="method")
+    once = kept("default").xs(ONCE, level="method")
     told = kept("default/critics").xs("component + surgeon + distill-critic", level="method")
     for name in told.index.unique("controller"):
         cells_ = [f"{two(once.loc[(name, at), 'value'])} | {entry(told.loc[(name, at)])}" for at in SPARSITIES[1:]]
