@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -47,6 +47,12 @@ class PruningPlan:
     def widths(self) -> Widths:
         """Width of each group once the plan is carried out."""
         return {name: len(indices) for name, indices in self.kept.items()}
+
+    @property
+    def of_what_is_left(self) -> Self:
+        """The same without the groups of layers that are gone whole."""
+        kept = {name: indices for name, indices in self.kept.items() if indices}
+        return replace(self, kept=kept, units={name: self.units[name] for name in kept})
 
     @property
     def params_dense(self) -> int:

@@ -108,7 +108,7 @@ def _draw(loaded: Loaded, graph: ComponentGraph, path: Path) -> None:
     from prunectl.pruning.plan import uncut
     from prunectl.pruning.stock import stock_groups
 
-    plan = plan_of(loaded) or uncut(graph)
+    plan = (plan_of(loaded) or uncut(graph)).of_what_is_left
     if plan.kept.keys() != graph.groups.keys() or plan.components.keys() != set(graph.components):
         raise PruningError(f"{loaded.name}: the pruning plan that it holds is not that of its networks")
     for written in save(controller_figure(loaded.name, graph, plan, stock_groups(loaded.controller, graph)), path):

@@ -515,6 +515,24 @@ def test_a_plan_that_is_none_is_one_line(
     assert not (tmp_path / "graph.png").exists()
 
 
+def test_a_controller_of_fewer_layers_is_drawn_beside_the_dense_one_and_pruned_on(
+    prunectl: Prunectl, balancer: Path, tmp_path: Path
+) -> None:
+    short, shorter = tmp_path / "short.zip", tmp_path / "shorter.zip"
+    cut = "--recovery", "reconstruct"
+    assert prunectl("prune", balancer, "--sparsity", 0.5, "--grouping", "shallow", *cut, "-o", short)[0] == 0
+    status, _, err = prunectl("inspect", short, "--figure", tmp_path / "graph")
+    assert status == 0, err
+    assert (tmp_path / "graph.png").exists()
+    assert prunectl("prune", short, "--sparsity", 0.3, *cut, "-o", shorter)[0] == 0
+    status, _, err = prunectl(
+        "prune", short, "--sparsity", 0.3, "--grouping", "shallow", *cut, "-o", tmp_path / "x.zip"
+    )
+    assert status == 2
+    assert "has two in a row" in err
+    assert err.count("\n") == 1
+
+
 def test_inspect_remarks_on_a_task_that_does_not_fit(prunectl: Prunectl, balancer: Path) -> None:
     status, out, err = prunectl("inspect", balancer, "--task", "Pendulum-v1")
     assert status == 0
