@@ -139,13 +139,12 @@ def _fitted(layer: nn.Module, read: torch.Tensor, given: torch.Tensor) -> nn.Lin
     assert isinstance(layer, nn.Linear)
     inputs, wanted = read.double().numpy(), given.double().numpy()
     weight, bias = ridge(inputs, wanted, np.ones((len(inputs), 1)), intercept=layer.bias is not None)
-    fitted = nn.Linear(read.shape[-1], given.shape[-1], bias=layer.bias is not None)
-    with torch.no_grad():
-        fitted.weight.copy_(torch.as_tensor(weight.T))
-        if layer.bias is not None:
-            fitted.bias.copy_(torch.as_tensor(bias))
-    for parameter, old in zip(fitted.parameters(), layer.parameters(), strict=True):
-        parameter.requires_grad_(old.requires_grad)
+    # On no device, so that nothing is drawn for it: that would move the process's own generator.
+    fitted = nn.Linear(read.shape[-1], given.shape[-1], bias=layer.bias is not None, device="meta")
+    for name, values in (("weight", weight.T), ("bias", bias)):
+        if (old := getattr(layer, name)) is not None:
+            made = torch.as_tensor(values, dtype=old.dtype).contiguous()
+            setattr(fitted, name, nn.Parameter(made, requires_grad=old.requires_grad))
     return fitted.train(layer.training)
 
 

@@ -62,7 +62,9 @@ def test_where_the_layer_does_nothing_nothing_is_lost() -> None:
         linear[1].weight.copy_(torch.eye(8))
         linear[1].bias.zero_()
     data = calibration(controller, 300)
+    before = torch.get_rng_state()
     short = shortened(controller, trace(controller), controller.inputs(data.observations, data.actions))
+    assert torch.equal(before, torch.get_rng_state())
     assert layers_of(short, "actor") == [(8, 3), (1, 8)]
     np.testing.assert_allclose(short.act(data.observations), controller.act(data.observations), atol=5e-3)
     assert [tuple(p.shape) for p in short.networks.get_submodule("actor_target").parameters()] == [
