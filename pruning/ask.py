@@ -156,11 +156,11 @@ class Ask:
     def spread(self, graph: ComponentGraph) -> Ask:
         """Shares of every component and flow: where one has none of its own, that of all or, of what acts, of those."""
         shares = self.by_scope(graph)
-        for name in (*graph.components, *graph.flows):
-            touched = (name,) if name in graph.components else graph.groups[name].components
-            rest = self.overall if self.deployed is None else self.deployed if graph.deployed & {*touched} else None
-            if rest is not None:
-                shares.setdefault(name, rest)
+        if self.overall is not None:
+            shares = dict.fromkeys((*graph.components, *graph.flows), self.overall) | shares
+        if self.deployed is not None:
+            flows = [name for name in graph.flows if graph.deployed.intersection(graph.groups[name].components)]
+            shares = dict.fromkeys((*graph.acting, *flows), self.deployed) | shares
         return Ask(None, tuple(shares.items()), self.within)
 
     def relative(self, graph: ComponentGraph, now: ComponentGraph) -> Ask:

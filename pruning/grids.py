@@ -32,7 +32,7 @@ def scales(weight: Tensor, bits: int) -> Tensor:
     full = _largest(shares, 1) / most
     if bits <= CLIPPED:
         tried = torch.stack([share * full for share in SHARES])
-        errors = ((shares / tried).round().clamp(-most, most) * tried - shares).square().sum(2, keepdim=True)
+        errors = (whole(shares, tried, most) * tried - shares).square().sum(2, keepdim=True)
         full = tried.gather(0, errors.argmin(0, keepdim=True))[0]
     steps: Tensor = full * column
     return steps
@@ -52,21 +52,22 @@ def grid_of(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     for share in dict.fromkeys((*SHARES, *(1 / share for share in SHARES))):
         rows, columns = share * first, second
         for _ in range(_TURNS):
-            columns = _fitted(weight, rows, _whole(weight, rows * columns, most), columns, 0)
-            rows = _fitted(weight, columns, _whole(weight, rows * columns, most), rows, 1)
+            columns = _fitted(weight, rows, whole(weight, rows * columns, most), columns, 0)
+            rows = _fitted(weight, columns, whole(weight, rows * columns, most), rows, 1)
         steps = rows * columns
-        error = float((_whole(weight, steps, most) * steps - weight).square().sum())
+        error = float((whole(weight, steps, most) * steps - weight).square().sum())
         found.append((error, rows[:, 0], columns[0]))
     return min(found, key=lambda entry: entry[0])[1:]
 
 
-def _whole(weight: Tensor, steps: Tensor, most: int) -> Tensor:
+def whole(weight: Tensor, steps: Tensor, most: int) -> Tensor:
+    """The nearest whole numbers of steps, up to a magnitude."""
     return (weight / steps).round().clamp(-most, most)
 
 
-def _fitted(weight: Tensor, other: Tensor, whole: Tensor, before: Tensor, dim: int) -> Tensor:
+def _fitted(weight: Tensor, other: Tensor, units: Tensor, before: Tensor, dim: int) -> Tensor:
     """The scales along one axis that fit best, given those along the other one; those before where all is zero."""
-    unscaled = whole * other
+    unscaled = units * other
     norm = unscaled.square().sum(dim, keepdim=True)
     fitted = (weight * unscaled).sum(dim, keepdim=True) / norm
     return torch.where(fitted > 0, fitted, before)

@@ -22,7 +22,7 @@ from prunectl.pruning.importance.evidence import Array, Evidence
 from prunectl.pruning.layers.factored import Factored, FactoredProduct
 from prunectl.pruning.plan import PruningPlan, uncut
 from prunectl.pruning.recovery.pupil import outputs_of, products_called
-from prunectl.pruning.surgery import mirrored
+from prunectl.pruning.surgery import everywhere
 
 C = TypeVar("C", bound=Controller)
 
@@ -180,14 +180,11 @@ def _ranks(layers: Mapping[str, _Layer], part: Part, graph: ComponentGraph) -> d
 def _factored(controller: C, graph: ComponentGraph, layers: Mapping[str, _Layer], ranks: Mapping[str, int]) -> C:
     """The controller with these layers factored, target networks as their twins."""
     networks = controller.networks
-    name_of = {id(module): name for name, module in networks.named_modules()}
-    targets = mirrored(networks, graph.mirrors)
     replaced: dict[int, nn.Module] = {}
     for path, rank in ranks.items():
-        module, small = layers[path].module, layers[path].factored(rank)
-        replaced[id(module)] = small
-        for twin in targets[f"{name_of[id(module)]}.weight"]:
-            replaced[id(networks.get_submodule(twin.removesuffix(".weight")))] = copy.deepcopy(small)
+        small = layers[path].factored(rank)
+        for module in everywhere(networks, graph.mirrors, layers[path].module):
+            replaced[id(module)] = copy.deepcopy(small)
     return controller.with_networks(copy.deepcopy(networks, replaced))
 
 

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.agents.controller import Controller
-from prunectl.pruning.grids import most_of, scales
+from prunectl.pruning.grids import most_of, scales, whole
 from prunectl.pruning.storage import float_bytes
 
 
 def nearest(weight: Tensor, bits: int) -> Tensor:
     """The weights ``(out, ...)``, each rounded to the nearest number that so many bits can say."""
-    rows, most = weight.flatten(1), most_of(bits)
+    rows = weight.flatten(1)
     scale = scales(rows, bits)
-    return ((rows / scale).round().clamp(-most, most) * scale).view_as(weight)
+    return (whole(rows, scale, most_of(bits)) * scale).view_as(weight)
 
 
 def weights_of(module: nn.Module) -> list[nn.Parameter]:

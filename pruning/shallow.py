@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.grouping import GROUPINGS, Grouping, by_component
 from prunectl.pruning.plan import PruningPlan
 from prunectl.pruning.recovery.reconstruct import ridge
+from prunectl.pruning.surgery import everywhere
 
 C = TypeVar("C", bound=Controller)
-M = TypeVar("M", bound=nn.Module)
 
 #: Its name among the groupings.
 SHALLOW = "shallow"
@@ -55,10 +55,13 @@ def shortened(controller: C, graph: ComponentGraph, inputs: Sequence[torch.Tenso
         (before,) = seen.inputs[layer.path]
         for path in layer.readers:
             (given,) = seen.outputs[path]
-            for twin in _everywhere(networks, graph, modules[path]):
-                memo[id(twin)] = _fitted(twin, before, given)
+            reader = modules[path]
+            assert isinstance(reader, nn.Linear)
+            fitted = _fitted(reader, before, given)
+            for twin in everywhere(networks, graph.mirrors, reader):
+                memo[id(twin)] = copy.deepcopy(fitted).requires_grad_(twin.weight.requires_grad)
     for layer in gone:
-        for sequence in _everywhere(networks, graph, layer.sequence):
+        for sequence in everywhere(networks, graph.mirrors, layer.sequence):
             kept = [module for index, module in enumerate(sequence) if index not in (layer.index, layer.index + 1)]
             memo[id(sequence)] = nn.Sequential(*(copy.deepcopy(module, memo) for module in kept))
     return controller.with_networks(copy.deepcopy(networks, memo))
@@ -122,30 +125,16 @@ def _place(networks: nn.Module, module: nn.Module) -> tuple[nn.Sequential, int] 
     return None
 
 
-def _everywhere(networks: nn.Module, graph: ComponentGraph, module: M) -> list[M]:
-    """A module and what stands for it in target networks."""
-    names = [name for name, one in networks.named_modules(remove_duplicate=False) if one is module]
-    twins = [
-        networks.get_submodule(target + name.removeprefix(online))
-        for name in names
-        for online, target in graph.mirrors.items()
-        if name.startswith(online)
-    ]
-    return [module, *(cast(M, twin) for twin in twins)]
-
-
-def _fitted(layer: nn.Module, read: torch.Tensor, given: torch.Tensor) -> nn.Linear:
+def _fitted(layer: nn.Linear, read: torch.Tensor, given: torch.Tensor) -> nn.Linear:
     """A layer that gives the same ``(n, out)`` from what is read in its place ``(n, in)``, as nearly as may be."""
-    assert isinstance(layer, nn.Linear)
-    inputs, wanted = read.double().numpy(), given.double().numpy()
-    weight, bias = ridge(inputs, wanted, np.ones((len(inputs), 1)), intercept=layer.bias is not None)
+    inputs, wanted, biased = read.double().numpy(), given.double().numpy(), layer.bias is not None
+    weight, bias = ridge(inputs, wanted, np.ones((len(inputs), 1)), intercept=biased)
     # On no device, so that nothing is drawn for it: that would move the process's own generator.
-    fitted = nn.Linear(read.shape[-1], given.shape[-1], bias=layer.bias is not None, device="meta")
-    for name, values in (("weight", weight.T), ("bias", bias)):
-        if (old := getattr(layer, name)) is not None:
-            made = torch.as_tensor(values, dtype=old.dtype).contiguous()
-            setattr(fitted, name, nn.Parameter(made, requires_grad=old.requires_grad))
-    return fitted.train(layer.training)
+    fitted = nn.Linear(len(weight), len(bias), bias=biased, device="meta").train(layer.training)
+    numbers = {"weight": weight.T, "bias": bias} if biased else {"weight": weight.T}
+    tensors = {name: torch.as_tensor(part, dtype=layer.weight.dtype).contiguous() for name, part in numbers.items()}
+    fitted.load_state_dict(tensors, assign=True)
+    return fitted
 
 
 GROUPINGS.bring(SHALLOW, Grouping(by_component, begins=shortened))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from itertools import product
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from prunectl.pruning.layers import kind_of
 from prunectl.pruning.plan import PruningPlan
 
 C = TypeVar("C", bound=Controller)
+M = TypeVar("M", bound=nn.Module)
 
 
 def apply(plan: PruningPlan, controller: C, graph: ComponentGraph) -> C:
@@ -111,18 +113,26 @@ def names_of(networks: nn.Module) -> list[tuple[torch.Tensor, list[str]]]:
     return list(names.values())
 
 
+def everywhere(networks: nn.Module, mirrors: Mapping[str, str], module: M) -> list[M]:
+    """A module, and what stands for it in target networks."""
+    modules = dict(networks.named_modules(remove_duplicate=False))
+    own = [name for name, one in modules.items() if one is module]
+    return [module, *(cast(M, modules[name]) for name in _in_targets(own, mirrors) if name in modules)]
+
+
 def _twins(names: Sequence[tuple[torch.Tensor, list[str]]], mirrors: Mapping[str, str]) -> dict[str, list[str]]:
     first = {name: own[0] for _, own in names for name in own}
     found = {}
     for _, own in names:
-        twins = (
-            first.get(target + name.removeprefix(online), "")
-            for name in own
-            for online, target in mirrors.items()
-            if name.startswith(online)
-        )
+        twins = (first.get(name, "") for name in _in_targets(own, mirrors))
         found[own[0]] = [twin for twin in dict.fromkeys(twins) if twin]
     return found
+
+
+def _in_targets(names: Sequence[str], mirrors: Mapping[str, str]) -> list[str]:
+    """What these names are in target networks."""
+    pairs = product(names, mirrors.items())
+    return [target + name.removeprefix(online) for name, (online, target) in pairs if name.startswith(online)]
 
 
 #: What a copy may share.

@@ -205,16 +205,17 @@ class _Writer:
 
     def quantised(self, index: int, step: QuantisedAffine) -> None:
         """Four outputs at a time, then those that are left; codes that pad a row meet weights of zero."""
-        (outputs, inputs), weight, few = step.weight.shape, f"w{index}", step.bits == 4
-        padded = _whole(inputs, 16 if inputs > 16 else 8 if few else 4)
+        (outputs, inputs), weight, in_pairs = step.weight.shape, f"w{index}", step.bits == 4
+        at_once = 8 if in_pairs else 4
+        padded = _whole(inputs, at_once if inputs <= 16 else 16)
         rows = np.stack([_padded(row, padded) for row in step.weight])
-        self.constant(weight, _in_pairs(rows) if few else rows)
+        self.constant(weight, _in_pairs(rows) if in_pairs else rows)
         centre, inverse = self.constant(f"c{index}", step.centre), self.constant(f"r{index}", step.inverse_step)
-        factor, bias = step.scale / np.float32(16) if few else step.scale, self.constant(f"b{index}", step.bias)
-        scale = self.constant(f"d{index}", factor)
+        factor = step.scale / np.float32(16) if in_pairs else step.scale
+        scale, bias = (self.constant(f"{word}{index}", part) for word, part in (("d", factor), ("b", step.bias)))
         self.codes, self.bits = max(self.codes, padded), step.bits
         if padded > inputs:
-            self.body.append(f"for (i = {inputs // 8 * 8 if few else inputs // 4 * 4}; i < {padded}; i++) q[i] = 0;")
+            self.body.append(f"for (i = {inputs // at_once * at_once}; i < {padded}; i++) q[i] = 0;")
         self.body += [
             f"for (i = 0; i < {inputs}; i++) {{",
             f"    float v = ({self.current}[i] - {centre}[i]) * {inverse}[i];",

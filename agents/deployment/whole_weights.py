@@ -50,13 +50,13 @@ def quantised(program: Program, observations: NDArray[Any], grid: Grid | None = 
             steps.append(step)
             continue
         following = run(step, exact)
-        if isinstance(step, Affine) and grid is None:
+        if not isinstance(step, Affine):
+            steps.append(step)
+        elif grid is None:
             steps.append(_quantised(step, values, following, most))
             most = MOST
-        elif isinstance(step, Affine) and grid is not None:
-            steps.append(_on_a_grid(step, values, following, grid))
         else:
-            steps.append(step)
+            steps.append(_on_a_grid(step, values, following, grid))
         exact, values = following, run(steps[-1], values)
     return replace(program, steps=tuple(steps))
 

@@ -22,8 +22,8 @@ from prunectl.agents.deployment.c_form import c_source
 from prunectl.agents.deployment.c_run import FAST, PLAIN, compiled
 from prunectl.agents.deployment.load import require_onnx
 from prunectl.agents.deployment.program import Program, program
-from prunectl.agents.deployment.whole_weights import quantised
 from prunectl.experiments.deploying.export import provenance
+from prunectl.experiments.deploying.few_bits import in_few_bits
 from prunectl.experiments.episodes.evaluator import evaluate
 from prunectl.experiments.episodes.seeds import calibration_seeds
 
@@ -141,7 +141,7 @@ def _forms(one: Contender) -> Mapping[str, Timed]:
     controller = one.controller
     rows = np.ascontiguousarray(one.observations, dtype=np.float32)
     steps = program(controller.deployed_path(), rows.shape[1])
-    small = quantised(steps, rows)
+    small = in_few_bits(steps, rows, 8)
     forms: dict[str, Timed] = {}
     if controller.plans:
         forms["plan in torch"] = _called(controller.act, one.observations)
