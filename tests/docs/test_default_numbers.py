@@ -136,6 +136,8 @@ def test_what_a_layer_less_brings_is_that_of_its_cells() -> None:
     for name, at, begins in ((walker, 0.98, "at 0.98 BipedalWalker"), (hopper, 0.99, "at 0.99 TRPO's Hopper")):
         claim = f"{begins} {two(short.loc[(name, at), 'value'])} in the place of {two(again[(name, at)])}"
         assert claim in text("docs/choosing.md")
+    claim = f"Ant {two(short.loc[(ant, 0.95), 'value'])} at 0.95 in the place of {two(again[(ant, 0.95)])}"
+    assert claim in text("docs/choosing.md")
     begun = kept("default/shallow-restarts").xs("shallow + surgeon + distill-restarts", level="method")
     readme = text("results/default/README.md")
     assert f"BipedalWalker keeps {entry(begun.loc[(walker, 0.95)])} at 0.95, where one student keeps" in readme
