@@ -41,6 +41,17 @@ class Normalise(nn.Module):
         return (scaled if self.columns is None else torch.where(self.columns, scaled, observations)).float()
 
 
+class Inputs(nn.Module):
+    """Some numbers of a row ``(n, numbers)``, in the order of their indices, and none of the others."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        super().__init__()
+        self.index = torch.as_tensor(list(numbers), dtype=torch.long)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.index_select(1, self.index)
+
+
 class OneHot(nn.Module):
     """Choices by index ``(n, choices)`` -> for each a 1 among 0s, side by side ``(n, sum of sizes)``."""
 

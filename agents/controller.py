@@ -237,6 +237,23 @@ class Controller(ABC):
     def with_networks(self, networks: nn.Module) -> Self:
         """The same controller around other networks (of any widths)."""
 
+    @property
+    def selects(self) -> bool:
+        """Whether `reading` gives one that is shown fewer numbers."""
+        return False
+
+    def reading(self, inputs: Sequence[int]) -> Self:
+        """The same controller around networks that are shown some numbers of the observation alone.
+
+        Args:
+            inputs: their indices among those that the networks were shown before, ascending; what `networks` reads has
+                their width already (`with_networks`).
+
+        Raises:
+            ControllerError: its networks are shown all of an observation, or none of it as it is.
+        """
+        raise ControllerError(f"a '{self.algorithm}' controller with such observations reads all of them")
+
     @abstractmethod
     def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
         """Write a checkpoint that `agents.load` reads. Returns remarks that the user should see, one a line."""

@@ -11,7 +11,34 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from torch import nn
 
+from prunectl.agents.boundary_layers import Inputs
 from prunectl.agents.supported import LARGEST_VALUE, MOST_MACS
+
+
+class InputsExtractor(BaseFeaturesExtractor):
+    """Some numbers of a flat observation as they are, and none of the others.
+
+    A zip of a controller that uses it names this class, so plain Stable-Baselines3 needs prunectl to load it.
+
+    Args:
+        observation_space: flat.
+        inputs: the indices of those that are read, ascending.
+
+    Raises:
+        ValueError: the observation is not flat, or these are no indices of it.
+    """
+
+    def __init__(self, observation_space: spaces.Box, inputs: Sequence[int]) -> None:
+        if len(observation_space.shape) != 1 or not inputs or list(inputs) != sorted(set(inputs)):
+            raise ValueError(f"InputsExtractor needs a flat observation and ascending indices, got {str(inputs)[:60]}")
+        if not 0 <= inputs[0] <= inputs[-1] < observation_space.shape[0]:
+            raise ValueError(f"InputsExtractor: the observation has {observation_space.shape[0]} numbers")
+        super().__init__(observation_space, features_dim=len(inputs))
+        self.inputs = Inputs(inputs)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.inputs(observations)
+        return features
 
 
 class MlpExtractor(BaseFeaturesExtractor):

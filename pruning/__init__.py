@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from prunectl.pruning.grouping import GROUPINGS
     from prunectl.pruning.importance import IMPORTANCES, Scores, score
     from prunectl.pruning.method import Method
-    from prunectl.pruning.pipeline import Calibration, Pruned, check_ask, check_budget, plan_for, prune
+    from prunectl.pruning.pipeline import Calibration, Pruned, check_ask, check_budget, graph_of, plan_for, prune
     from prunectl.pruning.plan import PruningPlan, make_plan
     from prunectl.pruning.recovery import RECOVERIES, reconstruct
     from prunectl.pruning.surgery import apply
@@ -31,7 +31,9 @@ _HOMES = {
     "GROUPINGS": "method",  # which imports the pruners that have a way of their own, too
     **dict.fromkeys(("IMPORTANCES", "Scores", "score"), "importance"),
     "Method": "method",
-    **dict.fromkeys(("Calibration", "Pruned", "check_ask", "check_budget", "plan_for", "prune"), "pipeline"),
+    **dict.fromkeys(
+        ("Calibration", "Pruned", "check_ask", "check_budget", "graph_of", "plan_for", "prune"), "pipeline"
+    ),
     **dict.fromkeys(("PruningPlan", "make_plan"), "plan"),
     **dict.fromkeys(("RECOVERIES", "reconstruct"), "recovery"),
     "apply": "surgery",
@@ -63,6 +65,7 @@ __all__ = [
     "check_ask",
     "check_budget",
     "check_sparsity",
+    "graph_of",
     "make_plan",
     "measure",
     "plan_for",

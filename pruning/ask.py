@@ -14,6 +14,8 @@ from prunectl.pruning.graph import ComponentGraph
 #: The key of a mapping under which the share of all parameters stands, the name that means every flow, and the one
 #: that means what acts.
 OVERALL, FLOWS, DEPLOYED = "overall", "flow", "deployed"
+#: The flow that has no writer: what the controller sees. Its numbers may go only where a share of them is asked.
+OBSERVATION = "observation"
 #: How near a plan comes to a share that is asked for, as a share of the same.
 TOLERANCE = 0.005
 
@@ -95,6 +97,11 @@ class Ask:
     def deployed(self) -> float | None:
         """The share of what acts, if one is asked."""
         return dict(self.shares).get(DEPLOYED)
+
+    @property
+    def observed(self) -> bool:
+        """Whether numbers of the observation are to go."""
+        return OBSERVATION in dict(self.shares)
 
     @property
     def divides(self) -> bool:
@@ -219,6 +226,8 @@ def _meant(said: str, graph: ComponentGraph) -> list[str]:
         return [said]
     if said == FLOWS:
         return list(graph.flows)
+    if said == OBSERVATION:
+        return [] if graph.observation is None else [graph.observation]
     return [name for name in graph.components if name.startswith(f"{said}.")]
 
 

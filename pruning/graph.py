@@ -131,9 +131,15 @@ class ComponentGraph:
         """Names of the groups that couple components."""
         return tuple(name for name, group in self.groups.items() if group.kind == "inter")
 
+    @property
+    def observation(self) -> str | None:
+        """The flow that the numbers of the observation are, where it was looked for."""
+        return next((name for name in self.flows if not self.groups[name].producers), None)
+
     def own(self, component: str) -> tuple[str, ...]:
         """Names of the groups that are this component's alone."""
-        return tuple(name for name, group in self.groups.items() if group.components == (component,))
+        own = (group for group in self.groups.values() if group.kind == "intra" and group.components == (component,))
+        return tuple(group.name for group in own)
 
     @property
     def acting(self) -> tuple[str, ...]:

@@ -30,14 +30,15 @@ class Grouping:
     `PruningPlan` that a library makes of a controller, its graph, what the dataflow takes, what is asked, one of its
     own ``importances`` (the first is its default) and a seed. ``cut`` is given the same, of what removes no unit, and
     gives the controller that it makes, with a plan that keeps every unit and counts what is left. ``begins`` makes of a
-    controller, its graph and what the dataflow takes the one that is cut in its place. ``recoveries`` are those that
-    may follow, all where none is named. ``version`` goes up when the name begins to mean another
-    computation.
+    controller, its graph and what the dataflow takes the one that is cut in its place. ``observes`` says that numbers
+    of the observation go too, as many as `observation.best_seen` finds. ``recoveries`` are those that may follow, all
+    where none is named. ``version`` goes up when the name begins to mean another computation.
     """
 
     scope: Scope | None = None
     plan: Callable[[Controller, ComponentGraph, Sequence[torch.Tensor], Ask, str, int], Any] | None = None
     cut: Callable[[Any, ComponentGraph, Sequence[torch.Tensor], Ask, str, int], tuple[Any, Any]] | None = None
+    observes: bool = False
     begins: Callable[[Any, ComponentGraph, Sequence[torch.Tensor]], Any] | None = None
     importances: tuple[str, ...] = ()
     recoveries: tuple[str, ...] = ()
@@ -62,7 +63,7 @@ def by_component(graph: ComponentGraph, group: Group) -> str:
     return "+".join(dict.fromkeys(component for name in tied for component in graph.groups[name].components))
 
 
-#: Those with a way of their own stand where they are written (`stock`, `unstructured`, `lowrank`, `shallow`).
+#: Others stand where they are written (`stock`, `unstructured`, `lowrank`, `shallow`, `observation`).
 GROUPINGS = Registry(
     "grouping",
     {"global": Grouping(together), "layer": Grouping(alone), "component": Grouping(by_component)},

@@ -12,6 +12,7 @@ from prunectl.pruning.errors import PruningError
 from prunectl.pruning.grouping import GROUPINGS, Grouping
 from prunectl.pruning.importance import IMPORTANCES
 from prunectl.pruning.lowrank import lowrank  # noqa: F401, these groupings are known once they have been imported
+from prunectl.pruning.observation import best_seen  # noqa: F401
 from prunectl.pruning.recovery import RECOVERIES
 from prunectl.pruning.shallow import shortened  # noqa: F401
 from prunectl.pruning.stock import stock_plan  # noqa: F401
@@ -126,6 +127,11 @@ class Method:
     def plans(self) -> bool:
         """Whether it is the controller itself that is cut, and none in its place."""
         return GROUPINGS.find(self.grouping).begins is None
+
+    @property
+    def observes(self) -> bool:
+        """Whether numbers of the observation go with the units."""
+        return GROUPINGS.find(self.grouping).observes
 
     @property
     def looks_at_task(self) -> bool:

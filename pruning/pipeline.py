@@ -21,6 +21,7 @@ from prunectl.pruning.grouping import GROUPINGS
 from prunectl.pruning.importance import Scores, score
 from prunectl.pruning.lowrank import written_out
 from prunectl.pruning.method import Method
+from prunectl.pruning.observation import best_seen
 from prunectl.pruning.plan import PruningPlan, composed, make_plan, uncut
 from prunectl.pruning.recovery import Budget, Cut, Loop, Progress, recover
 from prunectl.pruning.shallow import counted
@@ -102,17 +103,24 @@ def plan_for(
         return plan
     if scores is None:
         scores = score(controller, graph, method.importance, inputs, seed)
-    if not ask.divides or not method.measures:
-        return make_plan(graph, scores, method.grouping, method.allocation, ask, min_width)
+    planned = partial(make_plan, graph, scores, method.grouping, method.allocation, min_width=min_width)
+    measured, chooses = ask.divides and method.measures, method.observes and graph.observation and not ask.observed
+    if not measured and not chooses:
+        return planned(ask)
     trials = bench(controller, graph, scores, inputs, seed)
-    if damage is None:
-        damage = measure(trials)
-    error: Callable[[Mapping[str, int]], float] = trials.error
-    if ALLOCATIONS.find(method.allocation).looks_at_task:
-        if loop is None:
-            raise PruningError(f"allocation '{method.allocation}' needs the control task: pass a loop")
-        error = partial(trials.shortfall, loop=loop)
-    return make_plan(graph, scores, method.grouping, method.allocation, ask, min_width, damage, error)
+    if measured:
+        error: Callable[[Mapping[str, int]], float] = trials.error
+        if ALLOCATIONS.find(method.allocation).looks_at_task:
+            if loop is None:
+                raise PruningError(f"allocation '{method.allocation}' needs the control task: pass a loop")
+            error = partial(trials.shortfall, loop=loop)
+        planned = partial(planned, damage=measure(trials) if damage is None else damage, error=error)
+    return best_seen(trials, ask, planned) if chooses else planned(ask)
+
+
+def graph_of(controller: Controller, method: Method, ask: Ask) -> ComponentGraph:
+    """The groups of a controller; the numbers of its observation are among them where any may go."""
+    return trace(controller, ask.observed or (method.observes and controller.selects))
 
 
 def prune(
@@ -156,13 +164,13 @@ def prune(
     method.check(controller)
     if method.looks_at_task and loop is None:
         raise PruningError(f"recovery '{method.recovery}' needs the control task: pass a loop")
-    whole, begun = trace(controller), controller
+    whole, begun = graph_of(controller, method, ask), controller
     # Once for plan and recovery: a world model imagines its latents for it.
     inputs = controller.inputs(calibration.observations, calibration.actions)
     if (begins := GROUPINGS.find(method.grouping).begins) is not None and not ask.leaves_all:
         begun = begins(controller, whole, inputs)
     given = begun is controller
-    graph = whole if given else trace(begun)
+    graph = whole if given else graph_of(begun, method, ask)
     # Each component has the parameters that it would have with all of its layers, as far as it can use them.
     asked = ask if given else ask.spread(whole).relative(whole, graph)
     seen = calibration.observations, calibration.actions
@@ -176,7 +184,8 @@ def prune(
             planned = time.perf_counter()
         else:
             first = number == 0
-            now = graph if first else trace(small)
+            known = first and given and not graph.observation  # all groups' scores are there already
+            now = graph if first else graph_of(small, method, ask)
             cut = plan_for(
                 small,
                 now,
@@ -185,8 +194,8 @@ def prune(
                 inputs if first else select_inputs(inputs, graph, plan.kept),
                 seed,
                 min_width,
-                scores if first and given else None,
-                damage if first and given else None,
+                scores if known else None,
+                damage if known else None,
                 loop,
             )
             nothing = given and cut.widths == cut.units

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from prunectl.pruning.allocation import Damage, Widths, allocate
-from prunectl.pruning.ask import Ask, Sparsity
+from prunectl.pruning.ask import OBSERVATION, Ask, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
 from prunectl.registry import one_line
@@ -47,6 +47,11 @@ class PruningPlan:
     def widths(self) -> Widths:
         """Width of each group once the plan is carried out."""
         return {name: len(indices) for name, indices in self.kept.items()}
+
+    @property
+    def observed(self) -> bool:
+        """Whether it says which numbers of the observation are read."""
+        return any(name.startswith(f"{OBSERVATION}->") for name in self.kept)
 
     @property
     def of_what_is_left(self) -> Self:

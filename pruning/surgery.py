@@ -13,7 +13,7 @@ from torch import nn
 
 from prunectl.agents.controller import Controller
 from prunectl.pruning.errors import PruningError
-from prunectl.pruning.graph import Axis, ComponentGraph
+from prunectl.pruning.graph import Axis, ComponentGraph, axis_width
 from prunectl.pruning.graph import Tensor as Described
 from prunectl.pruning.layers import kind_of
 from prunectl.pruning.plan import PruningPlan
@@ -48,7 +48,9 @@ def apply(plan: PruningPlan, controller: C, graph: ComponentGraph) -> C:
     networks = copy.deepcopy(controller.networks, memo)
     for module in networks.modules():
         kind_of(module).restate(module)
-    return controller.with_networks(networks)
+    small, (seen, *_) = controller.with_networks(networks), graph.input_axes
+    inputs = kept_indices(seen, plan.kept).tolist()
+    return small if len(inputs) == axis_width(seen, graph.dense) else small.reading(inputs)
 
 
 def select(tensor: torch.Tensor, described: Described, kept: Mapping[str, Sequence[int]]) -> torch.Tensor:
@@ -145,7 +147,7 @@ def _copied(module: nn.Module, replaced: Mapping[int, Any]) -> nn.Module | None:
     for name, value in vars(module).items():
         if type(value) in _PLAIN or (type(value) is tuple and all(type(part) in _PLAIN for part in value)):
             state[name] = value
-        elif not value and type(value) in (dict, OrderedDict, set):
+        elif type(value) in (dict, OrderedDict, set) and not value:
             state[name] = type(value)()
         elif name in ("_parameters", "_buffers"):
             state[name] = {key: tensor if tensor is None else replaced.get(id(tensor)) for key, tensor in value.items()}

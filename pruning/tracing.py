@@ -23,6 +23,7 @@ import torch
 from torch import fx, nn
 
 from prunectl.agents.controller import Controller, attribute_name
+from prunectl.pruning.ask import OBSERVATION
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import Axis, ComponentGraph, Group, Segment, Tensor
 from prunectl.pruning.layers import Value, is_layer, kind_of, stack_of
@@ -54,22 +55,27 @@ def calls(dataflow: nn.Module) -> fx.Graph:
         raise PruningError(f"the controller's dataflow cannot be traced: {one_line(error)}") from error
 
 
-def trace(controller: Controller) -> ComponentGraph:
+def trace(controller: Controller, observed: bool = False) -> ComponentGraph:
     """Find the groups of a controller, each with its component or flow.
 
+    Args:
+        controller: whose dataflow is followed.
+        observed: the numbers of the observation are a flow too, from nobody to those that read them.
+
     Raises:
-        PruningError: the dataflow holds an operation whose effect on units is not known.
+        PruningError: the dataflow holds an operation whose effect on units is not known, or none of the observation
+            can be left out.
     """
     dataflow = controller.dataflow()
-    run = _AbstractRun(controller, dataflow)
+    run = _AbstractRun(controller, dataflow, observed)
     with torch.no_grad(), _evaluating(dataflow):
         run.walk(calls(dataflow))
     return run.graph()
 
 
 class _AbstractRun:
-    def __init__(self, controller: Controller, dataflow: nn.Module) -> None:
-        self.controller, self.dataflow = controller, dataflow
+    def __init__(self, controller: Controller, dataflow: nn.Module, observed: bool) -> None:
+        self.controller, self.dataflow, self.observed = controller, dataflow, observed
         self.component_of_path = {attribute_name(name): name for name in controller.components}
         tensors = [*controller.networks.named_parameters(), *controller.networks.named_buffers()]
         self.name_of = {id(tensor): name for name, tensor in tensors}
@@ -111,8 +117,8 @@ class _AbstractRun:
             self.passed += sum(value.tensor.numel() for value in _flat(values.get(node)))
 
     def _input(self, position: int, tensor: torch.Tensor) -> Value:
-        """What the dataflow takes: all of it stays, but for latents."""
-        if position in self.controller.latent_inputs:
+        """What the dataflow takes: all of it stays, but for latents, and for the observation where that is asked."""
+        if position in self.controller.latent_inputs or (self.observed and position == 0):
             last = self.spaces.axis(tensor.shape[-1])
         else:
             last = (Part(self.spaces.new(tensor.shape[-1], fixed=True), tensor.shape[-1]),)
@@ -258,18 +264,20 @@ class _AbstractRun:
             for space in self.spaces.spaces(axis)
             if name in self.controller.fixed_outputs or all(self._component(r) == name for r in space.consumers)
         }
+        observation = [space.order for space in self.spaces.spaces(self.inputs[0])] if self.observed else []
         names: dict[int, str] = {}
         groups: dict[str, Group] = {}
         count: dict[str, int] = defaultdict(int)
         for space in self.spaces.all:
             if space.merged or space.children or space.fixed or space.batch or space.order in seen_outside:
                 continue
-            if not space.producers or not space.consumers:
+            if not space.consumers or not (space.producers or space.order in observation):
                 continue
-            writers = list(dict.fromkeys(map(self._component, space.producers)))
+            writers = list(dict.fromkeys(map(self._component, space.producers))) or [OBSERVATION]
             readers = list(dict.fromkeys(map(self._component, space.consumers)))
-            involved = tuple(dict.fromkeys(writers + readers))
-            if len(involved) == 1:
+            involved = tuple(name for name in dict.fromkeys(writers + readers) if name != OBSERVATION)
+            intra = len(involved) == 1 and bool(space.producers)
+            if intra:
                 name = f"{involved[0]}/{count[involved[0]]}"
                 count[involved[0]] += 1
             else:
@@ -277,8 +285,19 @@ class _AbstractRun:
                 name += f"#{count[name]}" if count[name] else ""
                 count[name] += 1
             names[space.order] = name
-            kind = "intra" if len(involved) == 1 else "inter"
-            groups[name] = Group(name, kind, involved, space.units, tuple(space.producers), tuple(space.consumers))
+            groups[name] = Group(
+                name,
+                "intra" if intra else "inter",
+                involved,
+                space.units,
+                tuple(space.producers),
+                tuple(space.consumers),
+            )
+        if self.observed and not (self.controller.selects and len(observation) == 1 and observation[0] in names):
+            raise PruningError(
+                f"no number of what this '{self.controller.algorithm}' controller sees can be left out: leave "
+                f"'{OBSERVATION}' out of what is asked"
+            )
         return names, groups
 
     def _component(self, path: str) -> str:
@@ -365,6 +384,6 @@ def _ties(
     def own(name: str) -> list[str]:
         if name in components:
             return [group.name for group in groups.values() if name in group.producers]
-        return [group.name for group in groups.values() if group.components == (name,)]
+        return [group.name for group in groups.values() if group.kind == "intra" and group.components == (name,)]
 
     return tuple(tuple(paired) for names in tied for paired in zip(*map(own, names), strict=True))

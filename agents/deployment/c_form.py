@@ -40,6 +40,7 @@ from prunectl.agents.deployment.steps import (
     Diagonal,
     LayerNorm,
     Map,
+    Pick,
     QuantisedAffine,
     Simplices,
     Switches,
@@ -58,7 +59,7 @@ _EXPRESSIONS = {
 }
 
 #: What constants are, in C.
-_KINDS: Mapping[type[Any], str] = {np.float32: "float", np.int8: "int8_t", np.uint8: "uint8_t"}
+_KINDS: Mapping[type[Any], str] = {np.float32: "float", np.int8: "int8_t", np.uint8: "uint8_t", np.uint16: "uint16_t"}
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ class _Writer:
                     self.each(f"v < {low}[i] ? {low}[i] : v > {high}[i] ? {high}[i] : v")
                 case Map():
                     self.each(_EXPRESSIONS[step.function].format(alpha=decimal(step.alpha)))
+                case Pick():
+                    self.pick(index, step)
                 case LayerNorm():
                     self.normalised(index, step)
                 case Simplices():
@@ -264,6 +267,13 @@ class _Writer:
         value = f"(v - {self.constant(f'm{index}', step.shift)}[i])" if step.shift.any() else "v"
         offset = f" + {self.constant(f'b{index}', step.bias)}[i]" if step.bias.any() else ""
         self.each(f"{value} * {weight}[i]{offset}")
+
+    def pick(self, index: int, step: Pick) -> None:
+        """A number that is not read is never looked at."""
+        where = self.constant(f"p{index}", np.asarray(step.index, dtype=np.uint16))
+        source, target = self.current, self.target(len(step.index))
+        self.body.append(f"for (i = 0; i < {len(step.index)}; i++) {target}[i] = {source}[{where}[i]];")
+        self.width = len(step.index)
 
     def normalised(self, index: int, step: LayerNorm) -> None:
         weight, bias = self.constant(f"k{index}", step.weight), self.constant(f"b{index}", step.bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from prunectl.agents.deployment.metadata import KEY
 from prunectl.agents.deployment.program import Program
-from prunectl.agents.deployment.steps import Argmax, QuantisedAffine
+from prunectl.agents.deployment.steps import Argmax, Pick, QuantisedAffine
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,17 @@ def _meaning(program: Program, held_steps: int) -> str:
     return what if held_steps == 1 else f"{what}, held for {held_steps} steps of the task"
 
 
+def _read(program: Program) -> str:
+    """Which observations are read where that are not all, as runs of indices."""
+    index = next((step.index for step in program.steps if isinstance(step, Pick)), ())
+    if not index:
+        return ""
+    runs = np.split(np.asarray(index), np.flatnonzero(np.diff(index) > 1) + 1)
+    said = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+    text = f"Of the observations {len(index)} are read, counted from 0: {said}. The others may be anything."
+    return "".join(f" * {line}\n" for line in textwrap.wrap(text, 112))
+
+
 #: What the header says of what is beside the observation.
 _BESIDE = {
     "memory": (
@@ -75,7 +87,7 @@ _HEADER = """\
  *     work   {costs.macs:>9,} multiply-accumulates a decision
  *
  * Observations are as the task gives them, in its order and units; the action is {meaning}.
-{beside}
+{read}{beside}
  * Weights of eight bits are a quarter of the bytes of floats. On a Cortex-M4 layers of 256 units take half of the
  * instructions with them, of 64 nearly as many, small ones more; on a Cortex-M0+, which has no floats, 0.07 to 0.7 of
  * them; on a desktop's processor about the same time. With four bits all of it takes 0.6 to 1 of the flash of eight,
@@ -171,6 +183,7 @@ def header(program: Program, name: str, file: str, costs: Costs, held_steps: int
         declared=signature(program, name),
         program=program,
         meaning=_meaning(program, held_steps),
+        read=_read(program),
         beside=beside,
         defined=defined,
     )

@@ -24,6 +24,7 @@ from prunectl.agents.deployment.steps import (
     Diagonal,
     LayerNorm,
     Map,
+    Pick,
     QuantisedAffine,
     Simplices,
     Step,
@@ -48,7 +49,7 @@ _OPERATORS = {
 #: Every operator that is written. Others may loop, call functions, or ask for memory without end.
 OPERATORS = frozenset(
     ["Gemm", "Sub", "Mul", "Add", "LayerNormalization", "Max", "Min", "ArgMax", "Reshape", "Conv", "Flatten", "Softmax"]
-    + ["Split", "Concat", "Greater", "Cast", "Where", "Round", "QuantizeLinear", "DequantizeLinear"]
+    + ["Gather", "Split", "Concat", "Greater", "Cast", "Where", "Round", "QuantizeLinear", "DequantizeLinear"]
     + [operator for operators in _OPERATORS.values() for operator in operators]
 )
 
@@ -127,6 +128,8 @@ class _Writer:
                 self.node("Mul", self.constant(step.weight))
                 if step.bias.any():
                     self.node("Add", self.constant(step.bias))
+            case Pick():
+                self.node("Gather", self.constant(np.asarray(step.index, dtype=np.int64)), axis=1)
             case LayerNorm():
                 weight, bias = self.constant(step.weight), self.constant(step.bias)
                 self.node("LayerNormalization", weight, bias, axis=-1, epsilon=step.epsilon)

@@ -24,6 +24,7 @@ from prunectl.agents.deployment.steps import (
     Floats,
     LayerNorm,
     Map,
+    Pick,
     QuantisedAffine,
     Simplices,
     Step,
@@ -173,6 +174,8 @@ def _steps(layer: nn.Module, width: int) -> list[Step]:
                 left_alone = ~layer.columns.numpy()
                 clip[left_alone], deviation[left_alone] = np.inf, 1.0
             return [Diagonal(_float(mean), _float(1 / deviation), _float(np.zeros(width))), _bound(-clip, clip)]
+        case path.Inputs():
+            return [Pick(tuple(layer.index.tolist()))]
         case path.Pixels():
             return [Diagonal(_float(np.zeros(width)), _float(np.full(width, 1 / 255)), _float(np.zeros(width)))]
         case path.OneHot():  # of a whole number c, 1 - |c - i| is 1 where c is i, and at most 0 elsewhere

@@ -82,6 +82,13 @@ class Diagonal:
 
 
 @dataclass(frozen=True)
+class Pick:
+    """Some entries of a row, by their indices, ascending."""
+
+    index: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class LayerNorm:
     """``x -> (x - mean(x)) / sqrt(var(x) + epsilon) * weight + bias`` over the units."""
 
@@ -153,9 +160,8 @@ class Switches:
 
 #: Steps that look at what comes beside the observation.
 Beside = LSTM | Allowed
-Step = (
-    Affine | Convolution | QuantisedAffine | Diagonal | LayerNorm | Simplices | Bound | Map | Beside | Argmax | Switches
-)
+Numeric = Affine | Convolution | QuantisedAffine | Diagonal | Pick | LayerNorm | Simplices | Bound | Map
+Step = Numeric | Beside | Argmax | Switches
 
 
 _OUT = np.float32(FORBIDDEN)
@@ -209,6 +215,8 @@ def _run(step: Step, values: Floats) -> Any:
             return (made + step.bias[:, None, None]).reshape(len(values), -1)
         case Diagonal():
             return (values - step.shift) * step.weight + step.bias
+        case Pick():
+            return values[:, step.index]
         case LayerNorm():
             centred = values - values.mean(1, keepdims=True)
             spread = np.sqrt((centred**2).mean(1, keepdims=True) + np.float32(step.epsilon))
@@ -237,6 +245,8 @@ def width_after(step: Step, width: int) -> int:
             return math.prod(step.result)
         case LSTM():
             return step.hidden
+        case Pick():
+            return len(step.index)
         case Affine() | QuantisedAffine():
             return len(step.weight)
     return width

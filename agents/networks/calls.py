@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from prunectl.agents.controller import ControllerError, attribute_name
@@ -47,6 +48,15 @@ class Calls:
     def layers(self) -> frozenset[str]:
         """Paths of all that is called or read of the networks."""
         return frozenset(step.name for step in self.steps if step.kind in ("layer", "tensor"))
+
+    def picking(self, columns: Sequence[int]) -> Calls:
+        """The same calls, and of the value that they give these columns alone."""
+        index, number = torch.as_tensor(list(columns), dtype=torch.long), self.inputs + len(self.steps)
+        steps = (
+            Call("constant", str(len(self.constants))),
+            Call("function", "index_select", (self.result, 1, Value(number))),
+        )
+        return Calls(self.inputs, (*self.steps, *steps), Value(number + 1), (*self.constants, index))
 
     def run(self, networks: nn.Module, *inputs: Any, told: Callable[[Call, Any], None] | None = None) -> Any:
         """Make the calls, with tensors or with what `torch.fx` traces; ``told`` of each, and of what it gave."""

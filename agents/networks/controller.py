@@ -151,6 +151,16 @@ class Networks(Controller):
     def with_networks(self, networks: nn.Module) -> Self:
         return replace(self, networks=networks)
 
+    @property
+    def selects(self) -> bool:
+        return len(self.observation_space.shape) == 1
+
+    def reading(self, inputs: Sequence[int]) -> Self:
+        if not self.selects:
+            return super().reading(inputs)
+        before = Calls(1, (), Value(0)) if self.seeing is None else self.seeing
+        return replace(self, seeing=before.picking(inputs))
+
     def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
         """Write one file of safetensors with JSON in its header.
 

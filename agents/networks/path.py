@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunectl.agents.boundary_layers import Argmax, Elementwise, flat
+from prunectl.agents.boundary_layers import Argmax, Elementwise, Inputs, flat
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.networks.calls import Call, Calls, Value, read_tensor, values_in
 
@@ -82,6 +82,8 @@ def _layer(step: Call, current: int, known: Mapping[int, Tensor], networks: nn.M
         low, high = _bounds(others, step.named)
         return nn.Hardtanh(low, high)
     first = step.arguments[0] == Value(current)
+    if name == "index_select" and first and others[:1] == [1] and isinstance(others[-1], Tensor):
+        return Inputs(others[-1].tolist())
     if len(others) == 1 and not step.named and isinstance(others[0], int | float | Tensor):
         number = torch.as_tensor(others[0], dtype=torch.float64)
         nothing, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)

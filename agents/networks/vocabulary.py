@@ -75,10 +75,10 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **{
         name: getattr(torch, name)
         for name in (
-            "abs", "add", "argmax", "baddbmm", "bmm", "cat", "chunk", "clamp", "cos", "div", "exp", "flatten", "log",
-            "matmul", "maximum", "mean", "minimum", "mul", "neg", "permute", "pow", "relu", "reshape", "sigmoid", "sin",
-            "softmax", "split", "sqrt", "square", "squeeze", "stack", "sub", "sum", "tanh", "transpose", "unflatten",
-            "unsqueeze",
+            "abs", "add", "argmax", "baddbmm", "bmm", "cat", "chunk", "clamp", "cos", "div", "exp", "flatten",
+            "index_select", "log", "matmul", "maximum", "mean", "minimum", "mul", "neg", "permute", "pow", "relu",
+            "reshape", "sigmoid", "sin", "softmax", "split", "sqrt", "square", "squeeze", "stack", "sub", "sum",
+            "tanh", "transpose", "unflatten", "unsqueeze",
         )
     },
     **{

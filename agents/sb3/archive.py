@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from prunectl.agents.choices import options
 from prunectl.agents.controller import ControllerError
-from prunectl.agents.extractors import CnnExtractor, MlpExtractor, PartsExtractor
+from prunectl.agents.extractors import MlpExtractor
 from prunectl.agents.files import LARGEST_JSON, check_regular, open_zip, read_entry
 from prunectl.agents.pickles import PickleError, hold, read_pickle
 from prunectl.agents.rows import width
 from prunectl.agents.sb3.blueprint import EXTRACTOR_WIDTHS, WIDTHS, Blueprint, constructor_settings
-from prunectl.agents.sb3.extractor import DEFAULTS, known_class
+from prunectl.agents.sb3.extractor import DEFAULTS, OURS, known_class
 from prunectl.agents.sb3.families import recognise
 from prunectl.agents.sb3.save import SIDECAR
 from prunectl.agents.sb3.saved_spaces import read_space
-from prunectl.agents.supported import check_spaces
+from prunectl.agents.supported import LARGEST_SPACE, check_spaces
 from prunectl.agents.tensors import LARGEST_WEIGHTS, check_finite, read_tensors
 from prunectl.registry import one_line
 
@@ -244,7 +244,7 @@ _EXTRACTORS: dict[str, type[BaseFeaturesExtractor] | None] = {
     "stable_baselines3.common.torch_layers.FlattenExtractor": None,
     "stable_baselines3.common.torch_layers.NatureCNN": NatureCNN,
     "stable_baselines3.common.torch_layers.CombinedExtractor": CombinedExtractor,
-    **{f"prunectl.agents.extractors.{kind.__name__}": kind for kind in (MlpExtractor, CnnExtractor, PartsExtractor)},
+    **{f"prunectl.agents.extractors.{kind.__name__}": kind for kind in OURS},
     "agents.extractors.MlpExtractor": MlpExtractor,  # its name in zips from before everything was `prunectl.`
 }
 
@@ -267,6 +267,8 @@ def _extractor_arguments(value: Any) -> dict[str, Any] | None:
             found[key] = _activation(item)
         elif key == "strides":
             found[key] = _small_numbers(item)
+        elif key == "inputs":
+            found[key] = _indices(item)
         elif key == "normalized_image":
             found[key] = bool(_plain(item))
         elif key == "cnns":
@@ -274,6 +276,13 @@ def _extractor_arguments(value: Any) -> dict[str, Any] | None:
         elif key not in (":type:", ":serialized:", *EXTRACTOR_WIDTHS):
             raise ValueError(value)
     return found or None
+
+
+def _indices(value: Any) -> list[int]:
+    """Which numbers of an observation are read; the extractor holds them against how many there are."""
+    if not (isinstance(value, list) and len(value) <= LARGEST_SPACE and all(type(one) is int for one in value)):
+        raise ValueError(str(value)[:60])
+    return list(value)
 
 
 def _small_numbers(value: Any) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from prunectl.agents.boundary_layers import (
     Argmax,
     ArgmaxEach,
+    Inputs,
     MaskedStep,
     QuantileMean,
     RememberingStep,
@@ -31,7 +34,7 @@ from prunectl.agents.boundary_layers import (
 )
 from prunectl.agents.choices import Actions, Choice, among, options
 from prunectl.agents.controller import Batch, Component, Controller, ControllerError, Policy
-from prunectl.agents.extractors import CnnExtractor, MlpExtractor
+from prunectl.agents.extractors import CnnExtractor, InputsExtractor, MlpExtractor
 from prunectl.agents.remembering import RememberingPolicy
 from prunectl.agents.rows import row_space
 from prunectl.agents.sb3 import networks as views
@@ -39,7 +42,7 @@ from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
 from prunectl.agents.sb3.faithful import check_faithful
 from prunectl.agents.sb3.memory import Memory, memories, memory_ties, split_states
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
-from prunectl.agents.sb3.preprocessing import preprocessing
+from prunectl.agents.sb3.preprocessing import only_flattens, preprocessing
 from prunectl.agents.sb3.save import save_zip
 from prunectl.agents.surroundings import PLAIN, Surroundings
 
@@ -218,6 +221,32 @@ class SB3Controller(Controller):
         assert isinstance(networks, BasePolicy)
         return replace(self, policy_networks=networks)
 
+    @property
+    def selects(self) -> bool:
+        extractor = self.blueprint.policy_kwargs.get("features_extractor_class")
+        vector = isinstance(self.observed, spaces.Box) and len(self.observed.shape) == 1
+        named = self.blueprint.policy == "Mlp" and self.algorithm != "ars"  # whose policy takes no extractor
+        return vector and named and extractor in (None, FlattenExtractor, InputsExtractor)
+
+    @property
+    def inputs_read(self) -> tuple[int, ...] | None:
+        """Which numbers of an observation the networks are shown; None for all."""
+        arguments = self.blueprint.policy_kwargs
+        if arguments.get("features_extractor_class") is not InputsExtractor:
+            return None
+        return tuple(arguments["features_extractor_kwargs"]["inputs"])
+
+    def reading(self, inputs: Sequence[int]) -> Self:
+        if not self.selects:
+            return super().reading(inputs)
+        before = self.inputs_read or range(self.observation_space.shape[0])
+        chosen = [before[index] for index in inputs]
+        said = {"features_extractor_class": InputsExtractor, "features_extractor_kwargs": {"inputs": chosen}}
+        blueprint = replace(self.blueprint, policy_kwargs={**self.blueprint.policy_kwargs, **said})
+        extractor = InputsExtractor(self.observation_space, chosen)
+        memo: dict[int, Any] = {id(one): extractor for one in self.networks.modules() if only_flattens(one)}
+        return replace(self, blueprint=blueprint, policy_networks=copy.deepcopy(self.policy_networks, memo))
+
     def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
         statistics = self.normalisation, self.rewards
         return save_zip(path, self.blueprint, self.policy_networks, *statistics, self.surroundings, provenance)
@@ -269,7 +298,11 @@ class SB3Controller(Controller):
     @cached_property
     def _before(self) -> tuple[nn.Module, ...]:
         """From rows to what the networks are shown."""
-        normalise = () if self.normalisation is None else (self.normalisation.module(),)
+        inputs, statistics = self.inputs_read, self.normalisation
+        if inputs is not None:  # of what nobody reads, nothing is computed
+            statistics = None if statistics is None else statistics.of_inputs(inputs)
+            return (Inputs(inputs), *(() if statistics is None else (statistics.module(),)))
+        normalise = () if statistics is None else (statistics.module(),)
         encoded, _ = views.encoders(self.policy_networks)
         shown = preprocessing(self.observed, self.blueprint.scales_images, shaped=bool(encoded))
         return (*normalise, *shown)

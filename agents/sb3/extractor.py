@@ -16,7 +16,7 @@ from stable_baselines3.common.torch_layers import (
 )
 from torch import Tensor, nn
 
-from prunectl.agents.extractors import CnnExtractor, MlpExtractor, PartsExtractor
+from prunectl.agents.extractors import CnnExtractor, InputsExtractor, MlpExtractor, PartsExtractor
 from prunectl.agents.sb3.families import NotRebuiltError
 
 
@@ -47,6 +47,8 @@ DEFAULTS: Mapping[str, type[BaseFeaturesExtractor]] = {
     "Cnn": NatureCNN,
     "MultiInput": CombinedExtractor,
 }
+#: Those that plain Stable-Baselines3 loads only where prunectl is.
+OURS: tuple[type[BaseFeaturesExtractor], ...] = (InputsExtractor, MlpExtractor, CnnExtractor, PartsExtractor)
 #: NatureCNN's convolutions (Mnih et al. 2015): outputs, kernels and steps; its layers as `CnnExtractor` names them.
 _CHANNELS, _KERNELS, _STRIDES = [32, 64, 64], [8, 4, 3], [4, 2, 1]
 _NAMES = {"cnn.0": "net.0", "cnn.2": "net.2", "cnn.4": "net.4", "linear.0": "net.7"}
@@ -119,7 +121,7 @@ def known_extractor(policy: BasePolicy, where: str) -> Known:
     """
     modules = [module for name, module in policy.named_modules() if re.search(r"(^|\.|_)features_extractor$", name)]
     classes = {type(module) for module in modules}
-    if len(classes) <= 1 and classes <= {*DEFAULTS.values(), MlpExtractor, CnnExtractor, PartsExtractor}:
+    if len(classes) <= 1 and classes <= {*DEFAULTS.values(), *OURS}:
         return known_class(type(modules[0]), policy.state_dict()) if modules else Known({}, {})
     if len(classes) == 1:
         layers = _layers(modules[0])

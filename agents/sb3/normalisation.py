@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -77,6 +77,12 @@ class Normalisation:
         mean, var = (np.asarray(data[name], dtype=np.float64) for name in ("mean", "var"))
         columns = np.asarray(data["columns"], dtype=np.bool_) if "columns" in data else None
         return cls(mean, var, float(data["clip"]), float(data["epsilon"]), columns)
+
+    def of_inputs(self, inputs: Sequence[int]) -> Self:
+        """Those of some numbers of a row alone, by their indices."""
+        index = np.asarray(inputs, dtype=np.intp)
+        columns = None if self.columns is None else self.columns[index]
+        return replace(self, mean=self.mean[index], var=self.var[index], columns=columns)
 
     def module(self) -> Normalise:
         """What does it."""

@@ -12,6 +12,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from torch import nn
 
 from prunectl.agents.boundary_layers import ByPart, OneHot, Pixels
+from prunectl.agents.extractors import InputsExtractor
 from prunectl.agents.rows import parts_of, width
 
 
@@ -43,10 +44,10 @@ def _of_part(space: spaces.Space[Any], scales_images: bool) -> nn.Module:
 
 
 def only_flattens(extractor: nn.Module) -> bool:
-    """Whether a features extractor does nothing to preprocessed rows."""
+    """Whether a features extractor does nothing to preprocessed rows, but for leaving numbers out."""
     if type(extractor) is CombinedExtractor:
         return all(type(part) is nn.Flatten for part in extractor.extractors.values())
-    return type(extractor) is FlattenExtractor
+    return type(extractor) in (FlattenExtractor, InputsExtractor)
 
 
 class OfParts(nn.Module):

@@ -11,11 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from prunectl.agents.extractors import CnnExtractor, MlpExtractor, PartsExtractor
 from prunectl.agents.files import replacing
 from prunectl.agents.sb3.architecture import pad_twins, policy_arguments
 from prunectl.agents.sb3.blueprint import Blueprint, build
-from prunectl.agents.sb3.extractor import stock_form
+from prunectl.agents.sb3.extractor import OURS, stock_form
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.surroundings import Surroundings
 
@@ -62,6 +61,6 @@ def save_zip(
     if normalisation is not None:
         remarks.append(f"observation statistics are in the zip's {SIDECAR}; plain SB3 wants normalised observations")
     kind = fixed.get("features_extractor_class")
-    if kind in (MlpExtractor, CnnExtractor, PartsExtractor):
+    if kind in OURS:
         remarks.append(f"it uses prunectl's {kind.__name__}: loading it in plain SB3 needs prunectl installed")
     return tuple(remarks)

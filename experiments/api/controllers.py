@@ -34,11 +34,13 @@ from prunectl.pruning import (
     Variant,
     check_ask,
     check_budget,
+    graph_of,
     plan_for,
 )
 from prunectl.pruning import apply as carry_out
 from prunectl.pruning import prune as prune_controller
 from prunectl.pruning import trace as find_groups
+from prunectl.pruning.observation import still_remark
 from prunectl.pruning.recovery import Budget, Loop
 from prunectl.references import RANDOM
 
@@ -77,12 +79,13 @@ def load(
 
 
 @on_one_thread
-def trace(model: Model, trust: bool = False) -> ComponentGraph:
+def trace(model: Model, trust: bool = False, observed: bool = False) -> ComponentGraph:
     """Find a controller's components, the flows between them, and the groups of units that must go together.
 
     Args:
         model: a Stable-Baselines3 model, a `Controller`, what `load` or `prune` gave, or a checkpoint's path or name.
         trust: see `load`.
+        observed: the numbers of its observation are a flow too.
 
     Raises:
         Error: its networks cannot be followed.
@@ -93,7 +96,7 @@ def trace(model: Model, trust: bool = False) -> ComponentGraph:
         >>> graph.components, list(graph.groups)[0]
         (('actor', 'value'), 'actor/0')
     """
-    return find_groups(subject_of(model, trust=trust, needed=False).controller)
+    return find_groups(subject_of(model, trust=trust, needed=False).controller, observed)
 
 
 def inspect(model: Model, trust: bool = False) -> ComponentGraph:
@@ -228,8 +231,11 @@ def prune(
                 told=told,
                 schedule=variant.schedule,
             )
-        if outcome.plan.remark is not None:
-            log.warning(f"{subject.loaded.name}: {outcome.plan.remark}")
+        remarks = [outcome.plan.remark]
+        if controller.selects and not (outcome.plan.observed or ask.leaves_all):
+            remarks.append(still_remark(controller.inputs(calibration.observations, calibration.actions)[0]))
+        for remark in filter(None, remarks):
+            log.warning(f"{subject.loaded.name}: {remark}")
         return outcome
 
     started = time.perf_counter()
@@ -306,7 +312,8 @@ def plan(
     else:
         loop, calibration = TaskLoop(subject.task, seed), calibrate(controller, subject.task, seed)
     seen = controller.inputs(calibration.observations, calibration.actions)
-    return plan_for(controller, find_groups(controller), method, ask, seen, seed, min_width, loop=loop)
+    graph = graph_of(controller, method, ask)
+    return plan_for(controller, graph, method, ask, seen, seed, min_width, loop=loop)
 
 
 @on_one_thread
@@ -324,7 +331,7 @@ def apply(plan: PruningPlan, model: Model, trust: bool = False) -> Controller:
         True
     """
     controller = subject_of(model, trust=trust, needed=False).controller
-    return carry_out(plan, controller, find_groups(controller))
+    return carry_out(plan, controller, find_groups(controller, plan.observed))
 
 
 def check_method(

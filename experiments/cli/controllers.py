@@ -36,6 +36,7 @@ from prunectl.references import RANDOM
 if TYPE_CHECKING:
     from prunectl.agents import Loaded
     from prunectl.pruning.graph import ComponentGraph
+    from prunectl.pruning.plan import PruningPlan
 
 
 def inspect(
@@ -56,6 +57,7 @@ def inspect(
     from prunectl.experiments.api.files import check_output
     from prunectl.experiments.api.subject import subject_of
     from prunectl.experiments.episodes.evaluator import environments
+    from prunectl.experiments.provenance import plan_of
 
     if figure is not None:
         figure = figure.with_suffix("") if figure.suffix in (".pdf", ".png") else figure
@@ -69,9 +71,10 @@ def inspect(
                 pass
         except Error as error:  # there is as much to see
             say(str(error))
-    graph = trace(loaded.controller)
+    plan = plan_of(loaded)
+    graph = trace(loaded.controller, observed=plan is not None and plan.observed)
     if figure is not None:
-        _draw(loaded, graph, figure)
+        _draw(loaded, graph, plan, figure)
     if not as_json:
         print(f"{loaded.name} ({today or 'task unknown'}), a {loaded.controller.algorithm} controller\n{graph}")
         return
@@ -100,15 +103,14 @@ def inspect(
     )
 
 
-def _draw(loaded: Loaded, graph: ComponentGraph, path: Path) -> None:
+def _draw(loaded: Loaded, graph: ComponentGraph, plan: PruningPlan | None, path: Path) -> None:
     from prunectl.experiments.drawing.canvas import save
     from prunectl.experiments.drawing.component_graph import controller_figure
-    from prunectl.experiments.provenance import plan_of
     from prunectl.pruning import PruningError
     from prunectl.pruning.plan import uncut
     from prunectl.pruning.stock import stock_groups
 
-    plan = (plan_of(loaded) or uncut(graph)).of_what_is_left
+    plan = (plan or uncut(graph)).of_what_is_left
     if plan.kept.keys() != graph.groups.keys() or plan.components.keys() != set(graph.components):
         raise PruningError(f"{loaded.name}: the pruning plan that it holds is not that of its networks")
     for written in save(controller_figure(loaded.name, graph, plan, stock_groups(loaded.controller, graph)), path):
@@ -123,7 +125,8 @@ def prune(
             "--sparsity",
             metavar="S",
             help="Share of all parameters to remove, as 0.9; of components and flows, as encoder=0.5,flow=0, all else "
-            "left whole; or both, as 0.9,critic=0.5; of all that acts, as deployed=0.9.",
+            "left whole; or both, as 0.9,critic=0.5; of all that acts, as deployed=0.9; of inputs, as "
+            "0.9,observation=0.5.",
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where the smaller controller goes.")],

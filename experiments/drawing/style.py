@@ -76,6 +76,17 @@ MARKERS = (
     (r"$\ast$", "asterisk"),
     (r"$\#$", "hash"),
 )
+#: For cuts that have come later, so that what is drawn by its name stays as it is.
+MORE_MARKERS = (
+    *MARKERS,
+    (r"$\odot$", "hourglass"),
+    (r"$\boxdot$", "star-square"),
+    (r"$\circledast$", "hexagram"),
+    (r"$\diamondsuit$", "diamond-x"),
+    (r"$\bigstar$", "star-diamond"),
+    (r"$\triangledown$", "star-triangle-down"),
+    (r"$\vartriangle$", "star-triangle-up"),
+)
 #: The libraries' own pruners, the baselines, stay out of the colours.
 _BASELINES = {
     "stock-global": ("#000000", "x", "x-thin"),
@@ -221,12 +232,21 @@ def _cut_looks() -> dict[tuple[str, str, str], tuple[str, str, str]]:
     """Colour and marker of each cut. Markers move on by one with every round of the colours, and to seven others once
     all seven have had every colour, so that no pair comes twice."""
     groupings = [name for name in GROUPINGS.builtin if name not in LIBRARIES]
-    divided = [name for name in groupings if GROUPINGS[name].begins is None]
-    rest = ((g, i, a) for i, g, a in product(IMPORTANCES.builtin, divided, ALLOCATIONS.builtin))
-    shorter = ((g, i, "uniform") for g, i in product(groupings, IMPORTANCES.builtin) if g not in divided)
+    # Those that came later come last, so that figures keep their looks.
+    shorter, seeing = (
+        [name for name in groupings if own(GROUPINGS[name])]
+        for own in (lambda grouping: grouping.begins is not None, lambda grouping: grouping.observes)
+    )
+    plain = [name for name in groupings if name not in (*shorter, *seeing)]
+    cuts = (
+        *_FIRST,
+        *((g, i, a) for i, g, a in product(IMPORTANCES.builtin, plain, ALLOCATIONS.builtin)),
+        *((g, i, "uniform") for g, i in product(shorter, IMPORTANCES.builtin)),
+        *((g, i, a) for g, i, a in product(seeing, IMPORTANCES.builtin, ALLOCATIONS.builtin)),
+    )
     looks = {}
-    for number, cut in enumerate(dict.fromkeys((*_FIRST, *rest, *shorter))):
+    for number, cut in enumerate(dict.fromkeys(cuts)):
         rounds, place = divmod(number, 7)
-        marker, symbol = MARKERS[(rounds // 7 * 7 + (rounds + place) % 7) % len(MARKERS)]
+        marker, symbol = MORE_MARKERS[(rounds // 7 * 7 + (rounds + place) % 7) % len(MORE_MARKERS)]
         looks[cut] = (COLOURS[place], marker, symbol)
     return looks

@@ -18,7 +18,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         *("global", "layer", "component"),
         *("stock-global", "stock-local", "stock-isomorphic"),
         *("stock-global-max", "stock-global-sum", "stock-global-gaussian", "stock-global-raw"),
-        *("lowrank", "shallow", "unstructured"),
+        *("lowrank", "inputs", "shallow", "unstructured"),
     ),
     "importance": (
         *("magnitude", "random", "taylor", "activation", "surgeon"),

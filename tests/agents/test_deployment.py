@@ -25,7 +25,7 @@ from prunectl.agents.deployment.c_run import FAST, compiled
 from prunectl.agents.deployment.metadata import Interface
 from prunectl.agents.deployment.onnx_form import onnx_bytes
 from prunectl.agents.deployment.program import Program, program
-from prunectl.agents.deployment.steps import FUNCTIONS, Affine, Argmax, Diagonal, Map, QuantisedAffine
+from prunectl.agents.deployment.steps import FUNCTIONS, Affine, Argmax, Diagonal, Map, Pick, QuantisedAffine
 from prunectl.agents.deployment.whole_weights import quantised
 from prunectl.agents.rows import row_space
 from prunectl.agents.sb3.controller import SB3Controller
@@ -35,7 +35,9 @@ from prunectl.agents.tdmpc.layers import SimNorm
 from prunectl.agents.tdmpc.networks import build
 from prunectl.agents.tdmpc.planner import Planning
 from prunectl.experiments.deploying.few_bits import Bits, in_few_bits
+from prunectl.pruning import apply, trace
 from prunectl.pruning.grids import grid_of, most_of
+from prunectl.pruning.plan import describe
 from prunectl.pruning.rounding import nearest
 from tests.agents.test_sb3 import FAMILIES, name_of
 from tests.agents.test_spaces import KINDS, Still, box, rows_of
@@ -117,6 +119,39 @@ class TestEveryFamily:
         loaded = agents.load(code, trust=True)
         assert loaded.controller.action_space == controller.action_space
         np.testing.assert_allclose(loaded.controller.act(seen), controller.act(seen), atol=2e-5)
+
+
+@pytest.mark.parametrize("bits", [None, 8, 4], ids=["float", "int8", "int4"])
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_numbers_that_are_not_read_are_left_out_in_every_form(
+    algorithm: str, bits: Bits | None, tmp_path: Path
+) -> None:
+    """Before they are normalised: nothing is computed of them, and nothing of theirs is stored."""
+    controller, read = controller_of((algorithm, "Pendulum-v1", {})), [0, 2]
+    graph = trace(controller, observed=True)
+    kept = {name: tuple(read if name == graph.observation else range(n)) for name, n in graph.dense.items()}
+    small = apply(describe(graph, kept, 0.0), controller, graph)
+    made = program_of(small)
+    made = made if bits is None else in_few_bits(made, seen_by(controller, 500), bits)
+    assert made.steps[0] == Pick((0, 2))
+    assert made.widths[0] == 2
+    seen = seen_by(controller)
+    expected = made(seen)
+    if bits is None:
+        np.testing.assert_allclose(expected, small.act(seen), atol=2e-5)
+    others = seen.copy()
+    others[:, 1] = 1e6
+    if bits != 4:  # in ONNX there are no weights of four bits
+        (tmp_path / "c.onnx").write_bytes(onnx_bytes(made, said_by(small)))
+        loaded = agents.load(tmp_path / "c.onnx").controller
+        np.testing.assert_allclose(loaded.act(others), expected, atol=2e-5 if bits is None else 0.1)
+    if shutil.which("gcc"):
+        code = write_c(tmp_path, made, said_by(small), tolerance=1e-3)
+        assert self_test(code).returncode == 0
+        np.testing.assert_allclose(agents.load(code, trust=True).controller.act(others), expected, atol=1e-3)
+        assert "uint16_t p0[2] = {0, 2}" in code.read_text()
+        said = code.with_suffix(".h").read_text()
+        assert "Of the observations 2 are read, counted from 0: 0, 2. The others may be anything." in said
 
 
 @needs_gcc
