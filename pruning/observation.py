@@ -35,21 +35,21 @@ def best_seen(trials: Bench, ask: Ask, planned: Callable[[Ask], PruningPlan]) ->
         planned: what is asked, carried out on the groups.
 
     Raises:
-        PruningError: what is asked cannot be met with the whole observation either.
+        PruningError: what is asked cannot be met with any of them.
     """
 
     def error(plan: PruningPlan) -> float:
         errors = trials.errors(plan.widths)
         return float(np.mean([errors[name] for name in trials.graph.acting]))
 
-    plans = []
+    plans, why = [], list[PruningError]()
     for share in SHARES:
         try:
             plans.append(planned(replace(ask, shares=(*ask.shares, (OBSERVATION, share)))))
-        except PruningError:
-            if not share:
-                raise
-            # So few numbers cannot be left, or not beside so little of the rest.
+        except PruningError as refused:  # with so many too little goes, or so few cannot be left
+            why.append(refused)
+    if not plans:
+        raise why[0]
     return replace(min(plans, key=error), sparsity_asked=ask.figure)
 
 

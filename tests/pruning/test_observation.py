@@ -246,6 +246,12 @@ def test_the_grouping_finds_how_many_are_worth_it() -> None:
     assert found.plan.sparsity_asked == 0.8
     assert found.plan.sparsity_total == pytest.approx(0.8, abs=0.02)
     assert found.fidelity["actor"] > prune(controller, REFITTED, 0.8, data).fidelity["actor"] + 0.03
+    # With all of them one unit is more than is to be left.
+    with pytest.raises(PruningError, match="cannot be met"):
+        prune(controller, REFITTED, 0.96, data)
+    assert len(prune(controller, method, 0.96, data).plan.kept["observation->actor"]) < 32
+    with pytest.raises(PruningError, match="cannot be met"):
+        prune(controller, method, 0.999, data)
     # Alone, one number matters as much as any other here.
     few = untrained("ppo", "CartPole-v1", widths=(16, 16))
     data = calibration(few, 900)
