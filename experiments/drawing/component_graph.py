@@ -53,7 +53,8 @@ def draw_components(axes: Axes, plan: PruningPlan, after: bool) -> None:
     as thick as they are wide, from their writers to their readers. ``after``: as the plan leaves it, the share that is
     left filled."""
     right = _right(plan)
-    left = [name for name in plan.components if name not in right]
+    outside = [writer for flow in plan.couples for writer in _ends(flow)[0] if writer not in plan.components]
+    left = [*outside, *(name for name in plan.components if name not in right)]
     start = WIDE + BETWEEN if plan.couples else 0.0
     if not plan.couples:
         axes.text(WIDE + 0.3, 0, "no flow between them\nthat pruning could narrow", fontsize=7, va="center")
@@ -61,7 +62,10 @@ def draw_components(axes: Axes, plan: PruningPlan, after: bool) -> None:
     for column, x in ((left, 0.0), (right, start)):
         for row, name in enumerate(column):
             corners[name] = (x, ROW * (row + (len(right) - len(column)) / 2))
-            _box(axes, plan, name, corners[name], after)
+            if name in outside:
+                _outside(axes, name, corners[name])
+            else:
+                _box(axes, plan, name, corners[name], after)
     widest = max((plan.units[flow] for flow in plan.couples), default=1)
     for number, flow in enumerate(plan.couples):
         whole = plan.units[flow]
@@ -146,6 +150,11 @@ def _box(axes: Axes, plan: PruningPlan, name: str, corner: tuple[float, float], 
     axes.text(x + 0.1, y - 0.2, name, fontsize=7, fontweight="bold", va="center")
     axes.text(x + WIDE - 0.1, y - 0.2, f"{params:,}", fontsize=7, va="center", ha="right")
     axes.text(x + 0.1, y + 0.2, "-".join(map(str, widths)), fontsize=6.5, va="center")
+
+
+def _outside(axes: Axes, name: str, corner: tuple[float, float]) -> None:
+    """What writes a flow and is no component: the observation."""
+    axes.text(corner[0] + WIDE - 0.1, corner[1], name, fontsize=7, fontweight="bold", va="center", ha="right")
 
 
 def _flow(

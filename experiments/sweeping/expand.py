@@ -23,7 +23,7 @@ from prunectl.experiments.sweeping.cell import Cell, Subject, ToDo, Work
 from prunectl.experiments.sweeping.config import ConfigError, ControllerEntry, SweepConfig
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Ask, PruningError, trace
-from prunectl.pruning.ask import DEPLOYED
+from prunectl.pruning.ask import DEPLOYED, OBSERVATION
 from prunectl.registry import Plugin, PluginError
 
 #: For the estimate of a sweep that has measured nothing yet: environment steps a second on one core, and what a cell
@@ -125,13 +125,14 @@ def _check_scopes(config: SweepConfig, controller: Controller, subject: Subject)
     if not config.only and not any(config.budgets):
         return
     graph = trace(controller)
-    scopes = [*graph.components, *graph.flows, DEPLOYED]
+    scopes = [*graph.components, *graph.flows, *([OBSERVATION] if controller.selects else []), DEPLOYED]
     for name in config.only:
         if name not in scopes:
             raise ConfigError(f"only: {subject.controller} has no '{name}'; it has {', '.join(scopes)}")
     for shares in filter(None, config.budgets):
+        asked = Ask(0.0, tuple(shares.items()))
         try:
-            Ask(0.0, tuple(shares.items())).by_scope(graph)
+            asked.by_scope(trace(controller, asked.observed))
         except PruningError as error:
             raise ConfigError(f"budgets: {subject.controller}: {error}") from error
 

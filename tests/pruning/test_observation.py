@@ -291,6 +291,19 @@ def test_where_nothing_can_be_left_out() -> None:
         encoded.reading([0])
 
 
+def test_a_layer_less_and_fewer_inputs_go_together(tmp_path: Path) -> None:
+    controller = untrained("ppo", "CartPole-v1", widths=(16, 12))
+    data = still(controller, [2])
+    found = prune(controller, Method("shallow", recovery="reconstruct"), {"overall": 0.6, "observation": 0.25}, data)
+    assert found.controller.inputs_read == (0, 1, 3)
+    (width, actions) = found.plan.components["actor"].widths_pruned
+    # Of 80 + 204 + 26 parameters 124 are to be left: with one layer of w units 4 w + 2 w + 2.
+    assert (width, actions) == (min(16, round((124 - 2) / 6)), 2)
+    found.controller.save(tmp_path / "small.zip", {})
+    loaded = agents.load(tmp_path / "small.zip").controller
+    np.testing.assert_array_equal(loaded.act(data.observations), found.controller.act(data.observations))
+
+
 @pytest.mark.parametrize("grouping", ["global", "layer", "component"])
 def test_nothing_of_it_goes_unasked(grouping: str) -> None:
     controller = untrained("ppo", "CartPole-v1")

@@ -533,6 +533,31 @@ def test_a_controller_of_fewer_layers_is_drawn_beside_the_dense_one_and_pruned_o
     assert err.count("\n") == 1
 
 
+def test_a_controller_that_reads_less_is_drawn_run_and_written_out(
+    prunectl: Prunectl, balancer: Path, tmp_path: Path
+) -> None:
+    small, cut = tmp_path / "small.zip", ("--recovery", "reconstruct")
+    status, out, err = prunectl("prune", balancer, "--sparsity", "0.5,observation=0.25", *cut, "-o", small)
+    assert status == 0, err
+    assert "observation->actor,value: 4 -> 3 units, couples actor, value" in out
+    status, out, err = prunectl("inspect", small, "--figure", tmp_path / "graph")
+    assert (status, (tmp_path / "graph.png").exists()) == (0, True), err
+    assert "observation->actor,value" in out
+    assert prunectl("evaluate", small, "--episodes", 2)[0] == 0
+    assert prunectl("export", small, "--format", "onnx", "-o", tmp_path / "small.onnx")[0] == 0
+    again = tmp_path / "again.zip"
+    assert prunectl("prune", small, "--sparsity", 0.2, "--grouping", "inputs", *cut, "-o", again)[0] == 0
+    for ask, says in (
+        (("0.5,observation=0.9",), "with 1 of its 4 units left, flow 'observation->actor,value' reaches 0.75"),
+        (("0.5", "--grouping", "input"), "did you mean 'inputs'?"),
+        (("0.5,observations=0.5",), "unknown scope 'observations': there are actor, value"),
+    ):
+        status, _, err = prunectl("prune", balancer, "--sparsity", *ask, *cut, "-o", tmp_path / "x.zip")
+        assert (status, err.count("\n")) == (2, 1)
+        assert says in err
+        assert not (tmp_path / "x.zip").exists()
+
+
 def test_inspect_remarks_on_a_task_that_does_not_fit(prunectl: Prunectl, balancer: Path) -> None:
     status, out, err = prunectl("inspect", balancer, "--task", "Pendulum-v1")
     assert status == 0

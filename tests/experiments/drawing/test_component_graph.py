@@ -38,6 +38,18 @@ def test_dense_stands_beside_pruned_with_parameters_widths_and_flows() -> None:
     assert rings[list(graph.groups).index(flow)] == 4  # the encoder's last layer, and a first one of each reader
 
 
+def test_the_observation_is_a_flow_from_outside() -> None:
+    agent = untrained("ppo", "CartPole-v1", widths=(8, 8))
+    graph = trace(agent, observed=True)
+    kept = {name: tuple(range(units // 2)) for name, units in graph.dense.items()}
+    dense, pruned, *_ = controller_figure("mine", graph, describe(graph, kept, 0.5), stock_groups(agent, graph)).axes
+    for axes, said in ((dense, "4 units"), (pruned, "2 of 4 units")):
+        texts = [text.get_text() for text in axes.texts]
+        assert texts[0] == "observation"
+        assert texts[-1] == said
+    assert pruned.lines[-1].get_linewidth() == dense.lines[-1].get_linewidth() / 2
+
+
 def test_a_dense_controller_without_flows_says_so() -> None:
     agent = untrained("sac", "Pendulum-v1", widths=(8, 8))
     graph = trace(agent)

@@ -305,6 +305,25 @@ def test_budgets_and_steps_are_compared_as_methods_are(balancer: Path, tmp_path:
     assert own["sparsity_total"].tolist() == pytest.approx([0.5] * 4, abs=0.02)
 
 
+def test_inputs_go_by_budget_alone_and_by_grouping(balancer: Path, tmp_path: Path, client: Client) -> None:
+    methods = {"grouping": ["component", "inputs"], "recovery": "none"}
+    beside = config(balancer, methods=methods, budgets=[{}, {"observation": 0.25}], sparsities=[0.5])
+    alone = config(balancer, methods={"recovery": "none"}, only=["observation"], sparsities=[0.5])
+    by: dict[tuple[str, str], Any] = {}
+    for name, settings in (("beside", beside), ("alone", alone)):
+        with Store.writing(tmp_path / name) as store:
+            _, failures = computed(load_work(settings, trust=False, remark=silent), store, client)
+            assert failures == []
+            table = store.results()
+        pruned = table[table["grouping"].notna()]
+        by |= {(row.grouping, name): row for row in pruned.itertuples()}
+    assert by["component[observation=0.25]", "beside"].sparsity_total == pytest.approx(0.5, abs=0.02)
+    assert by["component[observation=0.25]", "beside"].components == by["inputs[observation=0.25]", "beside"].components
+    # Two of four inputs of the first layers of 12 units each, of 2 x (60 + 156) and 26 and 13 parameters.
+    gone = 1 - by["component", "alone"].sparsity_total
+    assert gone == pytest.approx(1 - 2 * 2 * 12 / (2 * (60 + 156) + 26 + 13))
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
