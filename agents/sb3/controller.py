@@ -39,6 +39,7 @@ from prunectl.agents.remembering import RememberingPolicy
 from prunectl.agents.rows import row_space
 from prunectl.agents.sb3 import networks as views
 from prunectl.agents.sb3.blueprint import Blueprint, build, of_model
+from prunectl.agents.sb3.extractor import reading
 from prunectl.agents.sb3.faithful import check_faithful
 from prunectl.agents.sb3.memory import Memory, memories, memory_ties, split_states
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
@@ -241,8 +242,7 @@ class SB3Controller(Controller):
             return super().reading(inputs)
         before = self.inputs_read or range(self.observation_space.shape[0])
         chosen = [before[index] for index in inputs]
-        said = {"features_extractor_class": InputsExtractor, "features_extractor_kwargs": {"inputs": chosen}}
-        blueprint = replace(self.blueprint, policy_kwargs={**self.blueprint.policy_kwargs, **said})
+        blueprint = replace(self.blueprint, policy_kwargs={**self.blueprint.policy_kwargs, **reading(chosen)})
         extractor = InputsExtractor(self.observation_space, chosen)
         memo: dict[int, Any] = {id(one): extractor for one in self.networks.modules() if only_flattens(one)}
         return replace(self, blueprint=blueprint, policy_networks=copy.deepcopy(self.policy_networks, memo))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,11 @@ def stock_form(
 def _by_part(keys: Iterable[str]) -> dict[str, str]:
     """`_NAMES` of several parts."""
     return {f"extractors.{key}.{old}": f"extractors.{key}.{new}" for key in keys for old, new in _NAMES.items()}
+
+
+def reading(inputs: Sequence[int]) -> dict[str, Any]:
+    """Policy arguments of an extractor that hands these numbers of a flat observation on."""
+    return _arguments(InputsExtractor, {"inputs": list(inputs)})
 
 
 def _arguments(kind: type[BaseFeaturesExtractor], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from prunectl.agents.controller import ControllerError
 from prunectl.agents.sb3.architecture import pad_twins
 from prunectl.agents.sb3.blueprint import align, policy_settings
 from prunectl.agents.sb3.controller import SB3Controller
-from prunectl.agents.sb3.extractor import known_extractor
+from prunectl.agents.sb3.extractor import known_extractor, reading
 from prunectl.agents.sb3.families import ALGORITHMS
 from prunectl.agents.sb3.normalisation import Normalisation, RewardScale
 from prunectl.agents.sb3.randomness import random_state_kept
@@ -80,6 +80,8 @@ def model_of(controller: SB3Controller, source: BaseAlgorithm, env: VecEnv | Non
     vars(model).update(copy.deepcopy(kept))
     name = algorithm_name(source)
     fixed = {**source.policy_kwargs, **known_extractor(source.policy, name).arguments}
+    if controller.inputs_read is not None:
+        fixed |= reading(controller.inputs_read)
     model.policy_kwargs = policy_settings(name, fixed, state, source.action_space)
     seed, model.seed = model.seed, None  # setting up would seed every generator of the process
     if env is not None:

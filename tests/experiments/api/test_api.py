@@ -47,15 +47,22 @@ def weights(model: BaseAlgorithm) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
 
 
-@pytest.mark.parametrize("make", [sac, ppo, tqc, normalised_ppo])
-def test_the_five_lines(make: Any, tmp_path: Path) -> None:
+FEWER_INPUTS = {"overall": 0.6, "observation": 0.34}
+
+
+@pytest.mark.parametrize(
+    ("make", "ask"),
+    [(sac, 0.6), (ppo, 0.6), (tqc, 0.6), (normalised_ppo, 0.6), (sac, FEWER_INPUTS), (normalised_ppo, FEWER_INPUTS)],
+    ids=["sac", "ppo", "tqc", "normalised_ppo", "sac-inputs", "normalised_ppo-inputs"],
+)
+def test_the_five_lines(make: Any, ask: Any, tmp_path: Path) -> None:
     model = make()
     vector = model.get_env()
     before, steps, state = weights(model), model.num_timesteps, torch.get_rng_state()
     seen = np.random.default_rng(0).normal(size=(5, *vector.observation_space.shape)).astype(np.float32)
     dense_actions = model.predict(seen, deterministic=True)[0]
 
-    small = prunectl.prune(model, 0.6, env=vector, recovery="reconstruct")
+    small = prunectl.prune(model, ask, env=vector, recovery="reconstruct")
     assert torch.equal(state, torch.get_rng_state())
     assert small.plan.sparsity_total == pytest.approx(0.6, abs=0.02)
     assert f"dense {small.dense.mean_return:.1f}" in str(small)
