@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from prunectl.agents.deployment.metadata import KEY
 from prunectl.agents.deployment.program import Program
-from prunectl.agents.deployment.steps import Argmax, Pick, QuantisedAffine
+from prunectl.agents.deployment.steps import Argmax, Bound, Diagonal, Pick, QuantisedAffine
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ def _meaning(program: Program, held_steps: int) -> str:
 
 def _read(program: Program) -> str:
     """Which observations are read where that are not all, as runs of indices."""
-    index = next((step.index for step in program.steps if isinstance(step, Pick)), ())
-    if not index:
+    first = next((step for step in program.steps if not isinstance(step, Diagonal | Bound)), None)
+    if not isinstance(first, Pick):
         return ""
+    index = first.index
     runs = np.split(np.asarray(index), np.flatnonzero(np.diff(index) > 1) + 1)
     said = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
     text = f"Of the observations {len(index)} are read, counted from 0: {said}. The others may be anything."

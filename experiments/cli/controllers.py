@@ -71,7 +71,12 @@ def inspect(
                 pass
         except Error as error:  # there is as much to see
             say(str(error))
-    plan = plan_of(loaded)
+    try:
+        plan = plan_of(loaded)
+    except Error:
+        if figure is not None:
+            raise
+        plan = None  # there is as much to see
     graph = trace(loaded.controller, observed=plan is not None and plan.observed)
     if figure is not None:
         _draw(loaded, graph, plan, figure)
