@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
-from tests.docs.committed import cells, kept, text, two
+from tests.docs.committed import cells, kept, table, text, two
 
 README = (ROOT / "results" / "default" / "README.md").read_text()
 SPARSITIES = (0.9, 0.95, 0.97, 0.98, 0.99)
@@ -142,6 +142,42 @@ def test_what_a_layer_less_brings_is_that_of_its_cells() -> None:
     readme = text("results/default/README.md")
     assert f"BipedalWalker keeps {entry(begun.loc[(walker, 0.95)])} at 0.95, where one student keeps" in readme
     assert f"so it stays at 0.95, {begun.loc[(ant, 0.95), 'value']:.3f} to be exact" in readme
+
+
+def test_what_fewer_inputs_bring_is_that_of_their_cells() -> None:
+    again = kept("default/restarts").xs(AGAIN, level="method")
+    fewer = kept("default/inputs").xs("inputs + surgeon + distill-restarts", level="method")
+    read = table("default/inputs/read.csv").set_index(["controller", "sparsity_asked"])
+    for name in fewer.index.unique("controller"):
+        cells_ = [entry(of.loc[(name, at)]) if (name, at) in of.index else "-" for at in FAR for of in (again, fewer)]
+        acts, seconds = (fewer.loc[(name, 0.98), column] for column in ("params_deployed", "seconds"))
+        reads = f"{read.loc[(name, 0.98), 'read']:.0f} of {read.loc[(name, 0.98), 'of']}"
+        assert f"| {name.removesuffix('_1')} | {' | '.join(cells_)} | {reads} | {acts:,} | {seconds:.0f} |" in README
+    ant, walker, hopper = "ppo/Ant-v3_1", "ppo/BipedalWalker-v3_1", "trpo/Hopper-v3_1"
+    (far, before), (least, size) = (
+        (two(fewer.loc[(ant, 0.98), "value"]), two(again.loc[(ant, 0.98), "value"])),
+        (two(fewer.loc[(ant, 0.99), "value"]), fewer.loc[(ant, 0.99), "params_deployed"]),
+    )
+    readme, choosing = text("results/default/README.md"), text("docs/choosing.md")
+    assert (
+        f"{far} on {fewer.loc[(ant, 0.98), 'params_deployed']} parameters, where the default keeps {before}" in readme
+    )
+    assert f"and {least} on {size}, a size that cannot be reached while all is read" in readme
+    assert (ant, 0.99) not in again.index
+    assert f"Ant keeps {far} at 0.98 in the place of {before}, on 7 of 112 inputs" in choosing
+    there = [two(of.loc[(walker, 0.98), "value"]) for of in (fewer, again)]
+    assert f"BipedalWalker {there[0]} in the place of {there[1]}; TRPO's Hopper" in choosing
+    lost = [two(of.loc[(hopper, 0.98), "value"]) for of in (fewer, again)]
+    assert f"({lost[0]} at 0.98 where the default keeps {lost[1]})" in readme
+    assert (
+        f"On 7 of its 112 inputs (`--grouping inputs`) Ant keeps its whole return there, where it kept {before}"
+        in text("README.md")
+    )
+    # The others read all but a few of theirs up to 0.98.
+    others = read.drop(index=fewer.index.unique("controller"), level="controller").reset_index()
+    assert read.index.get_level_values("controller").nunique() == 33
+    most = others[others["sparsity_asked"] <= 0.98]
+    assert (most["of"] - most["read"]).max() <= 3
 
 
 def test_what_critics_bring_is_that_of_their_cells() -> None:
