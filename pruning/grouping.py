@@ -31,8 +31,8 @@ class Grouping:
     own ``importances`` (the first is its default) and a seed. ``cut`` is given the same, of what removes no unit, and
     gives the controller that it makes, with a plan that keeps every unit and counts what is left. ``begins`` makes of a
     controller, its graph and what the dataflow takes the one that is cut in its place. ``observes`` says that numbers
-    of the observation go too, as many as `observation.best_seen` finds. ``recoveries`` are those that may follow, all
-    where none is named. ``version`` goes up when the name begins to mean another computation.
+    of the observation go too, those that `observation.best_seen` finds needless. ``recoveries`` are those that
+    may follow, all where none is named. ``version`` goes up when the name begins to mean another computation.
     """
 
     scope: Scope | None = None

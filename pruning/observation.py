@@ -1,4 +1,4 @@
-"""Which numbers of the observation are read: as many as the refit makes most of at the size that is asked."""
+"""Which numbers of the observation are read: all but those that what acts can do without."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from prunectl.pruning.trial import Bench
 
 #: Its name among the groupings.
 INPUTS = "inputs"
+#: The share of its outputs' variance that what acts may err by without a number, all hidden units there and refitted.
+#: What is lost with an input no student can learn back; what is lost with a unit mostly can be: so this is far less
+#: than what pruning units costs before a student learns.
+NEEDLESS = 0.01
 #: The share of an observation that is worth a word where it never moves.
 MANY = 1 / 8
-#: Shares of the observation that are tried.
-SHARES = (0.0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 15 / 16)
 
 
 def best_seen(trials: Bench, ask: Ask, planned: Callable[[Ask], PruningPlan]) -> PruningPlan:
-    """The plan with that share of the observation beside what is asked at which what acts errs least once refitted.
+    """The plan of what is asked that leaves out as many numbers of the observation as are not needed.
 
-    At one size, a number that is not read leaves room for hidden units. Those that never move cost their weights for
-    nothing, and the next few are worth less than a unit; beyond, what is left cannot tell states apart. The error is
-    that of `Bench.errors`, in the mean over the components that act.
+    So many are not needed that what acts errs by at most `NEEDLESS` without the worst-scored of them, its hidden units
+    all there and refitted (`Bench.errors`, the mean over the components that act). How many is found by bisection, and
+    does not depend on what is asked, but where that is less than they take.
 
     Args:
         trials: the dense controller and its scores, the observation among its groups.
@@ -35,22 +37,39 @@ def best_seen(trials: Bench, ask: Ask, planned: Callable[[Ask], PruningPlan]) ->
         planned: what is asked, carried out on the groups.
 
     Raises:
-        PruningError: what is asked cannot be met with any of them.
+        PruningError: what is asked cannot be met.
     """
+    graph, flow = trials.graph, trials.graph.observation
+    assert flow is not None
+    units = graph.dense[flow]
 
-    def error(plan: PruningPlan) -> float:
-        errors = trials.errors(plan.widths)
-        return float(np.mean([errors[name] for name in trials.graph.acting]))
+    def needless(read: int) -> bool:
+        errors = trials.errors({**graph.dense, flow: read})
+        return float(np.mean([errors[name] for name in graph.acting])) <= NEEDLESS
 
-    plans, why = [], list[PruningError]()
-    for share in SHARES:
+    def plan(read: int) -> PruningPlan:
+        return planned(replace(ask, shares=(*ask.shares, (OBSERVATION, 1 - read / units))))
+
+    def meets(read: int) -> bool:
         try:
-            plans.append(planned(replace(ask, shares=(*ask.shares, (OBSERVATION, share)))))
-        except PruningError as refused:  # with so many too little goes, or so few cannot be left
-            why.append(refused)
-    if not plans:
-        raise why[0]
-    return replace(min(plans, key=error), sparsity_asked=ask.figure)
+            plan(read)
+        except PruningError:
+            return False
+        return True
+
+    read = _least(needless, units)
+    if not meets(read) and meets(units):  # all that is not needed is more than is asked
+        read = _least(meets, units)
+    return replace(plan(read), sparsity_asked=ask.figure)
+
+
+def _least(holds: Callable[[int], bool], most: int) -> int:
+    """The least number for which something holds that does for ``most`` and all from the least on."""
+    few = 0
+    while most - few > 1:
+        between = (few + most) // 2
+        few, most = (few, between) if holds(between) else (between, most)
+    return most
 
 
 def still_remark(seen: torch.Tensor) -> str | None:

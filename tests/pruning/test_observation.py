@@ -230,8 +230,8 @@ def test_distillation_teaches_what_reads_less() -> None:
     assert taught.controller.inputs_read == tuple(taught.plan.kept["observation->actor,critic.0,critic.1"])
 
 
-def test_the_grouping_finds_how_many_are_worth_it() -> None:
-    """Where most never move their weights are spent on hidden units; where all matter, all are read."""
+def test_the_grouping_finds_how_many_are_needed() -> None:
+    """Those that never move are not, and their weights are spent on hidden units; where all matter, all are read."""
     torch.manual_seed(1)
     controller = Controller.of(
         {"actor": nn.Sequential(nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 2))},
@@ -246,10 +246,14 @@ def test_the_grouping_finds_how_many_are_worth_it() -> None:
     assert found.plan.sparsity_asked == 0.8
     assert found.plan.sparsity_total == pytest.approx(0.8, abs=0.02)
     assert found.fidelity["actor"] > prune(controller, REFITTED, 0.8, data).fidelity["actor"] + 0.03
-    # With all of them one unit is more than is to be left.
+    # As many whatever is asked. With all of them one unit is more than is to be left at 0.96.
     with pytest.raises(PruningError, match="cannot be met"):
         prune(controller, REFITTED, 0.96, data)
-    assert len(prune(controller, method, 0.96, data).plan.kept["observation->actor"]) < 32
+    assert prune(controller, method, 0.96, data).plan.kept["observation->actor"] == (0, 1, 2, 3)
+    # Where they would take more than is asked, fewer go: of 562 parameters 16 with each.
+    less = prune(controller, method, 0.3, data).plan
+    assert less.sparsity_total == pytest.approx(0.3, abs=0.02)
+    assert less.widths["observation->actor"] == 32 - 562 * 3 // 10 // 16
     with pytest.raises(PruningError, match="cannot be met"):
         prune(controller, method, 0.999, data)
     # Alone, one number matters as much as any other here.
