@@ -116,7 +116,7 @@ def test_a_component_alone_is_another_cell_and_whole_controllers_keep_their_keys
 
 def test_only_is_checked_before_anything_runs(balancer: Path) -> None:
     base = {"controllers": str(balancer), "methods": {"grouping": "component"}, "sparsities": [0, 0.5]}
-    with pytest.raises(ConfigError, match=r"has no 'encoder'; it has actor, value, deployed$"):
+    with pytest.raises(ConfigError, match=r"has no 'encoder'; it has actor, value, observation, deployed$"):
         load_work(SweepConfig.model_validate(base | {"only": ["actor", "encoder"]}), False, lambda line: None)
     only = ["actor", "value", "actor", "deployed"]
     work = load_work(SweepConfig.model_validate(base | {"only": only}), False, lambda line: None)
