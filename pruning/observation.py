@@ -57,10 +57,13 @@ def best_seen(trials: Bench, ask: Ask, planned: Callable[[Ask], PruningPlan]) ->
             return False
         return True
 
-    read = _least(needless, units)
-    if not meets(read) and meets(units):  # all that is not needed is more than is asked
-        read = _least(meets, units)
-    return replace(plan(read), sparsity_asked=ask.figure)
+    try:
+        found = plan(_least(needless, units))
+    except PruningError:
+        if not meets(units):
+            raise
+        found = plan(_least(meets, units))  # all that is not needed is more than is asked
+    return replace(found, sparsity_asked=ask.figure)
 
 
 def _least(holds: Callable[[int], bool], most: int) -> int:

@@ -299,13 +299,13 @@ class SB3Controller(Controller):
     def _before(self) -> tuple[nn.Module, ...]:
         """From rows to what the networks are shown."""
         inputs, statistics = self.inputs_read, self.normalisation
-        if inputs is not None:  # of what nobody reads, nothing is computed
-            statistics = None if statistics is None else statistics.of_inputs(inputs)
-            return (Inputs(inputs), *(() if statistics is None else (statistics.module(),)))
+        if inputs is not None and statistics is not None:  # of what nobody reads, nothing is computed
+            statistics = statistics.of_inputs(inputs)
+        picked = () if inputs is None else (Inputs(inputs),)
         normalise = () if statistics is None else (statistics.module(),)
         encoded, _ = views.encoders(self.policy_networks)
         shown = preprocessing(self.observed, self.blueprint.scales_images, shaped=bool(encoded))
-        return (*normalise, *shown)
+        return (*picked, *normalise, *shown)
 
     def _seen(self, observations: Batch) -> torch.Tensor:
         values = self._tensor(observations)

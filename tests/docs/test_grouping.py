@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.docs.committed import cells, kept, table, text, two
+from tests.docs.committed import cells, interval, kept, table, text, two
 
 README = text("results/grouping/README.md")
 
@@ -21,7 +21,7 @@ def test_each_difference_is_that_of_the_table(kind: str, ours: str, theirs: str)
     found = table("grouping/contrasts.csv").set_index(["kind", "ours", "theirs"])
     row = found.loc[(kind, ours, theirs)].squeeze()
     assert row["runs"] == 9
-    said = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+    said = interval(row)
     line = f"| {kind}: `{ours}` against `{theirs}` | {said} | {row['p']:.3f} | {row['detectable']:.3f} |"
     assert line in README
     if theirs == "global":
