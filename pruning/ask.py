@@ -10,6 +10,7 @@ from typing import Self, TypeAlias
 
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph
+from prunectl.registry import unknown
 
 #: The key of a mapping under which the share of all parameters stands, the name that means every flow, and the one
 #: that means what acts.
@@ -132,7 +133,7 @@ class Ask:
                 continue
             found = _meant(said, graph)
             if not found and said != FLOWS:  # where nothing is coupled there is nothing to ask of it
-                raise PruningError(f"unknown scope '{said}': there are {', '.join(names)}")
+                raise PruningError(unknown("scope", said, (*names, FLOWS, DEPLOYED, OBSERVATION)))
             for name in found:
                 meant[name] = min(meant.get(name, (len(names) + 1, 0.0)), (len(found), share))
         shares = {name: meant[name][1] for name in names if name in meant}

@@ -69,7 +69,10 @@ def test_what_is_no_ask_is_told_how_to_write_one(text: str) -> None:
         ({"actor": 0.5, "overall": 1.0}, r"sparsity 1 is outside \[0, 1\)"),
         ({"actor": 1.5}, r"sparsity 1\.5 is outside"),
         ({}, "no sparsity is asked for"),
-        ({"actr": 0.5}, "unknown scope 'actr': there are encoder, actor, critic.0, critic.1, encoder->"),
+        (
+            {"actr": 0.5},
+            r"unknown scope 'actr': did you mean 'actor'\? there are encoder, actor, critic\.0, critic\.1, encoder->",
+        ),
         (
             {"overall": 0.5, "critic.0": 0.5},
             "critic.0, critic.1 must be equally wide: name all with one",
@@ -197,7 +200,7 @@ def test_what_acts_gives_its_share_and_only_what_reads_a_flow_is_smaller_besides
     kept = of({"deployed": 0.5, FLOW: 0.0})
     assert kept[FLOW] == 16
     assert gone(SHARED, kept, "critic.0") == 0
-    with pytest.raises(PruningError, match="unknown scope 'critic': there are encoder, actor, encoder->"):
+    with pytest.raises(PruningError, match=r"unknown scope 'critic': .*there are encoder, actor, encoder->"):
         of({"deployed": 0.5, "critic": 0.5})
     with pytest.raises(PruningError, match=r"0\.9 is asked of all parameters and 0\.5 of what acts"):
         Ask.parse("0.9,deployed=0.5")

@@ -21,8 +21,9 @@ from prunectl.pruning import Method
 
 Array = NDArray[np.float64]
 
-#: Sparsities that are named on an axis which is logarithmic in what is left.
-NAMED = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+#: Sparsities that are named on an axis which is logarithmic in what is left, and those on one that goes further, where
+#: all would touch.
+NAMED, FAR = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98), (0.0, 0.5, 0.8, 0.95, 0.99)
 #: Normalised returns at which profiles are drawn.
 THRESHOLDS = np.linspace(0.0, 1.1, 221)
 
@@ -152,7 +153,7 @@ def _stretch(axes: Axes, highest: float) -> None:
     """Give sparsities to ``highest`` an axis on which equal steps divide what is left by the same factor."""
     axes.set_xlim(0.0, 1.0 - 0.9 * (1.0 - highest))  # before the scale, on which 1 lies at infinity
     axes.set_xscale("function", functions=(_shrinkage, lambda y: -np.expm1(-y)))
-    axes.xaxis.set_major_locator(FixedLocator(NAMED))
+    axes.xaxis.set_major_locator(FixedLocator(NAMED if highest < FAR[-1] else FAR))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 

@@ -550,7 +550,7 @@ def test_a_controller_that_reads_less_is_drawn_run_and_written_out(
     for ask, says in (
         (("0.5,observation=0.9",), "with 1 of its 4 units left, flow 'observation->actor,value' reaches 0.75"),
         (("0.5", "--grouping", "input"), "did you mean 'inputs'?"),
-        (("0.5,observations=0.5",), "unknown scope 'observations': there are actor, value"),
+        (("0.5,observations=0.5",), "unknown scope 'observations': did you mean 'observation'? there are actor, value"),
     ):
         status, _, err = prunectl("prune", balancer, "--sparsity", *ask, *cut, "-o", tmp_path / "x.zip")
         assert (status, err.count("\n")) == (2, 1)

@@ -327,7 +327,10 @@ def test_inputs_go_by_budget_alone_and_by_grouping(balancer: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"budgets": {"valeu": 0.5}}, "budgets: balancer: unknown scope 'valeu': there are actor, value"),
+        (
+            {"budgets": {"valeu": 0.5}},
+            "budgets: balancer: unknown scope 'valeu': did you mean 'value'\\? there are actor, value",
+        ),
         ({"budgets": {"value": 1.5}}, "less than 1"),
         ({"budgets": {"overall": 0.5}}, "unknown scope 'overall'"),
         ({"steps": 0}, "greater than or equal to 1"),
