@@ -31,14 +31,16 @@ class Grouping:
     own ``importances`` (the first is its default) and a seed. ``cut`` is given the same, of what removes no unit, and
     gives the controller that it makes, with a plan that keeps every unit and counts what is left. ``begins`` makes of a
     controller, its graph and what the dataflow takes the one that is cut in its place. ``observes`` says that numbers
-    of the observation go too, those that `observation.best_seen` finds needless. ``recoveries`` are those that
-    may follow, all where none is named. ``version`` goes up when the name begins to mean another computation.
+    of the observation go too, those that `observation.best_seen` finds needless. ``tries`` names the groupings
+    whose cuts the recovery has to choose among, the first of them being its own. ``recoveries`` are those that may
+    follow, all where none is named. ``version`` goes up when the name begins to mean another computation.
     """
 
     scope: Scope | None = None
     plan: Callable[[Controller, ComponentGraph, Sequence[torch.Tensor], Ask, str, int], Any] | None = None
     cut: Callable[[Any, ComponentGraph, Sequence[torch.Tensor], Ask, str, int], tuple[Any, Any]] | None = None
     observes: bool = False
+    tries: tuple[str, ...] = ()
     begins: Callable[[Any, ComponentGraph, Sequence[torch.Tensor]], Any] | None = None
     importances: tuple[str, ...] = ()
     recoveries: tuple[str, ...] = ()
@@ -63,10 +65,25 @@ def by_component(graph: ComponentGraph, group: Group) -> str:
     return "+".join(dict.fromkeys(component for name in tied for component in graph.groups[name].components))
 
 
+def by_coupling(graph: ComponentGraph, group: Group) -> str:
+    """One ranking over everything where units pass between components, so that what all read is spared for what it is
+    worth to all; each component alone where none do."""
+    coupled = any(name != graph.observation for name in graph.flows)
+    return together(graph, group) if coupled else by_component(graph, group)
+
+
 #: Others stand where they are written (`stock`, `unstructured`, `lowrank`, `shallow`, `observation`).
 GROUPINGS = Registry(
     "grouping",
-    {"global": Grouping(together), "layer": Grouping(alone), "component": Grouping(by_component)},
+    {
+        "global": Grouping(together),
+        "layer": Grouping(alone),
+        "component": Grouping(by_component),
+        "coupled": Grouping(by_coupling),
+        "chosen": Grouping(
+            by_component, tries=("component", "coupled", "inputs", "shallow"), recoveries=("distill-restarts",)
+        ),
+    },
     PruningError,
 )
 

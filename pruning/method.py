@@ -29,8 +29,9 @@ TABLES: Mapping[str, Registry[Any]] = {
 #: Pruners with a way of their own: Torch-Pruning's, PyTorch's, and low rank.
 LIBRARIES = tuple(name for name in GROUPINGS.builtin if GROUPINGS[name].scope is None)
 
-#: What `prune` does where no recovery is named. Sweeps and the suite, which compare, begin once: `Method.recovery`.
-AGAIN = "distill-restarts"
+#: What `prune` does where no grouping and no recovery is named. Sweeps and the suite, which compare, cut in one way and
+#: begin once: `Method.grouping`, `Method.recovery`.
+CHOSEN, AGAIN = "chosen", "distill-restarts"
 
 #: Goes up whenever the same names begin to mean another computation; part of a cell's identity. What changes under one
 #: name alone has that name's own ``version`` raised, in its table, so that all else keeps its cells.
@@ -69,9 +70,9 @@ class Method:
                 f"takes allocation 'uniform', not '{self.allocation}'"
             )
         if own.recoveries and self.recovery not in own.recoveries:
+            why = "chooses among students" if own.tries else "removes no unit"
             raise PruningError(
-                f"grouping '{self.grouping}' removes no unit: it takes recovery {_listed(own.recoveries)}, not "
-                f"'{self.recovery}'"
+                f"grouping '{self.grouping}' {why}: it takes recovery {_listed(own.recoveries)}, not '{self.recovery}'"
             )
 
     @classmethod
@@ -86,7 +87,7 @@ class Method:
 
         Names may be ``module:name`` of plug-ins; that imports the module, which the caller vouches for.
         """
-        own = GROUPINGS[grouping] if grouping in LIBRARIES else Grouping()
+        own = GROUPINGS[grouping] if grouping in GROUPINGS else Grouping()
         names = (
             grouping,
             importance or (*own.importances, cls.importance)[0],
@@ -97,10 +98,16 @@ class Method:
 
     @classmethod
     def asked(
-        cls, grouping: str, importance: str | None = None, allocation: str = "uniform", recovery: str | None = None
+        cls,
+        grouping: str | None = None,
+        importance: str | None = None,
+        allocation: str = "uniform",
+        recovery: str | None = None,
     ) -> Self:
         """As `of`, for one controller: where nobody named a recovery, `distill` begins again where it falls short, if
-        the grouping takes that."""
+        the grouping takes that, and where nobody named a grouping either, with other cuts too."""
+        if grouping is None:
+            grouping = CHOSEN if recovery in (None, AGAIN) else cls.grouping
         method = cls.of(grouping, importance, allocation, recovery)
         takes = GROUPINGS.find(method.grouping).recoveries or RECOVERIES
         return replace(method, recovery=AGAIN) if recovery is None and AGAIN in takes else method
@@ -125,8 +132,9 @@ class Method:
 
     @property
     def plans(self) -> bool:
-        """Whether it is the controller itself that is cut, and none in its place."""
-        return GROUPINGS.find(self.grouping).begins is None
+        """Whether what is cut is known ahead: it is the controller itself, and none in its place or of several."""
+        own = GROUPINGS.find(self.grouping)
+        return own.begins is None and not own.tries
 
     @property
     def observes(self) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -50,12 +50,14 @@ class Pruned(Generic[C]):
     """A smaller controller, what was done to it, how faithful it is, and how long each stage took.
 
     ``returns`` are the mean validation returns before and after a recovery that looks at them, None otherwise.
+    ``grouping`` is the one that the plan was made by: the method's, or another that the method chooses among.
     """
 
     controller: C
     plan: PruningPlan
     fidelity: Mapping[str, float]
     seconds: Mapping[str, float]
+    grouping: str
     returns: tuple[float, float] | None = None
 
     @property
@@ -164,20 +166,16 @@ def prune(
     method.check(controller)
     if method.looks_at_task and loop is None:
         raise PruningError(f"recovery '{method.recovery}' needs the control task: pass a loop")
-    whole, begun = graph_of(controller, method, ask), controller
     # Once for plan and recovery: a world model imagines its latents for it.
     inputs = controller.inputs(calibration.observations, calibration.actions)
-    if (begins := GROUPINGS.find(method.grouping).begins) is not None and not ask.leaves_all:
-        begun = begins(controller, whole, inputs)
-    given = begun is controller
-    graph = whole if given else graph_of(begun, method, ask)
-    # Each component has the parameters that it would have with all of its layers, as far as it can use them.
-    asked = ask if given else ask.spread(whole).relative(whole, graph)
+    start = _Start.of(controller, method, ask, inputs)
+    begun, graph, given = start.controller, start.graph, start.controller is controller
     seen = calibration.observations, calibration.actions
     allowed = None if budget is None else budget.shared(schedule.steps)
+    grouping, *others = GROUPINGS.find(method.grouping).tries or (method.grouping,)
     small, plan, returns = begun, uncut(graph), None
     seconds = dict.fromkeys(("plan", "surgery", "recovery"), 0.0)
-    for number, level in enumerate(schedule.levels(asked)):
+    for number, level in enumerate(schedule.levels(start.asked)):
         started, nothing = time.perf_counter(), given and level.leaves_all
         if (reduce := GROUPINGS.find(method.grouping).cut) is not None:
             small, plan = reduce(controller, graph, inputs, ask, method.importance, seed)
@@ -186,7 +184,7 @@ def prune(
             first = number == 0
             known = first and given and not graph.observation  # all groups' scores are there already
             now = graph if first else graph_of(small, method, ask)
-            cut = plan_for(
+            level_plan = plan_for(
                 small,
                 now,
                 method,
@@ -198,20 +196,22 @@ def prune(
                 damage if known else None,
                 loop,
             )
-            nothing = given and cut.widths == cut.units
-            plan = cut if first else composed(graph, plan, cut, level.figure)
+            nothing = given and level_plan.widths == level_plan.units
+            plan = level_plan if first else composed(graph, plan, level_plan, level.figure)
             planned = time.perf_counter()
-            small = apply(cut, small, now)
+            small = apply(level_plan, small, now)
         operated = time.perf_counter()
 
         def so_far(share: float, done: int = number) -> None:
             told((done + share) / schedule.steps)
 
+        left = Cut(small, controller, begun, graph, plan, inputs, *seen, seed, loop, allowed, so_far, grouping)
+        if schedule.steps == 1:
+            left = replace(left, others=[partial(_other, left, method, name, ask, min_width) for name in others])
         # Where nothing is cut there is nothing to recover, but weights may be rounded.
-        small, returns = recover(
-            "none" if nothing and method.bits is None else method.recovery,
-            Cut(small, controller, begun, graph, plan, inputs, *seen, seed, loop, allowed, so_far),
-        )
+        recovery = "none" if nothing and method.bits is None else method.recovery
+        small, cut, returns = recover(recovery, left)
+        begun, graph, plan, grouping = cut.begun, cut.graph, cut.plan, cut.grouping
         done = time.perf_counter()
         for stage, took in zip(seconds, (planned - started, operated - planned, done - operated), strict=True):
             seconds[stage] += took
@@ -220,7 +220,45 @@ def prune(
     options = controller.allowed(calibration.held_out_observations)
     told_options = None if options is None else torch.as_tensor(options)
     fidelity = fidelities(small, controller, graph, plan, held_out, told_options)
-    return Pruned(small, plan if given else counted(plan, whole, ask.figure), fidelity, seconds, returns)
+    if begun is not controller:
+        plan = counted(plan, start.whole, ask.figure)
+    return Pruned(small, plan, fidelity, seconds, grouping, returns)
+
+
+@dataclass(frozen=True)
+class _Start(Generic[C]):
+    """What is cut, its groups and what is asked of it: the dense controller, whose groups are ``whole``, or in its
+    place one of fewer layers."""
+
+    whole: ComponentGraph
+    controller: C
+    graph: ComponentGraph
+    asked: Ask
+
+    @classmethod
+    def of(cls, controller: C, method: Method, ask: Ask, inputs: Sequence[torch.Tensor]) -> Self:
+        whole, begins = graph_of(controller, method, ask), GROUPINGS.find(method.grouping).begins
+        if begins is None or ask.leaves_all:
+            return cls(whole, controller, whole, ask)
+        begun = begins(controller, whole, inputs)
+        graph = graph_of(begun, method, ask)
+        # Each component has the parameters that it would have with all of its layers, as far as it can use them.
+        return cls(whole, begun, graph, ask.spread(whole).relative(whole, graph))
+
+
+def _other(given: Cut[C], method: Method, name: str, ask: Ask, min_width: int) -> Cut[C] | None:
+    """The same controller cut by another grouping; None where that cuts nothing else or cannot."""
+    try:
+        other = replace(method, grouping=name)
+        start = _Start.of(given.dense, other, ask, given.inputs)
+        controller, graph = start.controller, start.graph
+        plan = plan_for(controller, graph, other, start.asked, given.inputs, given.seed, min_width, loop=given.loop)
+    except PruningError:
+        return None
+    if controller is given.dense and plan.kept == {**uncut(graph).kept, **given.plan.kept}:
+        return None
+    small = apply(plan, controller, graph)
+    return replace(given, small=small, begun=controller, graph=graph, plan=plan, grouping=name)
 
 
 def check_ask(method: Method, ask: Ask, min_width: int, schedule: Schedule) -> None:

@@ -162,7 +162,7 @@ def prune(
     *,
     env: Env | None = None,
     inputs: ArrayLike | None = None,
-    grouping: str = "component",
+    grouping: str | None = None,
     importance: str | None = None,
     allocation: str = "uniform",
     recovery: str | None = None,
@@ -184,7 +184,9 @@ def prune(
         env: see `evaluate`.
         inputs: observations ``(n, ...)`` in the place of a task: nothing is run, and what it costs is said by the
             fidelity of each component's output on rows held back.
-        grouping: how units are pooled to be ranked: ``component``, ``layer``, ``global``, or a library's pruner.
+        grouping: how units are pooled to be ranked: ``component``, ``layer``, ``global``, or a library's pruner. By
+            default ``chosen``: ``component``, and where its students fall short ``coupled``, ``inputs`` and ``shallow``
+            beside it; ``component`` where another recovery is named.
         importance: how a unit is scored; by default ``surgeon``.
         allocation: how the sparsity is divided over the pools.
         recovery: what is done for the smaller controller; by default ``distill-restarts``.
@@ -299,9 +301,9 @@ def plan(
         >>> plan.components["actor"].widths_pruned
         (44, 44, 2)
     """
-    method = Method.of(grouping, importance, allocation, "none")
+    method = Method.of(grouping, importance, allocation)
     if not method.plans:
-        raise PruningError(f"grouping '{grouping}' has no plan ahead: it cuts a network of fewer layers; `prune` does")
+        raise PruningError(f"grouping '{grouping}' has no plan ahead: what it cuts shows once it is cut; `prune` does")
     ask = Ask.of(sparsity)
     subject = subject_of(model, env, trust)
     controller = subject.controller
@@ -336,7 +338,7 @@ def apply(plan: PruningPlan, model: Model, trust: bool = False) -> Controller:
 
 def check_method(
     sparsity: Sparsity,
-    grouping: str = "component",
+    grouping: str | None = None,
     importance: str | None = None,
     allocation: str = "uniform",
     recovery: str | None = None,

@@ -159,6 +159,7 @@ class Small:
             "training_seed": self.subject.loaded.training_seed,
             "source": {"name": self.subject.loaded.name, "digest": self.subject.loaded.digest},
             **asdict(self.variant),
+            "cut": self.outcome.grouping,
             "seed": self.seed,
             "plan": self.plan.to_json(),
             "fidelity": dict(self.fidelity),
@@ -173,7 +174,7 @@ class Small:
         plan, said = self.plan, self.provenance()
         return {
             "task": self._task,
-            **{name: said[name] for name in ("method", "budgets", "schedule")},
+            **{name: said[name] for name in ("method", "budgets", "schedule", "cut")},
             "seed": self.seed,
             "sparsity_asked": plan.sparsity_asked,
             "sparsity_total": plan.sparsity_total,
@@ -199,6 +200,8 @@ class Small:
     def __str__(self) -> str:
         where = self._task or "the inputs given"
         lines = [f"{self.subject.loaded.name} on {where}, {self.variant.label}", str(self.plan)]
+        if self.outcome.grouping != self.method.grouping:
+            lines.append(f"of the cuts tried it is that of grouping '{self.outcome.grouping}'")
         lines += self._fidelities() if self.dense is None else self._returns()
         lines.append(
             f"integrity {self.integrity:.3f}: the lowest R² of any component's output against the dense one's, on "

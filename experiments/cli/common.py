@@ -72,11 +72,12 @@ Task = Annotated[
     typer.Option("--task", metavar="ID", callback=known_task, help="The task; default: what the checkpoint names."),
 ]
 Grouping = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--grouping",
         callback=known("grouping"),
-        help=f"{listed('grouping')}. The first three are ours, the others have ways of their own.",
+        help=f"{listed('grouping')}. The first three are ours, the stock ones Torch-Pruning's.  (default: chosen: "
+        "component, and where its students fall short coupled, inputs, shallow; component with another recovery)",
     ),
 ]
 Importance = Annotated[

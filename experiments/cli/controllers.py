@@ -137,7 +137,7 @@ def prune(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where the smaller controller goes.")],
     task: Task = None,
     inputs: Inputs = None,
-    grouping: Grouping = "component",
+    grouping: Grouping = None,
     importance: Importance = None,
     allocation: Allocation = "uniform",
     recovery: Recovery = None,

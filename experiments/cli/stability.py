@@ -41,7 +41,7 @@ def stability(
     sparsities: Annotated[
         str | None, typer.Option(metavar="S,S,...", help="Prune the one CKPT to these sparsities here and now.")
     ] = None,
-    grouping: Grouping = "component",
+    grouping: Grouping = None,
     importance: Importance = None,
     allocation: Allocation = "uniform",
     recovery: Recovery = None,
@@ -115,7 +115,11 @@ def _sparsities(text: str) -> list[float]:
 
 
 def _pruned(
-    dense: Candidate, task: str, sparsities: list[float], names: tuple[str, str | None, str, str | None], seed: int
+    dense: Candidate,
+    task: str,
+    sparsities: list[float],
+    names: tuple[str | None, str | None, str, str | None],
+    seed: int,
 ) -> list[Candidate]:
     """The dense controller pruned to each sparsity, by one method, on one calibration."""
     from prunectl.experiments.episodes.calibration import calibrate

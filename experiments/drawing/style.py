@@ -86,6 +86,20 @@ MORE_MARKERS = (
     (r"$\bigstar$", "star-diamond"),
     (r"$\triangledown$", "star-triangle-down"),
     (r"$\vartriangle$", "star-triangle-up"),
+    (r"$\clubsuit$", "diamond-cross"),
+    (r"$\spadesuit$", "arrow-up"),
+    (r"$\heartsuit$", "arrow-down"),
+    (r"$\ominus$", "arrow-left"),
+    (r"$\oslash$", "arrow-right"),
+    (r"$\boxminus$", "arrow-bar-up"),
+    (r"$\dagger$", "arrow-bar-down"),
+    (r"$\ddagger$", "arrow-bar-left"),
+    (r"$\natural$", "arrow-bar-right"),
+    (r"$\flat$", "triangle-ne"),
+    (r"$\sharp$", "triangle-se"),
+    (r"$\wr$", "triangle-sw"),
+    (r"$\propto$", "triangle-nw"),
+    (r"$\wp$", "diamond-wide"),
 )
 #: The libraries' own pruners, the baselines, stay out of the colours.
 _BASELINES = {
@@ -111,6 +125,8 @@ _FIRST = (
     ("component", "surgeon", "ranked"),
     *(("component", importance, "uniform") for importance in IMPORTANCES.builtin),
 )
+#: Groupings that came later, in that order.
+_LATER = ("inputs", "chosen", "coupled")
 #: matplotlib's dashes and plotly's of each recovery, and how white its markers are inside.
 _RECOVERIES: dict[str, tuple[Any, str, float]] = {
     "none": ((0, (4, 2)), "dash", 1.0),
@@ -233,16 +249,13 @@ def _cut_looks() -> dict[tuple[str, str, str], tuple[str, str, str]]:
     all seven have had every colour, so that no pair comes twice."""
     groupings = [name for name in GROUPINGS.builtin if name not in LIBRARIES]
     # Those that came later come last, so that figures keep their looks.
-    shorter, seeing = (
-        [name for name in groupings if own(GROUPINGS[name])]
-        for own in (lambda grouping: grouping.begins is not None, lambda grouping: grouping.observes)
-    )
-    plain = [name for name in groupings if name not in (*shorter, *seeing)]
+    shorter = [name for name in groupings if GROUPINGS[name].begins is not None]
+    plain = [name for name in groupings if name not in (*shorter, *_LATER)]
     cuts = (
         *_FIRST,
         *((g, i, a) for i, g, a in product(IMPORTANCES.builtin, plain, ALLOCATIONS.builtin)),
         *((g, i, "uniform") for g, i in product(shorter, IMPORTANCES.builtin)),
-        *((g, i, a) for g, i, a in product(seeing, IMPORTANCES.builtin, ALLOCATIONS.builtin)),
+        *((g, i, a) for g, i, a in product(_LATER, IMPORTANCES.builtin, ALLOCATIONS.builtin)),
     )
     looks = {}
     for number, cut in enumerate(dict.fromkeys(cuts)):

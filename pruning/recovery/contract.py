@@ -40,11 +40,15 @@ class Visit:
 
 @dataclass(frozen=True)
 class Recovered(Generic[C]):
-    """The controller handed back, and the mean validation returns of what was given and of what is handed back."""
+    """The controller handed back, and the mean validation returns of what was given and of what is handed back.
+
+    ``cut`` is that of the controller where it is one of `Cut.others`, else None.
+    """
 
     controller: C
     before: float
     after: float
+    cut: Cut[C] | None = None
 
 
 class Loop(Protocol):
@@ -83,6 +87,9 @@ class Cut(Generic[C]):
         loop: the task, for a recovery that looks at it, else perhaps None.
         budget: how long it may go on, None where nothing was said.
         told: told now and then how far it is.
+        grouping: the name of the one that the plan was made by.
+        others: cuts by other groupings that may be handed back in its place, each made when it is called, or None
+            where that grouping cuts nothing else or cannot.
     """
 
     small: C
@@ -97,6 +104,8 @@ class Cut(Generic[C]):
     loop: Loop | None
     budget: Budget | None
     told: Progress
+    grouping: str
+    others: Sequence[Callable[[], Cut[C] | None]] = ()
 
     @property
     def task(self) -> Loop:

@@ -100,9 +100,9 @@ RECOVERIES = Registry(
 )
 
 
-def recover(name: str, cut: Cut[C]) -> tuple[C, tuple[float, float] | None]:
-    """The controller that a recovery makes of a cut one, and its mean validation returns before and after, if it has
-    looked at any.
+def recover(name: str, cut: Cut[C]) -> tuple[C, Cut[C], tuple[float, float] | None]:
+    """The controller that a recovery makes of a cut one, the cut that it is of, and its mean validation returns before
+    and after, if it has looked at any.
 
     Raises:
         PruningError: no such recovery, or a plug-in's that fails or gives something else than that controller.
@@ -113,12 +113,13 @@ def recover(name: str, cut: Cut[C]) -> tuple[C, tuple[float, float] | None]:
     else:
         with untouched(cut.dense, str(plugin)), explained(str(plugin)):
             result = entry.run(cut)
-    returns = (result.before, result.after) if isinstance(result, Recovered) else None
-    controller = result.controller if isinstance(result, Recovered) else result
+    controller, taken, returns = result, cut, None
+    if isinstance(result, Recovered):
+        controller, taken, returns = result.controller, result.cut or cut, (result.before, result.after)
     if plugin is not None:
         _check(controller, cut, plugin)
         controller = synchronised(controller, cut.graph)
-    return controller, returns
+    return controller, taken, returns
 
 
 def _check(found: object, cut: Cut[C], plugin: Plugin) -> None:

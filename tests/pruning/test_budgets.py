@@ -41,6 +41,26 @@ def gone(graph: ComponentGraph, widths: dict[str, int], component: str | None = 
     return 1 - graph.parameters(widths, component) / graph.parameters(graph.dense, component)
 
 
+ALONE = untrained("sac", "Pendulum-v1", widths=(32, 16))
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_one_ranking_is_had_where_a_flow_ties_components_and_each_alone_where_none_does(observed: bool) -> None:
+    """What all see ties nobody."""
+    said = Ask.of({"overall": 0.6, "observation": 0.34} if observed else 0.6)
+    apart = trace(ALONE, observed)
+    for graph, asked, same, other in (
+        (SHARED, Ask.of(0.6), "global", "component"),
+        (apart, said, "component", "global"),
+    ):
+        rng = np.random.default_rng(0)
+        scores = {
+            name: rng.exponential(1 + number, group.units) for number, (name, group) in enumerate(graph.groups.items())
+        }
+        coupled, alike, unlike = (allocate(graph, scores, of, "uniform", asked) for of in ("coupled", same, other))
+        assert coupled == alike != unlike
+
+
 # What is asked
 
 

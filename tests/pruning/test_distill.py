@@ -75,7 +75,9 @@ def cut_of(
 ) -> Cut[Controller]:
     inputs = dense.inputs(data.observations, data.actions)
     seen = data.observations, data.actions
-    return Cut(small, dense, dense, trace(dense), plan, inputs, *seen, 0, FakeLoop(), budget, lambda share: None)
+    return Cut(
+        small, dense, dense, trace(dense), plan, inputs, *seen, 0, FakeLoop(), budget, lambda share: None, "component"
+    )
 
 
 def halved(controller: SB3Controller, **options: object) -> tuple[Pruned[SB3Controller], FakeLoop]:

@@ -41,7 +41,8 @@ def test_nothing_removed_is_nothing_changed() -> None:
 
 #: Every grouping, and every allocation with the components alone; one that runs the task needs more than a planner.
 # All that cut units of it: there is a norm behind each hidden layer, so none can go whole.
-WHOLE = [name for name in GROUPINGS.builtin if GROUPINGS[name].cut is None and GROUPINGS[name].begins is None]
+CUTS = {name: GROUPINGS[name] for name in GROUPINGS.builtin}
+WHOLE = [name for name, own in CUTS.items() if own.cut is None and own.begins is None and not own.tries]
 NAMES = [(name, "uniform") for name in WHOLE] + [
     ("component", name) for name in ALLOCATIONS.builtin if name != "uniform" and not ALLOCATIONS[name].looks_at_task
 ]

@@ -197,6 +197,9 @@ def test_gradients_are_had_whatever_the_caller_set() -> None:
 def test_what_is_said_to_have_been_done_is_what_was_done() -> None:
     by_default, named = (prunectl.prune(sac(), 0.5, budget=20, recovery=name) for name in (None, "distill"))
     assert by_default.method.recovery == by_default.provenance()["method"]["recovery"] == "distill-restarts"
+    assert (by_default.method.grouping, by_default.provenance()["cut"]) == ("chosen", "component")
+    assert by_default.as_json()["cut"] == "component"
+    assert "of the cuts tried it is that of grouping 'component'" in str(by_default)
     assert named.method.recovery == "distill"
 
 

@@ -142,7 +142,15 @@ def test_the_leaderboard_runs_without_the_zoo_and_has_every_importance_and_alloc
     # The search by return is in `searched`, low rank in `expert`.
     assert {method.allocation for method in methods} == {*ALLOCATIONS} - {"searched-return"}
     # results/expert has these, and results/default those of fewer inputs and layers
-    others = {"layer", "lowrank", "inputs", "shallow", *(f"stock-global-{name}" for name in NORMALIZERS)}
+    others = {
+        "layer",
+        "coupled",
+        "chosen",
+        "lowrank",
+        "inputs",
+        "shallow",
+        *(f"stock-global-{name}" for name in NORMALIZERS),
+    }
     assert {method.grouping for method in methods} == {*GROUPINGS} - others
 
 
