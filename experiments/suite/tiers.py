@@ -17,7 +17,7 @@ from prunectl.registry import import_plugins, unknown
 #: version is not held against another.
 SUITE = "suite-1"
 
-#: A method by the kinds of names that are its own; `prune`'s defaults stand for the others.
+#: A method by the kinds of names that are its own; the defaults of sweeps stand for the others.
 Names = Mapping[str, str]
 
 
@@ -95,7 +95,7 @@ def settings_of(tier: Tier, methods: Sequence[Names], allow_plugins: bool = Fals
 
     Args:
         tier: of the suite.
-        methods: by kind; what is not named has the default of `prune`.
+        methods: by kind; what is not named has the default of sweeps.
         allow_plugins: import the modules that the methods name, on the user's word.
 
     Raises:
