@@ -79,6 +79,8 @@ def test_what_choosing_among_cuts_brings_is_that_of_its_cells() -> None:
         f"BipedalWalker {after[1]} where one kept {before[1]}, on {tried.loc[walker, 'params_deployed']:.0f} parameters"
         f", and Ant {after[2]} twenty times smaller where it kept {before[2]}."
     ) in text("README.md")
+    world = f"TD-MPC2 keeps {two(best[planner])} at 0.98 by it, where `component` keeps {two(again[planner])}"
+    assert world in text("docs/choosing.md")
     assert (
         f"BipedalWalker keeps {two(best[walker])} at 0.98 in the place of {two(again[walker])}, Ant {two(best[ant])} "
         f"at 0.95 in the place of {two(again[ant])}"
