@@ -76,7 +76,7 @@ Grouping = Annotated[
     typer.Option(
         "--grouping",
         callback=known("grouping"),
-        help=f"{listed('grouping')}. The first three are ours, the stock ones Torch-Pruning's.  (default: chosen: "
+        help=f"{listed('grouping')}. Those that begin with stock are Torch-Pruning's.  (default: chosen: "
         "component, and where its students fall short coupled, inputs, shallow; component with another recovery)",
     ),
 ]

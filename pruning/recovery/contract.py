@@ -42,7 +42,7 @@ class Visit:
 class Recovered(Generic[C]):
     """The controller handed back, and the mean validation returns of what was given and of what is handed back.
 
-    ``cut`` is that of the controller where it is one of `Cut.others`, else None.
+    ``cut`` is that of the controller, None where it can only be the one given.
     """
 
     controller: C

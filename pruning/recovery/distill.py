@@ -105,7 +105,7 @@ class Taught(Generic[C]):
         trainable = {name: parameter.requires_grad for name, parameter in self.given.networks.named_parameters()}
         for name, parameter in student.networks.named_parameters():
             parameter.requires_grad_(trainable[name])
-        return Recovered(synchronised(student, cut.graph), self.before, self.after)
+        return Recovered(synchronised(student, cut.graph), self.before, self.after, cut)
 
 
 def distill(cut: Cut[C], small: C, critics: Critics | None = None, bits: int | None = None) -> Recovered[C]:

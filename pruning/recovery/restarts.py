@@ -54,7 +54,7 @@ def restarts(cut: Cut[C]) -> Recovered[C]:
         if number == FIRST:
             others = [other for make in cut.others if (other := make()) is not None]
             most += len(others)
-        if others and number >= FIRST:
+        if others:
             other = others.pop(0)
             start = replace(leading, cut=other, small=other.refitted())
         else:
@@ -72,8 +72,7 @@ def restarts(cut: Cut[C]) -> Recovered[C]:
         number += 1
     cut.told(1.0)
     assert best is not None
-    recovered = best.completed()
-    return recovered if leading.cut is cut else replace(recovered, cut=leading.cut)
+    return best.completed()
 
 
 def _enough(cut: Cut[C]) -> float:
