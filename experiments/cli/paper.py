@@ -80,26 +80,37 @@ def _check(names: list[str], workers: int | None) -> None:
     """Print a row a cell of the sample.
 
     Raises:
-        typer.Exit: with status 1, some are not what was published.
+        typer.Exit: with status 1, some contradict what was published.
     """
     from prunectl.experiments.paper.reproductions import chosen, config_of
+    from prunectl.experiments.sweeping.agreement import leaning
     from prunectl.experiments.sweeping.config import load_config
     from prunectl.experiments.sweeping.expand import load_work
     from prunectl.experiments.sweeping.recheck import compare, published, sample
     from prunectl.experiments.sweeping.workers import local_workers
 
-    different = 0
+    wrong = 0
     for entry in chosen(names):
         results = published(entry.name)
         work = sample(load_work(load_config(config_of(entry, quick=False)), trust=False, remark=say), results)
-        say(f"{entry.name}: {len(work.cells)} of {len(results)} published cells")
+        say(f"{entry.name}: {len(work.cells)} of {len(results.table)} published cells")
         with local_workers(workers) as client:
             compared = compare(work, results, client)
-        rows = [[str(row["cell"]), f"{row['published']:.6g}", f"{row['found']:.6g}"] for row in compared]
-        print(columns([["cell", "published", "found"], *rows]))
-        same = sum(row["found"] == row["published"] for row in compared)
-        print(f"{same} of {len(compared)} equal what was published, to the last bit")
-        different += len(compared) - same
-    if different:
-        say("another processor or another version of a package rounds differently: provenance.json has what was used")
+        rows = [[str(cell), f"{one.published:.6g}", f"{one.found:.6g}", one.verdict] for cell, one in compared]
+        print(columns([["cell", "published", "found", ""], *rows]))
+        found = [one for _, one in compared]
+        equal, contradicted, ahead = (
+            sum(not one.differing for one in found),
+            sum(bool(one.contradicted) for one in found),
+            leaning(found),
+        )
+        print(
+            f"{equal} of {len(found)} equal what was published, to the last bit, "
+            f"{len(found) - equal - contradicted} show no difference, {contradicted} differ"
+        )
+        if ahead:
+            print(f"in the mean of these cells the published normalised return is {ahead:+.3f} beside what was found")
+        wrong += contradicted + bool(ahead)
+    if wrong:
+        say("not what was published: another version of a package? provenance.json has those that were used")
         raise typer.Exit(1)

@@ -90,7 +90,7 @@ def verify(
         found = verified(folder, client, None if every else cells or CELLS, drawn, allow_plugins, say)
     print(found)
     if found.wrong:
-        say("another processor or another version of a package rounds differently: provenance.json has what was used")
+        say("another version of a package may compute it otherwise: provenance.json has those that were used")
         raise typer.Exit(1)
 
 

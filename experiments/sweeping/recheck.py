@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from prunectl.experiments.sweeping.agreement import MEASURED, Agreement, agreement
 from prunectl.experiments.sweeping.cell import Cell, Work
 from prunectl.experiments.sweeping.config import ConfigError
 from prunectl.experiments.sweeping.dispatch import run
 from prunectl.experiments.sweeping.expand import still_to_do
-from prunectl.experiments.sweeping.store import Store
+from prunectl.experiments.sweeping.store import FILE, Store
 from prunectl.pruning import Method
 
 if TYPE_CHECKING:
@@ -26,39 +28,66 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 #: Cells of a sample.
 CELLS = 24
-#: Columns that come out again to the last bit, the return first.
-MEASURED = (
-    "mean_return",
-    "std_return",
-    "sparsity_total",
-    "sparsity_deployed",
-    "params_total",
-    "params_deployed",
-    "macs_deployed",
-    "integrity",
-)
 
 
-def published(name: str) -> pd.DataFrame:
-    """The results of that name that were computed, a row a cell, by key.
+@dataclass(frozen=True)
+class Measured:
+    """What a store has of its cells: a row each by key, and by key the returns of those that were computed; ``gaps``
+    are how far the dense controller is ahead of random actions on the cell's task and episodes (NaN: not known)."""
+
+    table: pd.DataFrame
+    returns: Mapping[str, NDArray[np.float64]]
+    gaps: Mapping[str, float]
+
+    @classmethod
+    def of(cls, store: Store) -> Self:
+        """What the store holds now.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        table = store.results().set_index("key")
+        dense = table[table["sparsity_asked"] == 0].set_index(["digest", "task"])["mean_return"].to_dict()
+        gaps = {}
+        for key, row in table.iterrows():
+            first, top = row["episode_seed"], dense.get((row["digest"], row["task"]), pd.NA)
+            random = store.random_returns(row["task"], range(first, first + row["episodes"]))
+            gaps[str(key)] = np.nan if random is None or pd.isna(top) else abs(float(top) - float(random.mean()))
+        return cls(table, store.episode_returns(), gaps)
+
+    def numbers(self, key: str) -> Mapping[str, float]:
+        """The columns of `MEASURED` of that cell; NaN: it failed."""
+        row = self.table.loc[[key], [*MEASURED]].to_numpy(np.float64, na_value=np.nan)
+        return dict(zip(MEASURED, row[0].tolist(), strict=True))
+
+    @property
+    def done(self) -> set[str]:
+        """Keys of the cells that were computed."""
+        return set(self.table.index[self.table["status"] == "done"])
+
+
+def published(name: str) -> Measured:
+    """The results of that name.
 
     Raises:
         ConfigError: none are published, or this is not the repository.
+        StoreError: they cannot be read.
     """
-    path = RESULTS / name / "results.parquet"
-    if not path.is_file():
+    folder = RESULTS / name
+    if not (folder / FILE).is_file():
         raise ConfigError(f"no results of '{name}' are published: they would lie in results/{name} of the repository")
-    table = pd.read_parquet(path)
-    return table[table["status"] == "done"].set_index("key")
+    with Store.reading(folder) as store:
+        return Measured.of(store)
 
 
-def sample(work: Work, results: pd.DataFrame, cells: int = CELLS, seed: int = 0) -> Work:
+def sample(work: Work, results: Measured, cells: int = CELLS, seed: int = 0) -> Work:
     """Published cells of a sweep, drawn at random, methods in turn.
 
     Raises:
         ConfigError: none of the sweep's cells are published.
     """
-    there = [cell for cell in work.cells if cell.key in results.index]
+    done = results.done
+    there = [cell for cell in work.cells if cell.key in done]
     order = np.random.default_rng(seed).permutation(len(there)).tolist()
     by_method: dict[Method | None, list[Cell]] = {}
     for number in order:
@@ -70,21 +99,14 @@ def sample(work: Work, results: pd.DataFrame, cells: int = CELLS, seed: int = 0)
     return replace(work, cells=tuple(cell for cell in there if cell in drawn))
 
 
-def compare(work: Work, results: pd.DataFrame, client: Client) -> list[Mapping[str, Any]]:
-    """Compute the cells anew: ``cell``, its mean return as ``published`` and as ``found`` (NaN where it failed), and
-    the columns of `MEASURED` that are ``differing``."""
+def compare(work: Work, results: Measured, client: Client) -> Sequence[tuple[Cell, Agreement]]:
+    """Compute the cells anew, and how each agrees with what the results have of it."""
     with tempfile.TemporaryDirectory() as folder, Store.writing(Path(folder)) as store:
         run(work, still_to_do(work, store), store, client, lambda cell: None)
-        found = store.results().set_index("key")
-    keys = [cell.key for cell in work.cells]
-    before, now = (table.loc[keys, [*MEASURED]].to_numpy(np.float64, na_value=np.nan) for table in (results, found))
-    same = (before == now) | (np.isnan(before) & np.isnan(now))
-    return [
-        {
-            "cell": cell,
-            "published": before[number, 0],
-            "found": now[number, 0],
-            "differing": [name for name, equal in zip(MEASURED, same[number], strict=True) if not equal],
-        }
-        for number, cell in enumerate(work.cells)
-    ]
+        found = Measured.of(store)
+    compared = []
+    for cell in work.cells:
+        before, now = (one.returns.get(cell.key, np.empty(0)) for one in (results, found))
+        was, is_now = (one.numbers(cell.key) for one in (results, found))
+        compared.append((cell, agreement(was, is_now, before, now, results.gaps[cell.key], len(work.cells))))
+    return compared

@@ -79,8 +79,8 @@ def published(balancer: Path, tmp_path_factory: pytest.TempPathFactory, client: 
 
 def test_an_entry_holds_and_one_altered_cell_does_not(published: Path, tmp_path: Path, client: Client) -> None:
     found = verify(published, client, cells=4)
-    assert (found.cells, found.computed, found.wrong) == (11, 5, ())
-    assert "5 of 11 cells and every random reference" in str(found)
+    assert (found.cells, found.computed, found.equal, found.wrong) == (11, 5, 5, ())
+    assert "5 of 11 cells and every random reference computed anew, all equal to the last bit" in str(found)
 
     where = "grouping = 'global' AND sparsity_asked = 0.4"
     better = altered(

@@ -26,17 +26,21 @@ def test_a_sample_has_every_method_comes_out_again_and_shows_what_was_changed(
     with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
         with Store.writing(folder) as store:
             run(work, still_to_do(work, store), store, client, lambda cell: None)
-            store.export()
         results = published("mine")
-        assert set(results.index) == {cell.key for cell in work.cells}
+        assert results.done == {cell.key for cell in work.cells}
         drawn = sample(work, results, cells=4)
         assert drawn.cells == sample(work, results, cells=4).cells
         assert {cell.method for cell in drawn.cells} == {cell.method for cell in work.cells}
-        pruned = next(cell.key for cell in drawn.cells if cell.method is not None)
-        results.loc[pruned, "mean_return"] += 1e-9
+        first, second = [cell.key for cell in drawn.cells if cell.method is not None][:2]
+        results.table.loc[first, "mean_return"] += 1e-9
+        results.table.loc[second, "params_total"] += 1
         compared = compare(drawn, results, client)
-    assert [row["cell"] for row in compared] == list(drawn.cells)
-    assert [row["cell"].key for row in compared if row["found"] != row["published"]] == [pruned]
+    assert [cell for cell, _ in compared] == list(drawn.cells)
+    assert all(gap > 0 for gap in results.gaps.values())
+    assert {cell.key: found.verdict for cell, found in compared if found.differing} == {
+        first: "agrees, other bits",
+        second: "differs",
+    }
 
 
 def test_what_is_not_published_is_one_line(
@@ -48,6 +52,5 @@ def test_what_is_not_published_is_one_line(
     work = load_work(config(balancer), trust=False, remark=silent)
     with Store.writing(tmp_path / "empty") as store:
         store.plan(work.cells)
-        store.export()
     with pytest.raises(ConfigError, match="none of the sweep's cells"):
         sample(work, published("empty"))
