@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -169,60 +169,49 @@ def prune(
     # Once for plan and recovery: a world model imagines its latents for it.
     inputs = controller.inputs(calibration.observations, calibration.actions)
     start = _Start.of(controller, method, ask, inputs)
-    begun, graph, given = start.controller, start.graph, start.controller is controller
+    grouping, *others = GROUPINGS.find(method.grouping).tries or (method.grouping,)
+    names = iter(others if schedule.steps == 1 else ())
     seen = calibration.observations, calibration.actions
     allowed = None if budget is None else budget.shared(schedule.steps)
-    grouping, *others = GROUPINGS.find(method.grouping).tries or (method.grouping,)
-    small, plan, returns = begun, uncut(graph), None
-    seconds = dict.fromkeys(("plan", "surgery", "recovery"), 0.0)
+    begun, graph = start.controller, start.graph
+    cut = Cut(begun, controller, begun, graph, uncut(graph), inputs, *seen, seed, loop, allowed, told, grouping)
+    returns, seconds = None, dict.fromkeys(("plan", "surgery", "recovery"), 0.0)
+    # The scores of all groups are there already.
+    known = (scores, damage) if begun is controller and not graph.observation else (None, None)
     for number, level in enumerate(schedule.levels(start.asked)):
-        started, nothing = time.perf_counter(), given and level.leaves_all
-        if (reduce := GROUPINGS.find(method.grouping).cut) is not None:
-            small, plan = reduce(controller, graph, inputs, ask, method.importance, seed)
-            planned = time.perf_counter()
-        else:
-            first = number == 0
-            known = first and given and not graph.observation  # all groups' scores are there already
-            now = graph if first else graph_of(small, method, ask)
-            level_plan = plan_for(
-                small,
-                now,
-                method,
-                level if first else level.relative(graph, now),
-                inputs if first else select_inputs(inputs, graph, plan.kept),
-                seed,
-                min_width,
-                scores if known else None,
-                damage if known else None,
-                loop,
-            )
-            nothing = given and level_plan.widths == level_plan.units
-            plan = level_plan if first else composed(graph, plan, level_plan, level.figure)
-            planned = time.perf_counter()
-            small = apply(level_plan, small, now)
+        started = time.perf_counter()
+        try:
+            left = _cut(cut, method, ask, level, min_width, *((None, None) if number else known))
+        except PruningError:
+            # What one grouping cannot reach another may.
+            if (
+                reached := next(filter(None, (_other(cut, method, name, ask, min_width) for name in names)), None)
+            ) is None:
+                raise
+            left = _Level(reached, False, time.perf_counter())
         operated = time.perf_counter()
 
         def so_far(share: float, done: int = number) -> None:
             told((done + share) / schedule.steps)
 
-        left = Cut(small, controller, begun, graph, plan, inputs, *seen, seed, loop, allowed, so_far, grouping)
-        if schedule.steps == 1:
-            left = replace(left, others=[partial(_other, left, method, name, ask, min_width) for name in others])
+        cut = replace(left.cut, told=so_far)
+        cut = replace(cut, others=[partial(_other, cut, method, name, ask, min_width) for name in names])
         # Where nothing is cut there is nothing to recover, but weights may be rounded.
-        recovery = "none" if nothing and method.bits is None else method.recovery
-        small, cut, returns = recover(recovery, left)
-        begun, graph, plan, grouping = cut.begun, cut.graph, cut.plan, cut.grouping
-        done = time.perf_counter()
-        for stage, took in zip(seconds, (planned - started, operated - planned, done - operated), strict=True):
+        recovery = "none" if left.nothing and method.bits is None else method.recovery
+        small, cut, returns = recover(recovery, cut)
+        cut, done = replace(cut, small=small), time.perf_counter()
+        for stage, took in zip(
+            seconds, (left.planned - started, operated - left.planned, done - operated), strict=True
+        ):
             seconds[stage] += took
-    small = written_out(small)
+    small, plan = written_out(cut.small), cut.plan
     held_out = controller.inputs(calibration.held_out_observations, calibration.held_out_actions)
     options = controller.allowed(calibration.held_out_observations)
     told_options = None if options is None else torch.as_tensor(options)
-    fidelity = fidelities(small, controller, graph, plan, held_out, told_options)
-    if begun is not controller:
+    fidelity = fidelities(small, controller, cut.graph, plan, held_out, told_options)
+    if cut.begun is not controller:
         plan = counted(plan, start.whole, ask.figure)
-    return Pruned(small, plan, fidelity, seconds, grouping, returns)
+    return Pruned(small, plan, fidelity, seconds, cut.grouping, returns)
 
 
 @dataclass(frozen=True)
@@ -244,6 +233,48 @@ class _Start(Generic[C]):
         graph = graph_of(begun, method, ask)
         # Each component has the parameters that it would have with all of its layers, as far as it can use them.
         return cls(whole, begun, graph, ask.spread(whole).relative(whole, graph))
+
+
+class _Level(NamedTuple, Generic[C]):
+    """A cut carried on to a level of the schedule, whether that cut ``nothing``, and when it was ``planned``."""
+
+    cut: Cut[C]
+    nothing: bool
+    planned: float
+
+
+def _cut(
+    given: Cut[C],
+    method: Method,
+    ask: Ask,
+    level: Ask,
+    min_width: int,
+    scores: Scores | None,
+    damage: Damage | None,
+) -> _Level[C]:
+    """What was cut so far, cut further, to this level of what is asked in all."""
+    nothing, graph, inputs = given.begun is given.dense and level.leaves_all, given.graph, given.inputs
+    if (reduce := GROUPINGS.find(method.grouping).cut) is not None:
+        small, plan = reduce(given.dense, graph, inputs, ask, method.importance, given.seed)
+        return _Level(replace(given, small=small, plan=plan), nothing, time.perf_counter())
+    first = given.small is given.begun
+    now = graph if first else graph_of(given.small, method, ask)
+    further = plan_for(
+        given.small,
+        now,
+        method,
+        level if first else level.relative(graph, now),
+        inputs if first else select_inputs(inputs, graph, given.plan.kept),
+        given.seed,
+        min_width,
+        scores,
+        damage,
+        given.loop,
+    )
+    plan = further if first else composed(graph, given.plan, further, level.figure)
+    planned = time.perf_counter()
+    nothing = given.begun is given.dense and further.widths == further.units
+    return _Level(replace(given, small=apply(further, given.small, now), plan=plan), nothing, planned)
 
 
 def _other(given: Cut[C], method: Method, name: str, ask: Ask, min_width: int) -> Cut[C] | None:

@@ -120,8 +120,9 @@ class Pupil:
                     slopes.append(choice_slope(choice, after, wanted, units[name], allowed))
                 if choice is None or choice.valued:
                     cost = costs[name][drawn] if name in costs else None
-                    roots += [before, after]
-                    slopes += error_slopes(before, after, wanted, factors[name], cost)
+                    inner, outer = error_slopes(before, after, wanted, factors[name], cost)
+                    roots += [after] if before is after else [before, after]
+                    slopes += [inner + outer] if before is after else [inner, outer]
             gradients = torch.autograd.grad(roots, self.parameters, slopes, allow_unused=True)
             share = 0.5 * (1 + math.cos(math.pi * batch / batches))
             move = partial(self.optimiser.step, gradients, STEP * (LAST + (1 - LAST) * share))

@@ -149,6 +149,26 @@ def test_where_two_students_fall_short_other_cuts_are_tried_and_the_best_goes_on
     assert found.controller.act(data.observations).shape == (100, 2)
 
 
+def test_what_one_cut_cannot_reach_another_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = _blind()
+    data, taught = calibration(dense, 100), Teaching([1, 2, 4, 3, 0, 7, 7])
+    monkeypatch.setattr(sys.modules["prunectl.pruning.recovery.restarts"], "taught", taught)
+    with pytest.raises(PruningError, match="cannot be met") as refused:
+        prune(dense, AGAIN, 0.9, data, loop=Scaled())
+    found = prune(dense, CHOSEN, 0.9, data, seed=3, loop=Scaled())
+    assert taught.cuts == ["inputs", "inputs", "shallow", "shallow", "shallow"]
+    assert (found.grouping, found.returns) == ("shallow", (0.0, 4))
+    assert found.plan == prune(dense, Method("shallow", recovery="none"), 0.9, data, seed=3).plan
+    # With a budget there is one student, of the first cut that reaches it; and what none reaches is refused as it was.
+    within = prune(dense, CHOSEN, 0.9, data, loop=FakeLoop(), budget=Budget(steps=50))
+    assert within.grouping == "inputs"
+    with pytest.raises(PruningError) as none:
+        prune(dense, CHOSEN, 0.99, data, loop=Scaled())
+    assert str(none.value) == str(refused.value).replace("0.9 ", "0.99 ")
+    with pytest.raises(PruningError, match="cannot be met"):  # several steps are of the one cut
+        prune(dense, CHOSEN, 0.9, data, loop=Scaled(), budget=Budget(steps=50), schedule=Schedule(2, "linear"))
+
+
 def test_where_components_are_coupled_one_ranking_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = untrained("sac", "Pendulum-v1", widths=(16,), encoder=(12,))
     taught, data = Teaching([1, 2, 97.6]), calibration(dense, 100)
