@@ -26,6 +26,14 @@ COLUMN, PAGE = 3.4, 7.2
 RESOLUTION = 200
 #: From the dense controller to a first sparsity further away than this nothing was measured: only a hint is drawn.
 WIDE = 0.3
+#: Algorithms that are not their name in upper case.
+_WRITTEN = {
+    "tdmpc": "TD-MPC",
+    "tdmpc2": "TD-MPC2",
+    "recurrent_ppo": "RecurrentPPO",
+    "maskable_ppo": "MaskablePPO",
+    "qrdqn": "QR-DQN",
+}
 
 
 def draw_curve(axes: Axes, method: Method, x: Array, y: Array, low: Array, high: Array) -> None:
@@ -41,6 +49,12 @@ def draw_curve(axes: Axes, method: Method, x: Array, y: Array, low: Array, high:
 def plain(name: str) -> str:
     """A name as matplotlib draws it as it is: what stands between two dollars would be taken for mathematics."""
     return name.replace("$", r"\$")
+
+
+def algorithm_name(name: str) -> str:
+    """An algorithm, or a family of one (``sac, encoder``), as it is written; by itself a name is upper case."""
+    head, comma, more = name.partition(",")
+    return _WRITTEN.get(head, plain(head.upper())) + comma + plain(more)
 
 
 def legend(figure: Figure, methods: Sequence[Method], columns: int, references: bool = True) -> None:

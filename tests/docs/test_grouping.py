@@ -15,7 +15,8 @@ KINDS = {
     "recurrent_ppo": "LSTM",
     "sac, encoder": "SAC, shared encoder",
     "tdmpc": "TD-MPC",
-    "sac": "SAC",
+    "ppo, encoder": "PPO, shared CNN",
+    "sac": "SAC, two tasks",
     "ppo": "PPO",
     "all": "all",
 }
@@ -41,7 +42,7 @@ def shown(row: pd.Series) -> bool:
 )
 def test_each_difference_is_that_of_the_table(kind: str, ours: str, theirs: str, family: str) -> None:
     row = found(ours, theirs, family)
-    assert (row["kind"], row["runs"]) == (kind, 45 if family == "all" else 9)
+    assert (row["kind"], row["runs"]) == (kind, {"all": 63, "sac": 18}.get(family, 9))
     said = f"**{interval(row)}**" if shown(row) else interval(row)
     line = (
         f"| {kind}: `{ours}` against `{theirs}` | {KINDS[family]} | {said} | {row['p']:.3f} | {row['detectable']:.3f} |"
@@ -54,6 +55,7 @@ def test_where_it_is_shown_and_where_not() -> None:
         found("component", "global", name) for name in ("sac, encoder", "tdmpc", "recurrent_ppo")
     )
     assert [shown(row) for row in (encoder, latent, memory)] == [True, True, False]
+    assert not any(shown(found("component", "global", family)) for family in ("ppo, encoder", "ppo", "sac"))
     sizes = [-row["difference"] for row in (encoder, latent, memory)]
     assert f"by {sizes[0]:.3f} on the shared encoder and by {sizes[1]:.3f} on TD-MPC" in README
     assert f"on the LSTM by {sizes[2]:.3f}, not shown" in README
@@ -63,12 +65,14 @@ def test_where_it_is_shown_and_where_not() -> None:
     assert f"{mean:.3f} in the mean, {most:.3f} on the shared encoder" in README
     whole = found("component", "global", "all")
     behind = f"`component` is behind one global ranking by {-whole['difference']:.3f}"
-    said = f"{behind}, by {sizes[0]:.3f} on a shared encoder and {sizes[1]:.3f} on a world model, both shown"
+    said = f"{behind}, by {sizes[0]:.3f} on a shared encoder and {sizes[1]:.3f} on a world model, all shown"
+    assert shown(whole)
+    assert f"by 0.047, not by the {-whole['difference']:.3f} of all seven tasks" in README
     assert said in text("results/README.md")
     assert (
         f"one ranking over everything keeps {sizes[0]:.2f} more on a shared encoder and {sizes[1]:.2f} more on a world "
         "model, since it spares what all read, over three trainings and three pruning seeds each, and "
-        f"{-whole['difference']:.2f} over five kinds"
+        f"{-whole['difference']:.2f} over six kinds"
     ) in text("README.md")
     folder = f"({sizes[0]:.2f} on a shared encoder, {sizes[1]:.2f} on a world model), since it spares what all read; "
     assert f"{folder}the importance matters more ({mean:.2f} over all)" in text("results/README.md")
@@ -88,6 +92,12 @@ def test_what_is_left_of_what_is_shared() -> None:
     assert f"(at 0.984) {encoders[0]} in the place of {encoders[1]}" in README
     gone = [float(rows.loc[(*shared, of), "sparsity_deployed"]) for of in (TOGETHER, ALONE)]
     assert f"({gone[0]:.3f} in the place of {gone[1]:.3f} are gone of it)" in README
+    for method, said in (TOGETHER, "leaves the encoder {} units at 0.9375"), (ALONE, "component by component, {} and"):
+        assert said.format("-".join(map(str, widths("ppo-pixels-pendulum-3", 0.9375, method, "encoder")))) in README
+    behind = [widths("ppo-pixels-pendulum-3", 0.9375, of, "actor")[0] for of in (TOGETHER, ALONE)]
+    assert (behind, "and the actor behind it one" in README, "4-8-15 and 14, keeps" in README) == ([1, 14], True, True)
+    kept_by = [two(rows.loc[("ppo-pixels-pendulum-3", 0.9375, of), "value"]) for of in (TOGETHER, ALONE)]
+    assert f"keeps {kept_by[0]} where component by component, 4-8-15 and 14, keeps {kept_by[1]}" in README
     starved = widths("ppo-cartpole-1", 0.984375, TOGETHER, "actor")[:2]
     assert f"leaves the actor {'-'.join(map(str, starved))} units at 0.984" in README
 
@@ -101,6 +111,12 @@ def test_how_much_is_kept_where_little_is_left() -> None:
     cart = [two(found["ppo", "CartPole-v1", 0.984375, of]) for of in (TOGETHER, ALONE)]
     assert f"the return falls to {cart[0]} where component by component it is whole" in README
     assert cart[1] == "1.00"
+    cheetah = [two(found["sac", "HalfCheetah-v5", 0.96875, of]) for of in (TOGETHER, ALONE)]
+    assert (
+        f"keeps {cheetah[0]} at 0.969 where component by component keeps {cheetah[1]}; at 0.9922 that is gone" in README
+    )
+    gone = [found["sac", "HalfCheetah-v5", 0.9922, of] for of in (TOGETHER, ALONE)]
+    assert gone[0] < gone[1]
     default = kept("default/restarts").xs("component + surgeon + distill-restarts", level="method")
     assert two(default.loc[("tdmpc-swingup-1", 0.99), "value"]) == "1.00"
     tried = kept("default/chosen").xs("chosen + surgeon + distill-restarts", level="method")

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from prunectl.experiments.analysis.comparison import LEVEL
 from prunectl.experiments.analysis.contrasts import ALL
-from prunectl.experiments.drawing.canvas import PAGE, plain
+from prunectl.experiments.drawing.canvas import PAGE, algorithm_name, plain
 from prunectl.experiments.drawing.style import BLUE, LOOK, REFERENCE, VERMILLION
 
 #: What a column is about.
@@ -74,7 +74,9 @@ def draw_forest(axes: Axes, rows: pd.DataFrame, families: Sequence[str]) -> None
         marker, size = ("D", 4.6) if whole else ("o", 3.8)
         axes.plot(row["difference"], place, marker, color=colour, markerfacecolor=fill, markersize=size)
     axes.axvline(0.0, color="black", linewidth=0.8, zorder=1)
-    axes.set_yticks(range(len(families)), [_family(name) for name in families], fontsize=6.5)
+    axes.set_yticks(
+        range(len(families)), ["all tasks" if name == ALL else algorithm_name(name) for name in families], fontsize=6.5
+    )
     axes.tick_params(axis="x", labelsize=6.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -85,9 +87,3 @@ def _said(kind: str, ours: str, theirs: str, beside: str) -> str:
         ours, theirs = ours or "as the rest", theirs or "as the rest"
     names = plain(f"{ours} − {theirs}")
     return f"{names}\n{_BESIDE.get(beside, plain(beside))}" if beside else names
-
-
-def _family(name: str) -> str:
-    head, comma, more = name.partition(",")
-    known = {"tdmpc": "TD-MPC", "tdmpc2": "TD-MPC2", ALL: "all tasks"}
-    return known.get(head, plain(head.upper())) + comma + plain(more)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from prunectl.experiments import statistics
 from prunectl.experiments.analysis.aggregates import Runs
-from prunectl.experiments.drawing.canvas import COLUMN, PAGE, draw_curve, legend, plain
+from prunectl.experiments.drawing.canvas import COLUMN, PAGE, algorithm_name, draw_curve, legend, plain
 from prunectl.experiments.drawing.style import LOOK, REFERENCE, look
 from prunectl.pruning import Method
 
@@ -32,8 +32,6 @@ KNEE = 0.03
 RETURNS = (-0.05, 1.04)
 #: Height of a name beside a panel, as a share of the panel's.
 NAME = 0.22
-
-_WORLD_MODELS = {"tdmpc": "TD-MPC", "tdmpc2": "TD-MPC2"}
 
 
 def overall_figure(table: pd.DataFrame, axis: str) -> Figure:
@@ -61,7 +59,7 @@ def algorithms_figure(tables: Mapping[str, pd.DataFrame], axis: str, telling: Se
         _open_up(grid[0, 0])
         for panel, (algorithm, table) in zip(grid.ravel(), tables.items(), strict=False):
             draw_telling(panel, table, telling)
-            panel.set_title(f"{_WORLD_MODELS.get(algorithm) or plain(algorithm.upper())}: {_scope(table)}", loc="left")
+            panel.set_title(f"{algorithm_name(algorithm)}: {_scope(table)}", loc="left")
         for panel in grid.ravel()[len(tables) :]:
             panel.set_visible(False)
         for column in range(2):
