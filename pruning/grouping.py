@@ -32,8 +32,9 @@ class Grouping:
     gives the controller that it makes, with a plan that keeps every unit and counts what is left. ``begins`` makes of a
     controller, its graph and what the dataflow takes the one that is cut in its place. ``observes`` says that numbers
     of the observation go too, those that `observation.best_seen` finds needless. ``tries`` names the groupings
-    whose cuts the recovery has to choose among, the first of them being its own. ``recoveries`` are those that may
-    follow, all where none is named. ``version`` goes up when the name begins to mean another computation.
+    whose cuts the recovery has to choose among, the first of them being its own. ``floor`` is another grouping and a
+    share: no group falls below that share of the width that it has by ``uniform`` there. ``recoveries`` are those that
+    may follow, all where none is named. ``version`` goes up when the name begins to mean another computation.
     """
 
     scope: Scope | None = None
@@ -41,6 +42,7 @@ class Grouping:
     cut: Callable[[Any, ComponentGraph, Sequence[torch.Tensor], Ask, str, int], tuple[Any, Any]] | None = None
     observes: bool = False
     tries: tuple[str, ...] = ()
+    floor: tuple[str, float] | None = None
     begins: Callable[[Any, ComponentGraph, Sequence[torch.Tensor]], Any] | None = None
     importances: tuple[str, ...] = ()
     recoveries: tuple[str, ...] = ()
@@ -72,6 +74,9 @@ def by_coupling(graph: ComponentGraph, group: Group) -> str:
     return together(graph, group) if coupled else by_component(graph, group)
 
 
+#: Of the width that `component` leaves a group, the share that one ranking may not fall below where it is ``bounded``.
+FLOOR = 0.25
+
 #: Others stand where they are written (`stock`, `unstructured`, `lowrank`, `shallow`, `observation`).
 GROUPINGS = Registry(
     "grouping",
@@ -80,6 +85,7 @@ GROUPINGS = Registry(
         "layer": Grouping(alone),
         "component": Grouping(by_component),
         "coupled": Grouping(by_coupling),
+        "bounded": Grouping(together, floor=("component", FLOOR)),
         "chosen": Grouping(
             by_component, tries=("component", "coupled", "inputs", "shallow"), recoveries=("distill-restarts",)
         ),

@@ -184,9 +184,8 @@ def prune(
             left = _cut(cut, method, ask, level, min_width, *((None, None) if number else known))
         except PruningError:
             # What one grouping cannot reach another may.
-            if (
-                reached := next(filter(None, (_other(cut, method, name, ask, min_width) for name in names)), None)
-            ) is None:
+            reached = next(filter(None, (_other(cut, method, name, ask, min_width) for name in names)), None)
+            if reached is None:
                 raise
             left = _Level(reached, False, time.perf_counter())
         operated = time.perf_counter()

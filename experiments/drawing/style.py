@@ -126,7 +126,7 @@ _FIRST = (
     *(("component", importance, "uniform") for importance in IMPORTANCES.builtin),
 )
 #: Groupings that came later, in that order.
-_LATER = ("inputs", "chosen", "coupled")
+_LATER = ("inputs", "chosen", "coupled", "bounded")
 #: matplotlib's dashes and plotly's of each recovery, and how white its markers are inside.
 _RECOVERIES: dict[str, tuple[Any, str, float]] = {
     "none": ((0, (4, 2)), "dash", 1.0),

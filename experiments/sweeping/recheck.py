@@ -48,11 +48,12 @@ class Measured:
         """
         table = store.results().set_index("key")
         dense = table[table["sparsity_asked"] == 0].set_index(["digest", "task"])["mean_return"].to_dict()
-        gaps = {}
-        for key, row in table.iterrows():
+        gaps = dict.fromkeys(map(str, table.index), np.nan)
+        for key, row in table[table["status"] == "done"].iterrows():
             first, top = row["episode_seed"], dense.get((row["digest"], row["task"]), pd.NA)
             random = store.random_returns(row["task"], range(first, first + row["episodes"]))
-            gaps[str(key)] = np.nan if random is None or pd.isna(top) else abs(float(top) - float(random.mean()))
+            if random is not None and not pd.isna(top):
+                gaps[str(key)] = abs(float(top) - float(random.mean()))
         return cls(table, store.episode_returns(), gaps)
 
     def numbers(self, key: str) -> Mapping[str, float]:

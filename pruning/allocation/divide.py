@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from prunectl.pruning.allocation.unmeasured import ranked, uniform
 from prunectl.pruning.ask import DEPLOYED, TOLERANCE, Ask, Sparsity
 from prunectl.pruning.errors import PruningError
 from prunectl.pruning.graph import ComponentGraph, Scores
-from prunectl.pruning.grouping import CONTROLLER
+from prunectl.pruning.grouping import CONTROLLER, GROUPINGS
 from prunectl.pruning.plugged import explained
 from prunectl.registry import Plugin, Registry
 
@@ -42,6 +43,8 @@ class Division:
         damage: what `measure` found, where the allocation looks at it.
         error: what a controller of these widths, refitted, is to have little of: its calibration error, or its negative
             return where the allocation looks at the task; likewise.
+        floors: widths that single groups do not fall below either, by the first of each knob; the plain ranking heeds
+            them.
     """
 
     graph: ComponentGraph
@@ -50,6 +53,7 @@ class Division:
     min_width: int
     damage: Damage | None = None
     error: Callable[[Widths], float] | None = None
+    floors: Widths = field(default_factory=dict)
 
     @property
     def target(self) -> float:
@@ -96,7 +100,7 @@ ALLOCATIONS = Registry(
     "allocation",
     {
         "uniform": Allocation(lambda of: uniform(of.graph, of.knobs, of.sparsity, of.min_width)),
-        "ranked": Allocation(lambda of: ranked(of.graph, of.knobs, of.sparsity, of.min_width)),
+        "ranked": Allocation(lambda of: ranked(of.graph, of.knobs, of.sparsity, of.min_width, of.floors)),
         "sensitivity": Allocation(_sensitivity, measured=True),
         "searched": Allocation(_searched, measured=True),
         "searched-return": Allocation(_searched, measured=True, looks_at_task=True),
@@ -181,13 +185,24 @@ def _divided(
     entry = ALLOCATIONS.find(allocation)
     knobs = make_knobs(graph, scores, grouping)
     check(graph, knobs, {CONTROLLER: graph.components, **owned(graph, knobs)}, sparsity, min_width)
-    division = Division(graph, knobs, sparsity, min_width, damage, error)
+    floors = _floors(graph, scores, grouping, sparsity, min_width)
+    division = Division(graph, knobs, sparsity, min_width, damage, error, floors)
     if all(knob.scope == CONTROLLER for knob in knobs):
         return ALLOCATIONS["ranked"].divide(division)
     if entry.measured and damage is None:
         raise ValueError(f"allocation '{allocation}' needs the damage that `measure` finds")
     plugin = ALLOCATIONS.plugin(allocation)
     return entry.divide(division) if plugin is None else _plugged(entry, plugin, division)
+
+
+def _floors(graph: ComponentGraph, scores: Scores, grouping: str, sparsity: float, min_width: int) -> Widths:
+    """The widths that no group falls below because another grouping leaves it more."""
+    if (floor := GROUPINGS.find(grouping).floor) is None:
+        return {}
+    other, share = floor
+    knobs = make_knobs(graph, scores, other)
+    widths = uniform(graph, knobs, sparsity, min_width)
+    return {knob.groups[0]: math.ceil(share * widths[knob.groups[0]]) for knob in knobs}
 
 
 def _plugged(entry: Allocation, plugin: Plugin, division: Division) -> Widths:

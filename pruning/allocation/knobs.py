@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +104,19 @@ def bisect(at: Callable[[float], Widths], count: Callable[[Widths], float], targ
     return min(bracket(at, count, target), key=lambda widths: abs(count(widths) - target))
 
 
-def settle(graph: ComponentGraph, knobs: Sequence[Knob], widths: Widths, target: float, min_width: int) -> Widths:
+def least(knob: Knob, min_width: int, floors: Mapping[str, int]) -> int:
+    """The width that a knob does not fall below; ``floors`` has those of some groups, beside ``min_width``."""
+    return max(min(min_width, knob.units), floors.get(knob.groups[0], 0))
+
+
+def settle(
+    graph: ComponentGraph,
+    knobs: Sequence[Knob],
+    widths: Widths,
+    target: float,
+    min_width: int,
+    floors: Mapping[str, int] = MappingProxyType({}),
+) -> Widths:
     """Move one knob by one unit at a time while that brings the parameter count nearer to the target."""
     widths = dict(widths)
     while True:
@@ -112,7 +125,7 @@ def settle(graph: ComponentGraph, knobs: Sequence[Knob], widths: Widths, target:
         best, best_gap = None, abs(gap)
         for knob in knobs:
             moved = widths[knob.groups[0]] + step
-            if not min(min_width, knob.units) <= moved <= knob.units:
+            if not least(knob, min_width, floors) <= moved <= knob.units:
                 continue
             changed = {**widths, **dict.fromkeys(knob.groups, moved)}
             if (left := abs(graph.parameters(changed) - target)) < best_gap:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
-from prunectl.pruning.allocation.knobs import Knob, Widths, at_ratio, bisect, owned, settle
+from prunectl.pruning.allocation.knobs import Knob, Widths, at_ratio, bisect, least, owned, settle
 from prunectl.pruning.graph import ComponentGraph
 
 
@@ -45,13 +46,19 @@ def uniform(graph: ComponentGraph, knobs: Sequence[Knob], sparsity: float, min_w
     return settle(graph, knobs, widths, target, min_width)
 
 
-def ranked(graph: ComponentGraph, knobs: Sequence[Knob], sparsity: float, min_width: int) -> Widths:
+def ranked(
+    graph: ComponentGraph,
+    knobs: Sequence[Knob],
+    sparsity: float,
+    min_width: int,
+    floors: Mapping[str, int] = MappingProxyType({}),
+) -> Widths:
     """Units go in the order of their scores, whichever layer of the scope they are in, and so across scopes.
 
     Inside a scope the importance's own normalisation holds: a share of the layer's total, or damage relative to the
     variance of what the layer feeds. Across scopes a unit's score is divided by the mean score of all units of its
     scope, so that no scope is cheaper than another on the whole. With one scope (``global``) there is nothing to divide
-    by: that is the plain global ranking.
+    by: that is the plain global ranking. No group falls below its width in ``floors``, where it has one.
     """
     target = (1 - sparsity) * graph.parameters(graph.dense)
     mean = {
@@ -62,12 +69,12 @@ def ranked(graph: ComponentGraph, knobs: Sequence[Knob], sparsity: float, min_wi
     thresholds = np.unique(np.concatenate([[0.0], *curves]))
 
     def at(position: float) -> Widths:
-        # position 1 keeps everything, 0 keeps min_width: thresholds are walked from the highest to the lowest
+        # position 1 keeps everything, 0 the least: thresholds are walked from the highest to the lowest
         index = len(thresholds) - 1 - round(position * (len(thresholds) - 1))
         widths: Widths = {}
         for knob, curve in zip(knobs, curves, strict=True):
             kept = int((curve > thresholds[index]).sum()) if position < 1 else knob.units
-            widths |= dict.fromkeys(knob.groups, max(kept, min(min_width, knob.units)))
+            widths |= dict.fromkeys(knob.groups, max(kept, least(knob, min_width, floors)))
         return widths
 
-    return settle(graph, knobs, bisect(at, graph.parameters, target), target, min_width)
+    return settle(graph, knobs, bisect(at, graph.parameters, target), target, min_width, floors)

@@ -15,7 +15,7 @@ from prunectl.registry import GROUP, check_module, unknown
 #: What comes with prunectl, by kind, in the order of its table.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "grouping": (
-        *("global", "layer", "component", "coupled", "chosen"),
+        *("global", "layer", "component", "coupled", "bounded", "chosen"),
         *("stock-global", "stock-local", "stock-isomorphic"),
         *("stock-global-max", "stock-global-sum", "stock-global-gaussian", "stock-global-raw"),
         *("lowrank", "inputs", "shallow", "unstructured"),

@@ -42,6 +42,7 @@ def gone(graph: ComponentGraph, widths: dict[str, int], component: str | None = 
 
 
 ALONE = untrained("sac", "Pendulum-v1", widths=(32, 16))
+APART = trace(ALONE)
 
 
 @pytest.mark.parametrize("observed", [False, True])
@@ -59,6 +60,37 @@ def test_one_ranking_is_had_where_a_flow_ties_components_and_each_alone_where_no
         }
         coupled, alike, unlike = (allocate(graph, scores, of, "uniform", asked) for of in ("coupled", same, other))
         assert coupled == alike != unlike
+
+
+def test_one_ranking_that_is_bounded_starves_nobody() -> None:
+    """By hand: ``component`` leaves the actor 20 and 11 of its 32 and 16 units, so 5 and 3 are safe, whatever the
+    critics are worth; all else is as one ranking has it."""
+    rng = np.random.default_rng(0)
+    scores = {name: rng.random(group.units) + 5 * ("critic" in name) for name, group in APART.groups.items()}
+    apart, bounded, free = (
+        list(allocate(APART, scores, of, "uniform", 0.5).values()) for of in ("component", "bounded", "global")
+    )
+    assert list(APART.groups)[:2] == ["actor/0", "actor/1"]
+    assert (apart[:2], bounded[:2], free[:2]) == ([20, 11], [5, 3], [1, 1])
+    assert all(alone < most <= all_ for alone, most, all_ in zip(apart[2:], bounded[2:], free[2:], strict=True))
+    # Where the floor binds nobody it is the one ranking; and it is never below the least width that is asked for.
+    level = {name: rng.random(group.units) for name, group in APART.groups.items()}
+    assert allocate(APART, level, "bounded", "uniform", 0.5) == allocate(APART, level, "global", "uniform", 0.5)
+    assert list(allocate(APART, scores, "bounded", "uniform", 0.7, min_width=6).values())[:2] == [6, 6]
+
+
+@settings(max_examples=30, deadline=None)
+@given(sparsity=st.floats(0.1, 0.97), seed=st.integers(0, 1000), shared=st.booleans())
+def test_no_group_falls_below_its_floor(sparsity: float, seed: int, shared: bool) -> None:
+    graph, rng = SHARED if shared else APART, np.random.default_rng(seed)
+    scores = {name: rng.exponential(10 ** rng.normal(), group.units) for name, group in graph.groups.items()}
+    try:
+        apart = allocate(graph, scores, "component", "uniform", sparsity)
+    except PruningError:
+        return
+    bounded = allocate(graph, scores, "bounded", "uniform", sparsity)
+    assert all(4 * bounded[name] >= apart[name] for name in graph.groups)
+    assert abs(gone(graph, bounded) - sparsity) < 0.02
 
 
 # What is asked

@@ -209,7 +209,7 @@ def build(architecture: dict[str, Any]) -> Controller:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     architecture=ARCHITECTURES,
-    grouping=st.sampled_from(["global", "layer", "component"]),
+    grouping=st.sampled_from(["global", "layer", "component", "bounded"]),
     allocation=st.sampled_from(ALLOCATIONS.builtin),
     sparsity=st.floats(0.05, 0.97),
     min_width=st.integers(1, 3),

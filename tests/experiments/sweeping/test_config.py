@@ -145,6 +145,7 @@ def test_the_leaderboard_runs_without_the_zoo_and_has_every_importance_and_alloc
     others = {
         "layer",
         "coupled",
+        "bounded",
         "chosen",
         "lowrank",
         "inputs",
