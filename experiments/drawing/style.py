@@ -212,7 +212,8 @@ def _cut_look(cut: tuple[str, str, str]) -> tuple[str, str, str]:
     colour, marker, symbol = _cut_looks().get(plain) or _foreign_cut(plain)
     if not bracket:
         return colour, marker, symbol
-    moved = COLOURS.index(colour) + 1 + crc32(shares.encode()) % (len(COLOURS) - 1)
+    first = COLOURS.index(colour) + 1 if colour in COLOURS else 0
+    moved = first + crc32(shares.encode()) % (len(COLOURS) - 1)
     return (COLOURS[moved % len(COLOURS)], *_drawn_by(f"{' '.join(cut)} marker", MARKERS))
 
 
@@ -239,14 +240,23 @@ def component_colour(name: str) -> str:
 
 def _paler(colour: str, white: float) -> str:
     """The colour with this share of white."""
+    return _mixed(colour, white, 255)
+
+
+def _darker(colour: str, black: float) -> str:
+    """The colour with this share of black."""
+    return _mixed(colour, black, 0)
+
+
+def _mixed(colour: str, share: float, end: int) -> str:
     channels = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
-    return "#" + "".join(f"{round(channel + (255 - channel) * white):02X}" for channel in channels)
+    return "#" + "".join(f"{round(channel + (end - channel) * share):02X}" for channel in channels)
 
 
 @cache
 def _cut_looks() -> dict[tuple[str, str, str], tuple[str, str, str]]:
     """Colour and marker of each cut. Markers move on by one with every round of the colours, and to seven others once
-    all seven have had every colour, so that no pair comes twice."""
+    all seven have had every colour; when every marker has, the colours go on in darker ones. No pair comes twice."""
     groupings = [name for name in GROUPINGS.builtin if name not in LIBRARIES]
     # Those that came later come last, so that figures keep their looks.
     shorter = [name for name in groupings if GROUPINGS[name].begins is not None]
@@ -259,7 +269,8 @@ def _cut_looks() -> dict[tuple[str, str, str], tuple[str, str, str]]:
     )
     looks = {}
     for number, cut in enumerate(dict.fromkeys(cuts)):
+        turn, number = divmod(number, 7 * len(MORE_MARKERS))
         rounds, place = divmod(number, 7)
         marker, symbol = MORE_MARKERS[(rounds // 7 * 7 + (rounds + place) % 7) % len(MORE_MARKERS)]
-        looks[cut] = (COLOURS[place], marker, symbol)
+        looks[cut] = (_darker(COLOURS[place], 0.45 * turn), marker, symbol)
     return looks
