@@ -47,14 +47,9 @@ class Measured:
             StoreError: it cannot be read.
         """
         table = store.results().set_index("key")
-        dense = table[table["sparsity_asked"] == 0].set_index(["digest", "task"])["mean_return"].to_dict()
-        gaps = dict.fromkeys(map(str, table.index), np.nan)
-        for key, row in table[table["status"] == "done"].iterrows():
-            first, top = row["episode_seed"], dense.get((row["digest"], row["task"]), pd.NA)
-            random = store.random_returns(row["task"], range(first, first + row["episodes"]))
-            if random is not None and not pd.isna(top):
-                gaps[str(key)] = abs(float(top) - float(random.mean()))
-        return cls(table, store.episode_returns(), gaps)
+        held = store.references(table)
+        gaps = (held["dense"] - held["random"]).abs().where(table["status"] == "done")
+        return cls(table, store.episode_returns(), dict(zip(map(str, table.index), gaps.tolist(), strict=True)))
 
     def numbers(self, key: str) -> Mapping[str, float]:
         """The columns of `MEASURED` of that cell; NaN: it failed."""

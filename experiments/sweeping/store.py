@@ -195,7 +195,9 @@ class Store:
             table = pd.DataFrame.from_records(rows, columns=names, coerce_float=True)
             table = table.astype({name: _TYPES[kind] for name, kind in COLUMNS.items()})
             check_cells(table)
-            table["normalised_return"] = self._normalised(table)
+            held = self.references(table)
+            values = normalised(table["mean_return"].to_numpy(np.float64, na_value=np.nan), *held.to_numpy().T)
+            table["normalised_return"] = pd.Series(values, table.index, dtype="Float64")
             table["bytes_deployed"] = deployed_bytes(table)
         except (ValueError, TypeError, OverflowError) as error:  # SQLite keeps a value of any type in any column
             raise StoreError(f"{self.path}: {one_line(error)}: {AWAY}") from error
@@ -242,19 +244,22 @@ class Store:
             raise StoreError(f"{folder}: the results cannot be exported: {error.strerror or error}") from error
         return paths
 
-    def _normalised(self, table: pd.DataFrame) -> pd.Series[float]:
+    def references(self, table: pd.DataFrame) -> pd.DataFrame:
+        """What rows of the results are held against: columns ``dense`` and ``random``, the mean returns of the dense
+        controller and of random actions on the row's episodes; NaN where one is not known."""
         rows = table.to_dict("records")
         dense = {(row["digest"], row["task"]): row["mean_return"] for row in rows if row["sparsity_asked"] == 0}
-        measured = cache(lambda task, first, count: self.random_returns(task, range(first, first + count)))
-        values = []
-        for row in rows:
-            random = measured(row["task"], row["episode_seed"], row["episodes"])
-            top = dense.get((row["digest"], row["task"]), pd.NA)
-            if random is None or pd.isna(top) or pd.isna(row["mean_return"]):
-                values.append(np.nan)
-            else:
-                values.append(float(normalised(row["mean_return"], top, random.mean())))
-        return pd.Series(values, index=table.index, dtype="Float64")
+
+        @cache
+        def random(task: str, first: int, count: int) -> float:
+            found = self.random_returns(task, range(first, first + count))
+            return np.nan if found is None else float(found.mean())
+
+        found = [
+            (dense.get((row["digest"], row["task"])), random(row["task"], row["episode_seed"], row["episodes"]))
+            for row in rows
+        ]
+        return pd.DataFrame(found, table.index, ["dense", "random"], dtype="Float64").astype(np.float64)
 
     def _prepare(self, read_only: bool) -> None:
         connection = self._connection
