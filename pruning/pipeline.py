@@ -182,11 +182,13 @@ def prune(
         started = time.perf_counter()
         try:
             left = _cut(cut, method, ask, level, min_width, *((None, None) if number else known))
-        except PruningError:
+        except PruningError as error:
             # What one grouping cannot reach another may.
             reached = next(filter(None, (_other(cut, method, name, ask, min_width) for name in names)), None)
-            if reached is None:
+            if reached is None and cut.small is controller:
                 raise
+            if reached is None:
+                raise PruningError(f"sparsity {ask}, shares of what is left by then: {error}") from error
             left = _Level(reached, False, time.perf_counter())
         operated = time.perf_counter()
 

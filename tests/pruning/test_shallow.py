@@ -46,6 +46,14 @@ def test_widths_and_parameters_by_hand() -> None:
     assert sorted(kept.values()) == [0, 7]
 
 
+def test_what_cannot_be_met_is_said_of_what_was_asked() -> None:
+    """Of the actor's 108 parameters 5.4 would be left; without the layer it has 58, and with one unit 9 of them."""
+    controller = untrained("ppo", "CartPole-v1", widths=(8, 6))
+    said = r"^sparsity actor=0\.95, shares of what is left by then: .* 0\.906897 cannot be met: .* 0\.8448 at most$"
+    with pytest.raises(PruningError, match=said):
+        prune(controller, NONE, {"actor": 0.95}, calibration(controller, 50))
+
+
 def test_nothing_asked_leaves_the_controller_as_it_is() -> None:
     controller = untrained("sac", "Pendulum-v1", widths=(8, 8))
     data = calibration(controller, 50)
