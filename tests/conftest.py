@@ -35,16 +35,18 @@ FONTS = LOOK["pdf.fonttype"]
 SaveTiny = Callable[..., Path]
 
 
-def no_arm() -> str:
-    """Why no image for an emulated board can be made and run here; empty where it can."""
+def missing(target: str) -> str:
+    """Why no image for a target can be made and run here; empty where it can."""
     try:
-        require(TARGETS["cortex-m4"])
+        require(TARGETS[target])
     except ControllerError as error:
         return str(error)
     return ""
 
 
-needs_arm = pytest.mark.skipif(bool(no_arm()), reason=no_arm())
+needs_arm, needs_risc_v = (
+    pytest.mark.skipif(bool(missing(target)), reason=missing(target)) for target in ("cortex-m4", "esp32-c3")
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

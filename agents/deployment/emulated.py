@@ -1,7 +1,7 @@
 """An image of ours as a controller: a board in QEMU runs it, observations in and actions out, decision by decision.
 
-The emulator executes one instruction after the other and counts them (``-icount``): the board's timer, 25 MHz, goes on
-by 1024 ns with each, so that its ticks tell instructions apart, the same number at every run.
+The emulator executes one instruction after the other and counts them (``-icount``): a board's timer goes on by 1024 ns
+with each, so that its ticks tell instructions apart, the same number at every run.
 """
 
 from __future__ import annotations
@@ -20,16 +20,14 @@ from numpy.typing import NDArray
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.deployment.c_run import LARGEST_FILE
+from prunectl.agents.deployment.emulators import SHIFT, Emulator
 from prunectl.agents.deployment.exported import Exported
 from prunectl.agents.deployment.image import require
 from prunectl.agents.deployment.metadata import KEY, Interface, read
 from prunectl.agents.deployment.steps import Floats
-from prunectl.agents.deployment.targets import Target, target_of
+from prunectl.agents.deployment.targets import target_of
 from prunectl.agents.files import read_bounded
 
-#: Of the timer, an instruction: 2^_SHIFT ns of 40 ns each.
-_SHIFT = 10
-_TICKS = 2**_SHIFT / 40
 #: Bytes that are on their way at once: less than a pipe holds, so that neither side waits for the other.
 _AT_ONCE = 32_768
 #: Seconds without a single byte after which a board is taken to have hung; the largest network decides within two.
@@ -39,21 +37,22 @@ PATIENCE = 60.0
 class EmulatedController(Exported):
     """``decide`` asks the image row by row; ``instructions`` has what each decision took, since the beginning."""
 
-    def __init__(self, image: Path, target: Target, interface: Interface) -> None:
+    def __init__(self, image: Path, emulator: Emulator, interface: Interface) -> None:
         super().__init__(interface, str(image))
         kind, numbers = self.acts_in
         self.reply = np.dtype(
-            [("action", kind, (numbers,)), ("after", np.float32, (interface.memory,)), ("ticks", np.uint32)]
+            [("action", kind, (numbers,)), ("after", np.float32, (interface.memory,)), ("count", np.uint32)]
         ).newbyteorder("<")
         self.instructions: list[int] = []
-        self.process = _started(image, target)
+        self.emulator = emulator
+        self.process = _started(image, emulator)
         weakref.finalize(self, self.process.kill)
 
     def decide(self, observations: Floats, beside: Floats) -> tuple[NDArray[Any], Floats]:
         rows = np.concatenate([observations, beside], axis=1).astype("<f4")
         some = max(1, _AT_ONCE // max(4 * rows.shape[1], self.reply.itemsize))
         replies = np.concatenate([self._asked(rows[at : at + some]) for at in range(0, len(rows), some)])
-        self.instructions += np.rint(replies["ticks"] / _TICKS).astype(int).tolist()
+        self.instructions += np.rint(replies["count"] / self.emulator.counted).astype(int).tolist()
         after = replies["after"].astype(np.float32) if self.memory else beside
         return self.as_actions(replies["action"]), after
 
@@ -90,19 +89,21 @@ def load_elf(path: Path, trust: bool) -> tuple[EmulatedController, dict[str, Any
         raise ControllerError(f"{path}: it does not say its spaces: only images that `prunectl export` wrote do")
     interface, data = read(found[1].decode(errors="replace"), str(path))
     target = target_of(str(data.get("target")))
+    if target.emulator is None:
+        raise ControllerError(f"{path}: it is for {target.name}, which nothing here emulates")
     if not trust:
         raise ControllerError(
             f"{path}: evaluating an image means running it, in an emulator that opens this machine's files to it: "
             "--trust, on your word"
         )
     require(target)
-    return EmulatedController(path, target, interface), data
+    return EmulatedController(path, target.emulator, interface), data
 
 
-def _started(image: Path, target: Target) -> subprocess.Popen[bytes]:
+def _started(image: Path, emulator: Emulator) -> subprocess.Popen[bytes]:
     quiet = ["-display", "none", "-monitor", "none", "-serial", "none", "-nodefaults"]
-    console = ["-semihosting-config", "enable=on,target=native", "-icount", f"shift={_SHIFT}"]
-    command = ["qemu-system-arm", "-M", str(target.machine), "-kernel", str(image.absolute()), *quiet, *console]
+    console = ["-semihosting-config", "enable=on,target=native", "-icount", f"shift={SHIFT}"]
+    command = [*emulator.command, "-kernel", str(image.absolute()), *quiet, *console]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe)
 

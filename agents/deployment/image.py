@@ -27,10 +27,11 @@ _MAIN = """\
 #include <stdint.h>
 
 #define UPPER(what) {upper}_##what
-#define TIMER ((volatile uint32_t *)0x40000000)
 #define PAINT 0x5AFEC0DEu
 
 extern uint32_t __stack, __free;
+__attribute__((noinline)) void serve(void);
+{begins}
 static struct {{
     float observation[UPPER(OBSERVATIONS)];
     float beside[{beside} + 1];
@@ -39,14 +40,6 @@ static struct {{
     {kind} action[UPPER(ACTIONS)];
     float after[{memory} + 1];
 }} answer;
-
-static int semihosting(int operation, void *block)
-{{
-    register int result __asm__("r0") = operation;
-    register void *argument __asm__("r1") = block;
-    __asm__ volatile("bkpt 0xAB" : "+r"(result) : "r"(argument) : "memory");
-    return result;
-}}
 
 static int opened(int mode)
 {{
@@ -74,17 +67,17 @@ static void put(int handle, const void *from, uint32_t count)
     semihosting(0x05, block);
 }}
 
-__attribute__((noinline)) static void serve(void)
+void serve(void)
 {{
     const int in = opened(1), out = opened(5);
     uint32_t *top, *p, from, passed;
-    __asm__ volatile("mov %0, sp" : "=r"(top));
+    STACK(top);
     for (p = &__free; p < top; p++) *p = PAINT;
-    TIMER[2] = TIMER[1] = 0xFFFFFFFFu, TIMER[0] = 1;
+    START();
     while (got(in, &given, sizeof given - sizeof(float))) {{
-        from = TIMER[1];
+        from = COUNT();
         {name}_act(given.observation, {passed}answer.action);
-        passed = from - TIMER[1];
+        passed = COUNT() - from;
         for (from = 0; from < {memory}; from++) answer.after[from] = given.beside[from];
         put(out, &answer, sizeof answer - sizeof(float));
         put(out, &passed, sizeof passed);
@@ -94,35 +87,6 @@ __attribute__((noinline)) static void serve(void)
     put(out, &passed, sizeof passed);
     semihosting(0x18, (void *)0x20026);
 }}
-
-void reset(void);
-void reset(void)
-{{
-    *(volatile uint32_t *)0xE000ED88 |= 0xF00000u; /* the unit for floats, if there is one */
-    __asm__ volatile("dsb\\nisb");
-    serve();
-}}
-
-__attribute__((used, section(".vectors"))) static void *const vectors[16] = {{&__stack, (void *)reset}};
-"""
-
-#: Data lie in memory from the start: an emulator puts them there, and there is no loop that copies them.
-_LAYOUT = """\
-MEMORY
-{
-    flash (rx) : ORIGIN = 0, LENGTH = 4M
-    ram (rwx) : ORIGIN = 0x20000000, LENGTH = 4M
-}
-ENTRY(reset)
-SECTIONS
-{
-    .text : { KEEP(*(.vectors)) *(.text*) *(.rodata*) } > flash
-    .ARM.exidx : { *(.ARM.exidx*) } > flash
-    .data : { *(.data*) } > ram
-    .bss : { *(.bss*) *(COMMON) } > ram
-    __free = ALIGN(8);
-    __stack = ORIGIN(ram) + LENGTH(ram);
-}
 """
 
 
@@ -138,8 +102,8 @@ class Size:
 def require(target: Target) -> None:
     """Raise ControllerError, saying what to install, where a tool for the target is absent."""
     tools = [f"{target.tools}gcc", f"{target.tools}size"]
-    if target.machine is not None:
-        tools += [f"{target.tools}objcopy", "qemu-system-arm"]
+    if target.emulator is not None:
+        tools += [f"{target.tools}objcopy", target.emulator.command[0]]
     for tool in tools:
         if shutil.which(tool) is None:
             raise ControllerError(f"there is no {tool} here, which {target.name} needs: {target.install}")
@@ -154,11 +118,13 @@ def linked_size(code: Path, name: str, target: Target) -> Size:
     require(target)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "linked")
-        if target.machine is None:
+        if target.emulator is None:
             _gcc(target, ["-c", str(code), "-o", str(made)])
         else:
+            layout = Path(folder, "board.ld")
+            layout.write_text(target.emulator.layout)
             entry = f"-Wl,--gc-sections,--entry={name}_act"
-            _gcc(target, [str(code), "-nostartfiles", entry, "-lm", "-o", str(made)])
+            _gcc(target, [str(code), "-T", str(layout), "-nostartfiles", entry, "-lm", "-o", str(made)])
         text, data, bss, *_ = _call([f"{target.tools}size", str(made)]).splitlines()[1].split()
     return Size(int(text) + int(data), int(data) + int(bss))
 
@@ -172,13 +138,15 @@ def image(code: Path, name: str, beside: Mapping[str, int], discrete: bool, said
         beside: how many numbers of ``memory`` or of a ``mask`` it is given.
         discrete: whether whole numbers come out.
         said: text that is put into the file, for who reads it.
-        target: one with a machine.
+        target: one with an emulator.
 
     Raises:
         ControllerError: a tool is absent or refuses, or the controller is larger than the board.
     """
     require(target)
+    assert target.emulator is not None
     text = _MAIN.format(
+        begins=target.emulator.begins,
         name=name,
         upper=name.upper(),
         kind="int" if discrete else "float",
@@ -189,7 +157,7 @@ def image(code: Path, name: str, beside: Mapping[str, int], discrete: bool, said
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         (folder / "main.c").write_text(text)
-        (folder / "board.ld").write_text(_LAYOUT)
+        (folder / "board.ld").write_text(target.emulator.layout)
         (folder / "said").write_text(said)
         sources = [str(folder / "main.c"), str(code), "-I", str(code.parent), "-T", str(folder / "board.ld")]
         _gcc(target, [*sources, "-nostartfiles", "-Wl,--gc-sections", "-lm", "-o", str(folder / "image")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunectl.agents.controller import ControllerError
+from prunectl.agents.deployment.emulators import AN385, AN386, RV32, Emulator
 from prunectl.registry import unknown
 
 
@@ -12,20 +13,20 @@ from prunectl.registry import unknown
 class Target:
     """A kind of machine.
 
-    ``tools`` is the prefix of its compiler's and linker's names, ``flags`` what they are told; ``machine`` is QEMU's
-    board that runs its images, None where there is none. ``install`` says where the tools are from.
+    ``tools`` is the prefix of its compiler's and linker's names, ``flags`` what they are told; ``emulator`` runs its
+    images, None where there is none. ``install`` says where the tools are from.
     """
 
     name: str
     tools: str
     flags: tuple[str, ...]
-    machine: str | None
+    emulator: Emulator | None
     install: str
 
 
 _DEBIAN = "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
-#: Both emulated boards have 4 MiB of flash at 0, 4 MiB of memory at 0x20000000 and a timer at 0x40000000. A Cortex-M0+
-#: is emulated as a Cortex-M3, whose instruction set holds its own: what is compiled for it runs the same instructions.
+#: A Cortex-M0+ is emulated as a Cortex-M3, whose instruction set holds its own: what is compiled for it runs the same
+#: instructions. Older ESP32s have a processor of another kind, for which only Espressif has tools.
 TARGETS = {
     target.name: target
     for target in (
@@ -33,15 +34,22 @@ TARGETS = {
             "cortex-m4",
             "arm-none-eabi-",
             ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "--specs=nano.specs"),
-            "mps2-an386",
+            AN386,
             _DEBIAN,
         ),
         Target(
             "cortex-m0plus",
             "arm-none-eabi-",
             ("-mcpu=cortex-m0plus", "-mthumb", "-mfloat-abi=soft", "--specs=nano.specs"),
-            "mps2-an385",
+            AN385,
             _DEBIAN,
+        ),
+        Target(
+            "esp32-c3",
+            "riscv64-unknown-elf-",
+            ("-march=rv32imc", "-mabi=ilp32", "--specs=picolibc.specs"),
+            RV32,
+            "apt install gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc",
         ),
         Target("esp32", "xtensa-esp32-elf-", ("-mlongcalls",), None, "ESP-IDF's tools, from Espressif"),
         Target("x86", "", (), None, "apt install gcc"),
@@ -72,6 +80,7 @@ BOARDS = (
     Board("Nucleo-G071RB", "cortex-m0plus", 128 * _KIB, 36 * _KIB, 64),
     Board("Arduino Zero", "cortex-m0plus", 256 * _KIB, 32 * _KIB, 48),
     Board("Raspberry Pi Pico", "cortex-m0plus", 2048 * _KIB, 264 * _KIB, 133),
+    Board("ESP32-C3-DevKitM-1", "esp32-c3", 4096 * _KIB, 400 * _KIB, 160),
     Board("ESP32-DevKitC", "esp32", 4096 * _KIB, 520 * _KIB, 240),
 )
 

@@ -52,7 +52,7 @@ def export(
             "--target",
             metavar="NAME",
             callback=known("target"),
-            help=f"The machine that C is for, to be measured on: {listed('target')}; the first two are emulated.",
+            help=f"The machine that C is for, to be measured on: {listed('target')}; the first three are emulated.",
         ),
     ] = None,
     planner: Annotated[

@@ -90,8 +90,8 @@ def names(out: Path, form: Form) -> tuple[str, ...]:
 
 def check_target(out: Path, target: Target | None) -> None:
     """Raise ControllerError where no image can be made for the target, or a tool for it is absent."""
-    if out.suffix == IMAGE and (target is None or target.machine is None):
-        emulated = " and ".join(name for name, one in TARGETS.items() if one.machine is not None)
+    if out.suffix == IMAGE and (target is None or target.emulator is None):
+        emulated = ", ".join(name for name, one in TARGETS.items() if one.emulator is not None)
         raise ControllerError(f"{out}: an image is for a target that is emulated, as {emulated}: name it .c for others")
     if target is not None:
         require(target)

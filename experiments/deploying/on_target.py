@@ -76,7 +76,7 @@ def measured(
             (folder / file).write_bytes(content)
         code = folder / next(iter(files))
         size = linked_size(code, name, target)
-        if target.machine is None:
+        if target.emulator is None:
             return OnTarget(target, size.flash, None, None), None
         text = comment({**said, "target": target.name})
         content = image(code, name, _beside(program), program.discrete, text, target)

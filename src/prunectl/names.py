@@ -39,7 +39,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         *("reference", "all"),
     ),
     "tier": ("quick", "standard", "full"),
-    "target": ("cortex-m4", "cortex-m0plus", "esp32", "x86"),
+    "target": ("cortex-m4", "cortex-m0plus", "esp32-c3", "esp32", "x86"),
 }
 
 

@@ -20,20 +20,22 @@ from prunectl.agents.deployment.program import Program, program
 from prunectl.agents.deployment.steps import Affine, Map
 from prunectl.agents.deployment.targets import BOARDS, TARGETS, target_of
 from prunectl.experiments.deploying.few_bits import Bits, in_few_bits
-from tests.conftest import needs_arm, untrained
+from tests.conftest import needs_arm, needs_risc_v, untrained
 
 M4 = TARGETS["cortex-m4"]
 PLAIN = Interface("by hand", 1, spaces.Box(-1, 1, (1,)), 1)
 
-#: 2 instructions a turn, and 6 around them: the call, its argument in a register, the loop's counter, a load and a
+#: 2 instructions a turn, and 5 or 6 around them: the call, its argument in a register, the loop's counter, a load and a
 #: store, and the return.
 _TURNS = """\
 #include "turns.h"
 __attribute__((naked)) void turns_act(const float observation[1], float action[1])
 {{
-    __asm__ volatile(".syntax unified; ldr r2, [r0]; str r2, [r1]; ldr r3, ={turns}; 1: subs r3, #1; bne 1b; bx lr");
+    __asm__ volatile("{turns}");
 }}
 """
+_THUMB = ".syntax unified; ldr r2, [r0]; str r2, [r1]; ldr r3, ={}; 1: subs r3, #1; bne 1b; bx lr"
+_RISC_V = "lw a2, 0(a0); sw a2, 0(a1); lui a3, %hi({0}); addi a3, a3, %lo({0}); 1: addi a3, a3, -1; bnez a3, 1b; ret"
 
 
 def running(folder: Path, code: str, header: str, name: str, interface: Interface, target: str = "cortex-m4") -> Path:
@@ -46,20 +48,27 @@ def running(folder: Path, code: str, header: str, name: str, interface: Interfac
     return folder / f"{name}.elf"
 
 
-@needs_arm
-@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m0plus"])
-def test_instructions_are_those_of_a_loop_of_known_length(target: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "loop"),
+    [
+        pytest.param("cortex-m4", _THUMB, marks=needs_arm),
+        pytest.param("cortex-m0plus", _THUMB, marks=needs_arm),
+        pytest.param("esp32-c3", _RISC_V, marks=needs_risc_v),
+    ],
+    ids=["m4", "m0plus", "c3"],
+)
+def test_instructions_are_those_of_a_loop_of_known_length(target: str, loop: str, tmp_path: Path) -> None:
     header = "#define TURNS_OBSERVATIONS 1\n#define TURNS_ACTIONS 1\nvoid turns_act(const float *, float *);\n"
     counted = []
-    for turns in (100, 1_234):
-        elf = running(tmp_path, _TURNS.format(turns=turns), header, "turns", PLAIN, target)
+    for turns, decisions in ((100, 9_000), (1_234, 1), (3_000_000, 2)):
+        elf = running(tmp_path, _TURNS.format(turns=loop.format(turns)), header, "turns", PLAIN, target)
         controller, _ = load_elf(elf, trust=True)
-        rows = np.linspace(-1, 1, 9_000, dtype=np.float32)[:, None]  # more than are on their way at once
+        rows = np.linspace(-1, 1, decisions, dtype=np.float32)[:, None]  # first more than are on their way at once
         assert (controller.act(rows) == rows).all()
         assert len(set(controller.instructions)) == 1
         counted.append(controller.instructions[0] - 2 * turns)
-    assert counted[0] == counted[1]  # to the instruction
-    assert 6 <= counted[0] <= 10
+    assert len(set(counted)) == 1  # to the instruction
+    assert 6 <= counted[0] <= 16  # around them, on a core without a timer what reads its counter
 
 
 @needs_arm
@@ -80,16 +89,22 @@ def test_flash_is_what_was_linked_and_ram_what_the_stack_reached(tmp_path: Path)
     assert linked_size(tmp_path / "small.c", "small", TARGETS["x86"]).flash > source.costs.flash
 
 
-@needs_arm
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param("cortex-m4", marks=needs_arm), pytest.param("esp32-c3", marks=needs_risc_v)],
+    ids=["m4", "c3"],
+)
 @pytest.mark.parametrize(("algorithm", "task"), [("sac", "Pendulum-v1"), ("ppo", "CartPole-v1")])
 @pytest.mark.parametrize("bits", [None, 8, 4], ids=["float", "int8", "int4"])
-def test_the_board_answers_as_the_program_does(algorithm: str, task: str, bits: Bits | None, tmp_path: Path) -> None:
+def test_the_board_answers_as_the_program_does(
+    target: str, algorithm: str, task: str, bits: Bits | None, tmp_path: Path
+) -> None:
     controller = untrained(algorithm, task)
     rows = np.random.default_rng(0).normal(size=(64, *controller.observation_space.shape)).astype(np.float32)
     made = program(controller.deployed_path(), rows.shape[1])
     made = made if bits is None else in_few_bits(made, rows, bits)
     source = c_source(made, "small.c", {}, rows[:1], 0.0)
-    elf = running(tmp_path, source.code, source.header, "small", Interface.of(controller))
+    elf = running(tmp_path, source.code, source.header, "small", Interface.of(controller), target)
     loaded = agents.load(elf, trust=True)
     assert loaded.controller.action_space == controller.action_space
     found = loaded.controller.act(rows)
@@ -111,9 +126,14 @@ def test_images_are_run_on_the_users_word_alone_and_only_ours(tmp_path: Path) ->
     with pytest.raises(ControllerError, match="the emulated board stopped"):
         agents.load(elf, trust=True).controller.act(np.zeros((1, 1)))
     content = elf.read_bytes()
-    elf.write_bytes(content.replace(b'"target": "cortex-m4"', b'"target": "pdp-11rsx"'))
-    with pytest.raises(ControllerError, match="unknown target 'pdp-11rsx': there are cortex-m4"):
-        agents.load(elf, trust=True)
+    for target, says in (
+        ("pdp-11rsx", "unknown target 'pdp-11rsx': there are cortex-m4"),
+        ("esp32", "it is for esp32, which"),
+    ):
+        said = f'"target": "{target}"'.ljust(len('"target": "cortex-m4"'))
+        elf.write_bytes(content.replace(b'"target": "cortex-m4"', said.encode()))
+        with pytest.raises(ControllerError, match=says):
+            agents.load(elf, trust=True)
     for other in (b"/* prunectl: {} */", content.replace(b"/* prunectl", b"/* somebody")):
         elf.write_bytes(other)
         with pytest.raises(ControllerError, match="only images that `prunectl export` wrote do"):

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import no_arm
+from conftest import missing
 from gymnasium import spaces
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.envs import InvalidActionEnvMultiBinary, InvalidActionEnvMultiDiscrete
@@ -229,7 +229,7 @@ def test_every_exported_form_is_told_what_is_allowed(task: str, tmp_path: Path) 
         build_it = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "masked_test.c", "masked.c", "-lm"]
         subprocess.run(build_it, cwd=tmp_path, check=True, timeout=60)
         assert b"0 wrong" in subprocess.run([tmp_path / "a.out"], capture_output=True, timeout=60, check=True).stdout
-    if not no_arm():
+    if not missing("cortex-m4"):
         export(model, tmp_path / "board.elf", target="cortex-m4")
         files += [tmp_path / "board.elf"]
     for file in files:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import no_arm, untrained
+from conftest import missing, untrained
 from sb3_contrib import RecurrentPPO
 from torch import nn
 
@@ -161,7 +161,7 @@ def test_every_exported_form_carries_its_memory_along_whole_episodes(kind: str, 
         alone = agents.load(tmp_path / f"small.{form}", trust=True).controller
         assert alone.memory == (2 if kind == "layers" else 1) * 2 * 8  # the acting one's
         np.testing.assert_allclose(evaluate(alone, "Pendulum-v1", seeds).returns, wanted, rtol=1e-3)
-    if not no_arm():
+    if not missing("cortex-m4"):
         made = export(loaded, "Pendulum-v1", data, tmp_path / "board.elf", "c", target=TARGETS["cortex-m4"])
         assert made.difference.largest < 1e-5
         write(made.files, tmp_path)

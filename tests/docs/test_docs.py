@@ -26,7 +26,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from prunectl.experiments.cli import run
 from prunectl.experiments.episodes import task_loop
 from prunectl.pruning.recovery import distill
-from tests.conftest import no_arm
+from tests.conftest import missing
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -117,7 +117,7 @@ def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         elif block.language == "bash":
             for line in block.code.replace("\\\n", " ").splitlines():
                 tools = r"cortex-m|\.elf|arm-none-eabi|^cmake"
-                if (no_arm() or shutil.which("cmake") is None) and re.search(tools, line.partition("#")[0]):
+                if (missing("cortex-m4") or shutil.which("cmake") is None) and re.search(tools, line.partition("#")[0]):
                     passed_over = True
                 else:
                     shell(line, where)
@@ -128,7 +128,7 @@ def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         if origin is not None and Path(origin).is_relative_to(tmp_path):
             del sys.modules[name]
     if passed_over:
-        pytest.skip(f"all but what an emulated board is for: {no_arm() or 'there is no cmake'}")
+        pytest.skip(f"all but what an emulated board is for: {missing('cortex-m4') or 'there is no cmake'}")
 
 
 def shell(line: str, where: str) -> None:

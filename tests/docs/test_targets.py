@@ -63,3 +63,19 @@ def test_numbers_of_the_cortex_m0_are_the_tables() -> None:
     assert f"{dense['instructions']:,} in floats and {wide['instructions']:,} in eight bits" in said
     fewer = f"{dense['instructions'] / small['instructions']:.0f} times fewer"
     assert f"it is {small['instructions']:,}, {fewer}, {small['rate_80mhz']:,.0f} decisions" in said
+
+
+def test_numbers_of_the_esp32_c3_are_the_tables() -> None:
+    (dense, wide), (pruned, small), (least, fewest) = (
+        [taken("esp32-c3", name, form) for form in ("float", "int8")]
+        for name in ("td3-pendulum-1", "td3-pendulum-1-0.9", "ppo-cartpole-1-0.9")
+    )
+    said = text(f"{FOLDER}/README.md")
+    assert (
+        f"dense {dense['instructions']:,} in floats and {wide['instructions']:,} in eight bits, pruned "
+        f"{pruned['instructions']:,} and {small['instructions']:,}, "
+        f"{dense['instructions'] / small['instructions']:.0f} times fewer than dense in floats, "
+        f"{small['rate_80mhz']:,.0f} decisions a second at most at 80 MHz"
+    ) in said
+    assert f"eight bits save a third ({fewest['instructions']:,} against {least['instructions']:,})" in said
+    assert fewest["instructions"] / least["instructions"] == pytest.approx(2 / 3, abs=0.05)
