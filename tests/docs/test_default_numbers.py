@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from prunectl.experiments.sweeping.store import Store
 from tests.conftest import ROOT
 from tests.docs.committed import cells, kept, table, text, two
 
@@ -21,9 +22,16 @@ def entry(found: pd.Series) -> str:
     return f"{two(found['value'])} ({two(found['sure'])})"
 
 
-def chosen() -> pd.DataFrame:
-    """What the default keeps of the agents on which one cut falls short."""
-    return kept("default/chosen").xs("chosen + surgeon + distill-restarts", level="method")
+def chosen(folder: str = "default/chosen") -> pd.DataFrame:
+    """What the default keeps, of the agents on which one cut falls short where nothing else is said."""
+    return kept(folder).xs("chosen + surgeon + distill-restarts", level="method")
+
+
+def side_by_side(name: str, *tables: pd.DataFrame) -> str:
+    """Its line: at each sparsity what each table has; parameters that act and seconds at 0.98 are the last's."""
+    shares = [entry(of.loc[name, at]) if (name, at) in of.index else "-" for at in SPARSITIES for of in tables]
+    acts, seconds = (tables[-1].loc[(name, 0.98), column] for column in ("params_deployed", "seconds"))
+    return f"| {name.removesuffix('_1')} | {' | '.join(shares)} | {acts:,.0f} | {seconds:.0f} |"
 
 
 def row_of(table: pd.DataFrame, controller: str) -> str:
@@ -68,11 +76,7 @@ def test_how_many_hold_is_counted(sparsity: float) -> None:
 def test_what_choosing_among_cuts_brings_is_that_of_its_cells() -> None:
     again, tried = kept("default/restarts").xs(AGAIN, level="method"), chosen()
     for name in tried.index.unique("controller"):
-        cells_ = [
-            entry(of.loc[(name, at)]) if (name, at) in of.index else "-" for at in SPARSITIES for of in (again, tried)
-        ]
-        acts, seconds = (tried.loc[(name, 0.98), column] for column in ("params_deployed", "seconds"))
-        assert f"| {name.removesuffix('_1')} | {' | '.join(cells_)} | {acts:,.0f} | {seconds:.0f} |" in README
+        assert side_by_side(name, again, tried) in README
     once, again, best = (of["value"] for of in (kept("default").xs(ONCE, level="method"), again, tried))
     (left, anew), (fell, rose), (planned, ranked) = (
         [two(of[cell]) for of in (again, best)]
@@ -97,6 +101,43 @@ def test_what_choosing_among_cuts_brings_is_that_of_its_cells() -> None:
         f"BipedalWalker keeps {two(best[walker])} at 0.98 in the place of {two(again[walker])}, Ant {two(best[ant])} "
         f"at 0.95 in the place of {two(again[ant])}"
     ) in text("docs/choosing.md")
+
+
+def test_other_trainings_keep_what_their_cells_say() -> None:
+    once, default = kept("default/trainings").xs(ONCE, level="method"), chosen("default/trainings")
+    for name in default.index.unique("controller"):
+        assert side_by_side(name, once, default) in README
+    for at in SPARSITIES:
+        tables = [of.xs(at, level="asked") for of in (once, default)]
+        held = [str((of[column] >= 0.95).sum()) for of in tables for column in ("value", "sure")]
+        assert f"| {at:g} | {' | '.join(held)} | {len(tables[1])} |" in README
+        if at == 0.98:
+            front = f"36 of 39 agents keep 95%, and {held[2]} of {len(tables[1])} other trainings of the bundled ones."
+            assert front in text("README.md")
+            assert f"and {held[2]} of {len(tables[1])} other trainings of the bundled ones" in text("results/README.md")
+    keeps, first = default["value"].map(two), chosen()["value"].map(two)
+    cheetahs = [[keeps[f"sac-halfcheetah-{number}", at] for number in (2, 3)] for at in (0.98, 0.99)]
+    said = text("results/default/README.md")
+    assert (
+        f"where SAC's first HalfCheetah keeps {first['sac-halfcheetah-1', 0.98]} at 0.98 and "
+        f"{first['sac-halfcheetah-1', 0.99]} at 0.99, the second and the third keep {' and '.join(cheetahs[0])} at "
+        f"0.98, {' and '.join(cheetahs[1])} at 0.99"
+    ) in said
+    memory = "recurrent-pendulum-2"
+    assert (
+        f"{keeps[memory, 0.98]} at 0.98, and at 0.99 {keeps[memory, 0.99]}, where one student keeps "
+        f"{two(once.loc[(memory, 0.99), 'value'])}." in said
+    )
+    planner = " and ".join(keeps["tdmpc-pendulum-2", at] for at in (0.97, 0.98))
+    assert "two of the fifty episodes do not swing up that the dense controller does" in said
+    assert f"(it has one of its own that does not): {planner}." in said
+    with Store.reading(ROOT / "results" / "default" / "trainings") as store:
+        returns, rows = store.episode_returns(), store.results()
+    rows = rows[(rows["controller"] == "tdmpc-pendulum-2") & (rows["grouping"] != "component").fillna(True)]
+    by_sparsity = rows.set_index("sparsity_asked")["key"]
+    dense, *pruned = (returns[by_sparsity[at]] < -1_000 for at in (0.0, 0.97, 0.98))
+    assert dense.sum() == 1
+    assert [int((fails & ~dense).sum()) for fails in pruned] == [2, 2]
 
 
 def test_what_is_said_of_world_models_pixels_and_memories() -> None:
