@@ -88,14 +88,19 @@ def test_what_choosing_among_cuts_brings_is_that_of_its_cells() -> None:
     assert f"{said} at 0.97 in that of {planned}" in text("results/default/README.md")
     assert f"while all is read, keeps {two(best['ppo/Ant-v3_1', 0.99])}" in text("results/default/README.md")
     walker, ant, planner = ("ppo/BipedalWalker-v3_1", 0.98), ("ppo/Ant-v3_1", 0.95), ("tdmpc2-swingup-1", 0.98)
+    others = [two(chosen("default/trainings").loc[(f"tdmpc2-swingup-{number}", 0.98), "value"]) for number in (2, 3)]
     (cheetahs,) = {two(best[name, 0.98]) for name in ("sac/HalfCheetah-v3_1", "sac-halfcheetah-1")}
     before, after = ([two(of[cell]) for cell in (planner, walker, ant)] for of in (once, best))
     assert (
-        f"both SAC HalfCheetahs keep {cheetahs} there, TD-MPC2 {after[0]} where one student kept {before[0]}, "
+        f"both SAC HalfCheetahs keep {cheetahs} there, TD-MPC2 {after[0]} where one student kept {before[0]} "
+        f"({others[0]} and {others[1]} on its other trainings), "
         f"BipedalWalker {after[1]} where one kept {before[1]}, on {tried.loc[walker, 'params_deployed']:.0f} parameters"
         f", and Ant {after[2]} twenty times smaller where it kept {before[2]}."
     ) in text("README.md")
-    world = f"TD-MPC2 keeps {two(best[planner])} at 0.98 by it, where `component` keeps {two(again[planner])}"
+    world = (
+        f"TD-MPC2 keeps {two(best[planner])} at 0.98 by it, where `component` keeps {two(again[planner])}, on its "
+        f"first training, on the others {' and '.join(others)}"
+    )
     assert world in text("docs/choosing.md")
     assert (
         f"BipedalWalker keeps {two(best[walker])} at 0.98 in the place of {two(again[walker])}, Ant {two(best[ant])} "
@@ -122,6 +127,11 @@ def test_other_trainings_keep_what_their_cells_say() -> None:
         f"where SAC's first HalfCheetah keeps {first['sac-halfcheetah-1', 0.98]} at 0.98 and "
         f"{first['sac-halfcheetah-1', 0.99]} at 0.99, the second and the third keep {' and '.join(cheetahs[0])} at "
         f"0.98, {' and '.join(cheetahs[1])} at 0.99"
+    ) in said
+    worlds = [[two(of.loc[(f"tdmpc2-swingup-{number}", 0.98), "value"]) for number in (2, 3)] for of in (default, once)]
+    assert (
+        f"at 0.98**: {' and '.join(worlds[0])}, where one student keeps {' and '.join(worlds[1])} and the first "
+        f"training keeps {first['tdmpc2-swingup-1', 0.98]}."
     ) in said
     memory = "recurrent-pendulum-2"
     assert (
