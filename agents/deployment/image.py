@@ -121,10 +121,7 @@ def linked_size(code: Path, name: str, target: Target) -> Size:
         if target.emulator is None:
             _gcc(target, ["-c", str(code), "-o", str(made)])
         else:
-            layout = Path(folder, "board.ld")
-            layout.write_text(target.emulator.layout)
-            entry = f"-Wl,--gc-sections,--entry={name}_act"
-            _gcc(target, [str(code), "-T", str(layout), "-nostartfiles", entry, "-lm", "-o", str(made)])
+            _link(target, [str(code), f"-Wl,--entry={name}_act"], made)
         text, data, bss, *_ = _call([f"{target.tools}size", str(made)]).splitlines()[1].split()
     return Size(int(text) + int(data), int(data) + int(bss))
 
@@ -157,13 +154,19 @@ def image(code: Path, name: str, beside: Mapping[str, int], discrete: bool, said
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         (folder / "main.c").write_text(text)
-        (folder / "board.ld").write_text(target.emulator.layout)
         (folder / "said").write_text(said)
-        sources = [str(folder / "main.c"), str(code), "-I", str(code.parent), "-T", str(folder / "board.ld")]
-        _gcc(target, [*sources, "-nostartfiles", "-Wl,--gc-sections", "-lm", "-o", str(folder / "image")])
+        _link(target, [str(folder / "main.c"), str(code), "-I", str(code.parent)], folder / "image")
         section = f".prunectl={folder / 'said'}"
         _call([f"{target.tools}objcopy", "--add-section", section, str(folder / "image"), str(folder / "elf")])
         return (folder / "elf").read_bytes()
+
+
+def _link(target: Target, sources: Sequence[str], made: Path) -> None:
+    """Compile and link as things lie on the target's board."""
+    assert target.emulator is not None
+    layout = made.with_name("board.ld")
+    layout.write_text(target.emulator.layout)
+    _gcc(target, [*sources, "-T", str(layout), "-nostartfiles", "-Wl,--gc-sections", "-lm", "-o", str(made)])
 
 
 def _gcc(target: Target, arguments: Sequence[str]) -> None:

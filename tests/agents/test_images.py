@@ -49,18 +49,18 @@ def running(folder: Path, code: str, header: str, name: str, interface: Interfac
 
 
 @pytest.mark.parametrize(
-    ("target", "loop"),
+    ("target", "loop", "most"),
     [
-        pytest.param("cortex-m4", _THUMB, marks=needs_arm),
-        pytest.param("cortex-m0plus", _THUMB, marks=needs_arm),
-        pytest.param("esp32-c3", _RISC_V, marks=needs_risc_v),
+        pytest.param("cortex-m4", _THUMB, 10, marks=needs_arm),
+        pytest.param("cortex-m0plus", _THUMB, 10, marks=needs_arm),
+        pytest.param("esp32-c3", _RISC_V, 16, marks=needs_risc_v),  # what reads its counter is counted too
     ],
     ids=["m4", "m0plus", "c3"],
 )
-def test_instructions_are_those_of_a_loop_of_known_length(target: str, loop: str, tmp_path: Path) -> None:
+def test_instructions_are_those_of_a_loop_of_known_length(target: str, loop: str, most: int, tmp_path: Path) -> None:
     header = "#define TURNS_OBSERVATIONS 1\n#define TURNS_ACTIONS 1\nvoid turns_act(const float *, float *);\n"
     counted = []
-    for turns, decisions in ((100, 9_000), (1_234, 1), (3_000_000, 2)):
+    for turns, decisions in ((100, 9_000), (1_234, 9_000), (3_000_000, 2)):
         elf = running(tmp_path, _TURNS.format(turns=loop.format(turns)), header, "turns", PLAIN, target)
         controller, _ = load_elf(elf, trust=True)
         rows = np.linspace(-1, 1, decisions, dtype=np.float32)[:, None]  # first more than are on their way at once
@@ -68,7 +68,7 @@ def test_instructions_are_those_of_a_loop_of_known_length(target: str, loop: str
         assert len(set(controller.instructions)) == 1
         counted.append(controller.instructions[0] - 2 * turns)
     assert len(set(counted)) == 1  # to the instruction
-    assert 6 <= counted[0] <= 16  # around them, on a core without a timer what reads its counter
+    assert 6 <= counted[0] <= most
 
 
 @needs_arm

@@ -34,19 +34,10 @@ def side_by_side(name: str, *tables: pd.DataFrame) -> str:
     return f"| {name.removesuffix('_1')} | {' | '.join(shares)} | {acts:,.0f} | {seconds:.0f} |"
 
 
-def row_of(table: pd.DataFrame, controller: str) -> str:
-    """Its line: what is kept, with what it surely is, the parameters that act at 0.98, and the seconds there."""
-    own = table.loc[controller]
-    shares = [entry(own.loc[at]) if at in own.index else "-" for at in SPARSITIES]
-    name = controller.removesuffix("_1")
-    acts, seconds = own.loc[0.98, "params_deployed"], own.loc[0.98, "seconds"]
-    return f"| {name} | {' | '.join(shares)} | {acts:,} | {seconds:.0f} |"
-
-
 def test_every_agent_has_its_lines() -> None:
     tables = kept("default").xs(ONCE, level="method"), kept("default/restarts").xs(AGAIN, level="method")
     lines = {line for line in README.splitlines() if line.startswith("| ") and line.count("|") == 9}
-    expected = {row_of(table, name) for table in tables for name in table.index.unique("controller")}
+    expected = {side_by_side(name, table) for table in tables for name in table.index.unique("controller")}
     assert lines - expected == {line for line in lines if line.startswith(("| agent", "| ---", "| sparsity", "| 0.9"))}
     assert expected <= lines
 
