@@ -237,6 +237,14 @@ class Controller(ABC):
     def with_networks(self, networks: nn.Module) -> Self:
         """The same controller around other networks (of any widths)."""
 
+    def narrowed(self, inputs: Sequence[torch.Tensor]) -> Self:
+        """The same controller without outputs that nothing it says falls on; itself where all of them count.
+
+        Args:
+            inputs: what `dataflow` takes, ``(n, ...)`` each.
+        """
+        return self
+
     @property
     def selects(self) -> bool:
         """Whether `reading` gives one that is shown fewer numbers."""

@@ -191,6 +191,13 @@ class Ask:
         overall = None if self.overall is None else of(None, self.overall)
         return Ask(overall, tuple(shares), self.within * min(times, default=1.0))
 
+    def met(self, ask: Ask, graph: ComponentGraph) -> bool:
+        """Whether something of an ask about this graph has no more to go by now, as this, what is left of it, says."""
+        before = {name: share for name, share in ask.by_scope(graph).items() if share > 0}
+        asked = [ask.overall, *before.values(), ask.deployed]
+        left = [self.overall, *map(dict(self.shares).get, before), self.deployed]
+        return any(share and not now for share, now in zip(asked, left, strict=True))
+
     def __str__(self) -> str:
         overall = "" if self.overall is None else f"{self.overall:g}"
         return ",".join(filter(None, (overall, shares_in_words(self.shares))))

@@ -218,7 +218,7 @@ def prune(
 @dataclass(frozen=True)
 class _Start(Generic[C]):
     """What is cut, its groups and what is asked of it: the dense controller, whose groups are ``whole``, or in its
-    place one of fewer layers."""
+    place one of fewer layers, or of fewer bins."""
 
     whole: ComponentGraph
     controller: C
@@ -227,13 +227,21 @@ class _Start(Generic[C]):
 
     @classmethod
     def of(cls, controller: C, method: Method, ask: Ask, inputs: Sequence[torch.Tensor]) -> Self:
-        whole, begins = graph_of(controller, method, ask), GROUPINGS.find(method.grouping).begins
-        if begins is None or ask.leaves_all:
+        whole, grouping = graph_of(controller, method, ask), GROUPINGS.find(method.grouping)
+        if grouping.scope is None or ask.leaves_all:
             return cls(whole, controller, whole, ask)
-        begun = begins(controller, whole, inputs)
-        graph = graph_of(begun, method, ask)
-        # Each component has the parameters that it would have with all of its layers, as far as it can use them.
-        return cls(whole, begun, graph, ask.spread(whole).relative(whole, graph))
+        begun, graph, asked = controller.narrowed(inputs), whole, ask
+        if begun is not controller:
+            graph = graph_of(begun, method, ask)
+            asked = ask.relative(whole, graph)
+            if asked.met(ask, whole):  # fewer bins alone are more than is asked
+                begun, graph, asked = controller, whole, ask
+        if grouping.begins is not None:
+            begun = grouping.begins(begun, graph, inputs)
+            graph = graph_of(begun, method, ask)
+            # Each component has the parameters that it would have with all of its layers, as far as it can use them.
+            asked = ask.spread(whole).relative(whole, graph)
+        return cls(whole, begun, graph, asked)
 
 
 class _Level(NamedTuple, Generic[C]):
@@ -287,7 +295,7 @@ def _other(given: Cut[C], method: Method, name: str, ask: Ask, min_width: int) -
         plan = plan_for(controller, graph, other, start.asked, given.inputs, given.seed, min_width, loop=given.loop)
     except PruningError:
         return None
-    if controller is given.dense and plan.kept == {**uncut(graph).kept, **given.plan.kept}:
+    if plan.kept == {**uncut(graph).kept, **given.plan.kept}:
         return None
     small = apply(plan, controller, graph)
     return replace(given, small=small, begun=controller, graph=graph, plan=plan, grouping=name)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunectl.agents import Component, Controller
+from prunectl.agents.tdmpc2.distributions import Bins
 
 
 class Fake(Controller):
@@ -234,6 +235,8 @@ KNOWN = (
         _heads, 8, **{name: nn.Linear(3, 16) for name in ("q", "k", "v")}, out=nn.Linear(16, 8)), (5, 3), (4, 8, 6)),
     Known("Softmax, sum or mean over units", "none: they stay", lambda: Net(
         lambda m, x: torch.softmax(m["a"](x), dim=1), 8, a=nn.Linear(3, 8)), (3,), (6,)),
+    Known("Bins of a distribution", "none: they lie evenly, so they stay", lambda: Net(
+        lambda m, x: m["b"](m["a"](x)), 1, a=nn.Linear(3, 8), b=Bins(-2.0, 2.0)), (3,), (6,)),
     Known("A stack of matrices, matmul", "an index that all of them read or write", lambda: Net(
         lambda m, x: (torch.relu(m["a"](x)) @ m["e"].weights).relu().mean(dim=0), 4, a=nn.Linear(3, 8),
         e=Stacked(8, 4)), (3,), (8, 4, 6)),

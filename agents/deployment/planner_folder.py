@@ -28,6 +28,7 @@ from prunectl.agents.tdmpc.checkpoint import check_planning
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.layers import width
 from prunectl.agents.tdmpc.planner import Planning
+from prunectl.agents.tdmpc2.distributions import Bins
 from prunectl.agents.tdmpc2.networks import NUMBERS
 from prunectl.registry import one_line
 
@@ -50,8 +51,11 @@ def planner_files(
         "policy": (model.actor, latent),
         **{f"value_{index}": (critic, joint) for index, critic in enumerate(model.critics)},
     }
+    bins = {name: network[-1] for name, (network, _) in networks.items() if isinstance(network[-1], Bins)}
     files = {
-        f"{name}.onnx": onnx_bytes(program(flat(network), inputs), {}, "input", "output")
+        f"{name}.onnx": onnx_bytes(
+            program(flat(network[:-1] if name in bins else network), inputs), {}, "input", "output"
+        )
         for name, (network, inputs) in networks.items()
     }
     packed = io.BytesIO()
@@ -59,6 +63,8 @@ def planner_files(
     said = {**metadata, "planning": asdict(controller.planning)}
     if controller.planner.model.drawn:
         said["critics"] = len(model.critics)
+    if bins:
+        said["bins"] = {name: [layer.lowest, layer.highest] for name, layer in bins.items()}
     return {
         **files,
         SETTINGS: json.dumps(said, indent=1).encode(),

@@ -23,7 +23,8 @@ import onnxruntime
 
 #: Standard deviation that every iteration starts from or is capped at, and where TD-MPC cuts its policy's noise off.
 MAX_STD, NOISE_CLIP = 2.0, 0.3
-#: TD-MPC2: between what its policy's logarithm of the deviation lies, and the symmetric logarithms of its bins.
+#: TD-MPC2: between what its policy's logarithm of the deviation lies, and, where a folder does not say, the symmetric
+#: logarithms of its bins.
 LOG_STD, BINS = (-10.0, 2.0), (-10.0, 10.0)
 
 
@@ -51,6 +52,8 @@ class Planner:
         found = (_function(Path(folder, f"{name}.onnx"), options) for name in networks(said))
         self.encoder, self.dynamics, self.reward, self.policy, *self.values = found
         self.distributional = said["algorithm"] == "tdmpc2"
+        bins = [tuple(said.get("bins", {}).get(name, BINS)) for name in networks(said)]
+        self.reward_bins, self.value_bins = bins[2], bins[4:]
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -112,7 +115,7 @@ class Planner:
         for step in range(self.settings.horizon):
             action = self._policy(latent, noise[step])
             joint = np.concatenate([latent, action], 1)
-            value += self.discounts[step] * self._number(self.reward(joint))
+            value += self.discounts[step] * self._number(self.reward(joint), self.reward_bins)
             latent = self.dynamics(joint)
             taken.append(action)
         return np.stack(taken), value + self.discounts[-1] * self._value(latent, noise[-1], drawn)
@@ -122,7 +125,7 @@ class Planner:
         latent, value = np.repeat(latent, actions.shape[1], 0), np.zeros(actions.shape[1], np.float32)
         for step in range(self.settings.horizon):
             joint = np.concatenate([latent, actions[step]], 1)
-            value += self.discounts[step] * self._number(self.reward(joint))
+            value += self.discounts[step] * self._number(self.reward(joint), self.reward_bins)
             latent = self.dynamics(joint)
         return value + self.discounts[-1] * self._value(latent, noise, drawn)
 
@@ -131,15 +134,16 @@ class Planner:
         joint = np.concatenate([latent, self._policy(latent, noise)], 1)
         if not self.distributional:
             return np.minimum(*(value(joint) for value in self.values))[:, 0]
-        first, second = (self._number(self.values[index](joint)) for index in np.argsort(-drawn)[:2])
+        chosen = np.argsort(-drawn)[:2]
+        first, second = (self._number(self.values[index](joint), self.value_bins[index]) for index in chosen)
         return (first + second) / 2
 
-    def _number(self, output: Any) -> Any:
+    def _number(self, output: Any, bins: tuple[float, float]) -> Any:
         """What a network says, ``(n, 1)``, or the number that its logits of bins ``(n, bins)`` stand for: ``(n,)``."""
         if not self.distributional:
             return output[:, 0]
         shares = np.exp(output - output.max(1, keepdims=True))
-        mean = shares @ np.linspace(*BINS, output.shape[1], dtype=np.float32) / shares.sum(1)
+        mean = shares @ np.linspace(*bins, output.shape[1], dtype=np.float32) / shares.sum(1)
         return np.sign(mean) * np.expm1(np.abs(mean))
 
     def _policy(self, latent: Any, noise: Any) -> Any:

@@ -160,8 +160,9 @@ def _assembled(
     names = [*_PARTS, *(f"critic_{index}" for index in range(critics))]
     if critics not in _CRITICS[kind] or not set(names) <= layers.keys():
         raise ControllerError(f"{path}: networks {', '.join(map(str, layers))[:200]}: not those of {kind.algorithm}")
-    online = kind(**{name: _network(state, f"online.{name}.", layers[name], path) for name in names})
-    slow = {name: _network(state, f"target.{name}.", layers[name], path) for name in online.slow}
+    read = {name: kind.read(name, layers[name]) for name in names}
+    online = kind(**{name: _network(state, f"online.{name}.", read[name], path) for name in names})
+    slow = {name: _network(state, f"target.{name}.", read[name], path) for name in online.slow}
     return TDMPCNetworks(online, Parts(**slow).requires_grad_(False))
 
 

@@ -20,6 +20,7 @@ from prunectl.agents.tdmpc.dataflow import LatentFlow
 from prunectl.agents.tdmpc.model import TDMPCNetworks
 from prunectl.agents.tdmpc.planner import Planner, Planning
 from prunectl.agents.tdmpc.save import save_checkpoint
+from prunectl.agents.tdmpc2.narrowed import narrowed
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,11 @@ class TDMPCController(Controller):
     def with_networks(self, networks: nn.Module) -> Self:
         assert isinstance(networks, TDMPCNetworks)
         return replace(self, networks=networks)
+
+    def narrowed(self, inputs: Sequence[Tensor]) -> Self:
+        _, latent, action = inputs
+        networks = narrowed(self.networks, torch.cat([latent, action], 1))
+        return self if networks is self.networks else self.with_networks(networks)
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:
         save_checkpoint(

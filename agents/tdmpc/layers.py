@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.agents.controller import ControllerError
+from prunectl.agents.tdmpc2.distributions import Bins
 from prunectl.registry import one_line
 
 #: The authors' networks have six layers at most.
 MOST_LAYERS = 100
 #: A simplex is 8 of them.
 MOST_NUMBERS = 10_000
+#: The authors' bins lie between symmetric logarithms of 10, and float32 ends at 88.
+FARTHEST_BIN = 80.0
 
 
 class SimNorm(nn.Module):
@@ -37,7 +40,10 @@ KINDS: dict[str, type[nn.Module]] = {
     "mish": nn.Mish,
     "tanh": nn.Tanh,
     "sim_norm": SimNorm,
+    "bins": Bins,
 }
+#: Those whose settings stand behind their names.
+_SET = (SimNorm, Bins)
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -71,7 +77,7 @@ def kinds(network: nn.Sequential) -> list[str]:
         odd = type(network[found.index(None)]).__name__
         raise ControllerError(f"a TD-MPC checkpoint cannot hold a layer of type {odd}; it knows {', '.join(KINDS)}")
     said = zip(network, found, strict=True)
-    return [f"{name} {layer.simplex}" if isinstance(layer, SimNorm) else str(name) for layer, name in said]
+    return [f"{name} {layer.extra_repr()}" if isinstance(layer, _SET) else str(name) for layer, name in said]
 
 
 def rebuild(layers: Sequence[str], state: Mapping[str, Tensor], where: str) -> nn.Sequential:
@@ -96,6 +102,11 @@ def rebuild(layers: Sequence[str], state: Mapping[str, Tensor], where: str) -> n
                 if not 1 <= simplex <= MOST_NUMBERS:
                     raise ValueError(f"simplices of {simplex} numbers")
                 network.append(SimNorm(simplex))
+            elif kind.split()[:1] == ["bins"]:
+                lowest, highest = map(float, kind.split()[1:])
+                if not -FARTHEST_BIN <= lowest < highest <= FARTHEST_BIN or width(network) < 2:
+                    raise ValueError(f"{width(network)} bins from {lowest:g} to {highest:g}")
+                network.append(Bins(lowest, highest))
             else:
                 network.append(KINDS[kind]())
         network.load_state_dict(dict(state), assign=True)

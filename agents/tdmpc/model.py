@@ -69,6 +69,11 @@ class LatentModel(Parts):
         """Components in their fixed order, by the attribute that holds them."""
         return {name.replace("critic_", "critic."): name for name, _ in self.named_children()}
 
+    @classmethod
+    def read(cls, name: str, layers: list[str]) -> list[str]:
+        """The layers of a network by name, of those that a file says."""
+        return layers
+
     @property
     @abstractmethod
     def slow(self) -> Sequence[str]:

@@ -16,8 +16,6 @@ from prunectl.agents.tdmpc2.networks import NUMBERS, SIMPLEX
 
 #: Their settings that this reads with one value alone, and the value.
 FIXED: Mapping[str, float] = {
-    "vmin": LOWEST,
-    "vmax": HIGHEST,
     "log_std_min": LOWEST_LOG_STD,
     "log_std_max": HIGHEST_LOG_STD,
     "max_std": MAX_STD,
@@ -103,10 +101,13 @@ def renamed(model: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[dic
     state: dict[str, Tensor] = {}
     layers: dict[str, list[str]] = {}
     simplex = int(config.get("simnorm_dim", SIMPLEX))
+    bins = f"bins {float(config.get('vmin', LOWEST))!r} {float(config.get('vmax', HIGHEST))!r}"
     for path, tensors in parts.items():
         name = path.partition(".")[2]
         last = f"sim_norm {simplex}" if name in ("encoder", "dynamics") else "mish"
         layers[name], own = _flattened(tensors, last)
+        if name == "reward" or name.startswith("critic_"):
+            layers[name].append(bins)
         state |= {f"{path}.{key}": tensor for key, tensor in own.items()}
     return state, layers
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-#: Bins lie evenly between these, after the symmetric logarithm.
+#: Where the authors' bins begin and end, after the symmetric logarithm.
 LOWEST, HIGHEST = -10.0, 10.0
 #: The policy's logarithm of its standard deviation stays between these.
 LOWEST_LOG_STD, HIGHEST_LOG_STD = -10.0, 2.0
@@ -23,25 +23,44 @@ def symexp(values: Tensor) -> Tensor:
     return values.sign() * values.abs().expm1()
 
 
-def expected(logits: Tensor) -> Tensor:
-    """The numbers that distributions over bins stand for, ``(..., bins) -> (...)``: symexp of the mean bin."""
-    bins = torch.linspace(LOWEST, HIGHEST, logits.shape[-1])
-    return symexp(torch.softmax(logits, -1) @ bins)
+class Bins(nn.Module):
+    """The numbers that distributions over evenly spaced bins stand for: symexp of the mean bin, ``(..., bins) ->
+    (..., 1)`` from logits.
 
+    ``lowest`` and ``highest`` are the outer bins, as symmetric logarithms; as many as there are logits lie evenly.
+    """
 
-def two_hot(values: Tensor, bins: int) -> Tensor:
-    """Numbers ``(...)`` as distributions over the two bins around their symlog, ``(..., bins)``."""
-    width = (HIGHEST - LOWEST) / (bins - 1)
-    place = (symlog(values).clamp(LOWEST, HIGHEST) - LOWEST) / width
-    below = place.floor().clamp(max=bins - 2).long()
-    share = (place - below).unsqueeze(-1)
-    empty = torch.zeros(*values.shape, bins)
-    return empty.scatter(-1, below.unsqueeze(-1), 1.0 - share).scatter(-1, below.unsqueeze(-1) + 1, share)
+    def __init__(self, lowest: float = LOWEST, highest: float = HIGHEST) -> None:
+        super().__init__()
+        self.lowest, self.highest = lowest, highest
 
+    def forward(self, logits: Tensor) -> Tensor:
+        bins = torch.linspace(self.lowest, self.highest, logits.shape[-1])
+        return symexp(torch.softmax(logits, -1) @ bins).unsqueeze(-1)
 
-def cross_entropy(logits: Tensor, values: Tensor) -> Tensor:
-    """Of predicted distributions ``(..., bins)`` with the two-hot ones of ``values`` ``(...)``: ``(...)``."""
-    return -(two_hot(values, logits.shape[-1]) * torch.log_softmax(logits, -1)).sum(-1)
+    def two_hot(self, values: Tensor, bins: int) -> Tensor:
+        """Numbers ``(...)`` as distributions over the two bins around their symlog, ``(..., bins)``."""
+        place = (symlog(values).clamp(self.lowest, self.highest) - self.lowest) / self.step(bins)
+        below = place.floor().clamp(max=bins - 2).long()
+        share = (place - below).unsqueeze(-1)
+        empty = torch.zeros(*values.shape, bins)
+        return empty.scatter(-1, below.unsqueeze(-1), 1.0 - share).scatter(-1, below.unsqueeze(-1) + 1, share)
+
+    def cross_entropy(self, logits: Tensor, values: Tensor) -> Tensor:
+        """Of predicted distributions ``(..., bins)`` with the two-hot ones of ``values`` ``(...)``: ``(...)``."""
+        return -(self.two_hot(values, logits.shape[-1]) * torch.log_softmax(logits, -1)).sum(-1)
+
+    def step(self, bins: int) -> float:
+        """How far one bin lies from the next."""
+        return (self.highest - self.lowest) / (bins - 1)
+
+    def between(self, first: int, last: int, bins: int) -> Bins:
+        """The bins from the first to the last of so many."""
+        step = self.step(bins)
+        return Bins(self.lowest + first * step, self.lowest + last * step)
+
+    def extra_repr(self) -> str:
+        return f"{self.lowest!r} {self.highest!r}"
 
 
 def log_std(raw: Tensor) -> Tensor:

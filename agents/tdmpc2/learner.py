@@ -13,7 +13,7 @@ from prunectl.agents.tdmpc.learner import Learner, Learning, Losses
 from prunectl.agents.tdmpc.model import TDMPCNetworks
 from prunectl.agents.tdmpc.planner import Planning
 from prunectl.agents.tdmpc.replay import Sequences
-from prunectl.agents.tdmpc2.distributions import action, cross_entropy, expected, log_likelihood
+from prunectl.agents.tdmpc2.distributions import Bins, action, log_likelihood
 from prunectl.agents.tdmpc2.networks import ASKED
 
 #: Values are divided by the running distance of these quantiles, or by 1 if that is more (section 3.2).
@@ -47,7 +47,7 @@ def smaller_of_two(critics: Sequence[nn.Module], joint: Tensor, generator: torch
 
 def _of_two(critics: Sequence[nn.Module], joint: Tensor, generator: torch.Generator) -> list[Tensor]:
     drawn = torch.randperm(len(critics), generator=generator)[:ASKED].tolist()
-    return [expected(critics[index](joint)) for index in drawn]
+    return [critics[index](joint)[:, 0] for index in drawn]
 
 
 class Learner2(Learner):
@@ -96,8 +96,10 @@ class Learner2(Learner):
         joint = torch.cat([passed[:-1], batch.actions], 2).flatten(0, 1)
         weights = learning.rho ** torch.arange(horizon)[:, None] * batch.valid
 
-        def misjudged(network: nn.Module, values: Tensor) -> Tensor:
-            return (weights * cross_entropy(network(joint), values.flatten()).view(values.shape)).sum(0)
+        def misjudged(network: nn.Sequential, values: Tensor) -> Tensor:
+            bins = network[-1]
+            assert isinstance(bins, Bins)
+            return (weights * bins.cross_entropy(network[:-1](joint), values.flatten()).view(values.shape)).sum(0)
 
         consistency = (weights * (passed[1:] - wanted).square().mean(2)).sum(0)
         reward = misjudged(online.reward, batch.rewards)

@@ -12,7 +12,7 @@ from prunectl.agents.tdmpc.inference import Function, function
 from prunectl.agents.tdmpc.layers import SimNorm, width
 from prunectl.agents.tdmpc.model import Asked, LatentModel, TDMPCNetworks
 from prunectl.agents.tdmpc.networks import with_targets
-from prunectl.agents.tdmpc2.distributions import action, expected
+from prunectl.agents.tdmpc2.distributions import Bins, action
 
 #: Q-functions, numbers a simplex, and bins of a distribution, as the authors' model of 5 million parameters has them.
 CRITICS, SIMPLEX, BINS = 5, 8, 101
@@ -25,7 +25,7 @@ ASKED = 2
 class DistributionalModel(LatentModel):
     """The networks of TD-MPC2, with any number of critics from two on.
 
-    z = encoder(s);  z' = dynamics(z, a);  reward(z, a) and Q_i(z, a): logits of bins;
+    z = encoder(s);  z' = dynamics(z, a);  reward(z, a) and Q_i(z, a): logits of bins, and the number they stand for;
     actor(z): means and deviations of a normal distribution, which is squashed to [-1, 1]
     """
 
@@ -42,8 +42,13 @@ class DistributionalModel(LatentModel):
 
     @property
     def outputs(self) -> Mapping[str, int]:
-        bins = max(width(self.reward), 2)
-        return {"reward": bins, "actor": 2 * self.actions, "critic": bins}
+        return {"reward": 1, "actor": 2 * self.actions, "critic": 1}
+
+    @classmethod
+    def read(cls, name: str, layers: list[str]) -> list[str]:
+        """Files from before bins were among the layers have the authors'."""
+        judges = name == "reward" or name.startswith("critic_")
+        return [*layers, f"bins {Bins().extra_repr()}"] if judges and layers[-1:] == ["linear"] else layers
 
     @property
     def policy(self) -> nn.Sequential:
@@ -59,7 +64,7 @@ class DistributionalModel(LatentModel):
         return Asked(
             encoder=function(self.encoder),
             dynamics=function(self.dynamics),
-            reward=lambda joint: expected(reward(joint)),
+            reward=lambda joint: reward(joint)[:, 0],
             policy=lambda latent, noise: action(actor(latent), noise),
             value=_mean_of_two([function(critic) for critic in self.critics]),
             drawn=len(self.critics),
@@ -76,7 +81,7 @@ def _mean_of_two(critics: Sequence[Function]) -> Callable[[Tensor, Tensor], Tens
         for index, critic in enumerate(critics):
             rows = (chosen == index).any(1).nonzero()[:, 0]
             if len(rows):
-                found = expected(critic(by_environment[rows].flatten(0, 1)))
+                found = critic(by_environment[rows].flatten(0, 1))
                 total[rows] += found.view(len(rows), by_environment.shape[1]) / ASKED
         return total.flatten()
 
@@ -104,11 +109,11 @@ def build(observations: int, actions: int, latent: int = 512, encoder: int = 256
     if latent % SIMPLEX:
         raise ControllerError(f"latent_dim {latent}: TD-MPC2's latents are simplices of {SIMPLEX}, so a multiple of it")
     joint, wide = latent + actions, [hidden, hidden]
-    critics = {f"critic_{index}": layered(joint, wide, BINS) for index in range(CRITICS)}
+    critics = {f"critic_{index}": layered(joint, wide, BINS).append(Bins()) for index in range(CRITICS)}
     online = DistributionalModel(
         encoder=layered(observations, [encoder], latent, SimNorm(SIMPLEX)),
         dynamics=layered(joint, wide, latent, SimNorm(SIMPLEX)),
-        reward=layered(joint, wide, BINS),
+        reward=layered(joint, wide, BINS).append(Bins()),
         actor=layered(latent, wide, 2 * actions),
         **critics,
     )
@@ -117,7 +122,7 @@ def build(observations: int, actions: int, latent: int = 512, encoder: int = 256
             nn.init.trunc_normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
     for network in (online.reward, *online.critics):
-        last = network[-1]
+        last = network[-2]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
     return with_targets(online)

@@ -8,6 +8,7 @@ from prunectl.pruning.layers.attention import Attention
 from prunectl.pruning.layers.base import Kind, Product, Value, Watch, at
 from prunectl.pruning.layers.matrices import Convolution, Embedding, Linear, TransposedConvolution
 from prunectl.pruning.layers.passing import (
+    Bins,
     ByChannel,
     Flatten,
     Glu,
@@ -68,7 +69,7 @@ KINDS: dict[type[nn.Module], Kind] = {
         Passing(),
     ),
 }  # fmt: skip
-_OTHER, _SIMPLEX, _LINEAR = Other(), SimNorm(), KINDS[nn.Linear]
+_OTHER, _SIMPLEX, _BINS, _LINEAR = Other(), SimNorm(), Bins(), KINDS[nn.Linear]
 
 
 def kind_of(layer: nn.Module) -> Kind:
@@ -77,7 +78,9 @@ def kind_of(layer: nn.Module) -> Kind:
         return kind
     if isinstance(layer, nn.Linear):
         return _LINEAR
-    return _SIMPLEX if isinstance(getattr(layer, "simplex", None), int) else _OTHER
+    if isinstance(getattr(layer, "simplex", None), int):
+        return _SIMPLEX
+    return _BINS if callable(getattr(layer, "two_hot", None)) else _OTHER
 
 
 def is_layer(module: nn.Module) -> bool:

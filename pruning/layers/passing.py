@@ -148,6 +148,19 @@ class SimNorm(Kind):
         return value.axes
 
 
+class Bins(Kind):
+    """The number that logits of bins stand for; the bins lie evenly from its attribute ``lowest`` on, so none may be
+    missing."""
+
+    def trace(
+        self, run: Run, path: str, layer: Any, arguments: Sequence[Any], named: Mapping[str, Any], output: Tensor
+    ) -> Any:
+        value = only(path, layer, arguments, named)
+        if run.spaces.free(value.axes[-1]):
+            run.spaces.freeze(value.axes[-1], path)
+        return (*value.axes[:-1], *fixed(1))
+
+
 class Other(Kind):
     """A layer of somebody else's: an entry an index of the last axis, or without entries and judged by trying it."""
 

@@ -17,7 +17,7 @@ from prunectl.agents.tdmpc.checkpoint import load_checkpoint
 from prunectl.agents.tdmpc.controller import TDMPCController
 from prunectl.agents.tdmpc.planner import Noise
 from prunectl.agents.tdmpc2.authors import planned
-from prunectl.agents.tdmpc2.distributions import action, cross_entropy, expected, log_likelihood, two_hot
+from prunectl.agents.tdmpc2.distributions import Bins, action, log_likelihood
 from prunectl.agents.tdmpc2.networks import build
 from tests.agents.test_tdmpc_planner import noise_of
 from tests.conftest import untrained_planner2
@@ -34,7 +34,7 @@ def seen(count: int = 6) -> Any:
 
 def test_numbers_are_shared_between_two_bins() -> None:
     # Bins of 21 lie 1 apart in symlog; e^1.25 - 1 has the symlog 1.25, between bins 11 and 12.
-    found = two_hot(torch.tensor([np.expm1(1.25), -np.expm1(2.0), 1e9], dtype=torch.float32), 21)
+    found = Bins().two_hot(torch.tensor([np.expm1(1.25), -np.expm1(2.0), 1e9], dtype=torch.float32), 21)
     assert found[0].nonzero().flatten().tolist() == [11, 12]
     torch.testing.assert_close(found[0, 11:13], torch.tensor([0.75, 0.25]), rtol=1e-5, atol=1e-5)
     assert found[1].argmax() == 8
@@ -44,9 +44,10 @@ def test_numbers_are_shared_between_two_bins() -> None:
 
 def test_distributions_stand_for_their_numbers() -> None:
     values = torch.tensor([-40.0, -1.0, 0.0, 0.3, 250.0])
-    torch.testing.assert_close(expected((two_hot(values, 101) + 1e-30).log()), values, rtol=1e-3, atol=1e-4)
+    bins = Bins()
+    torch.testing.assert_close(bins((bins.two_hot(values, 101) + 1e-30).log())[:, 0], values, rtol=1e-3, atol=1e-4)
     told = nn.functional.one_hot(torch.tensor([50, 60]), 101).float() * 30.0
-    costs = cross_entropy(told, torch.tensor([0.0, 0.0]))
+    costs = bins.cross_entropy(told, torch.tensor([0.0, 0.0]))
     assert costs[0] < 1e-6
     assert costs[1].item() == pytest.approx(30.0, rel=1e-4)
 
@@ -95,10 +96,10 @@ def plainly(agent: TDMPCController, observation: Tensor, noise: Noise) -> Tensor
         total, discount = torch.zeros(()), 1.0
         for taken in sequence:
             joint = torch.cat([latent, taken])
-            total = total + discount * number(model.reward(joint))
+            total = total + discount * number(model.reward[:-1](joint))
             latent, discount = model.dynamics(joint), discount * planning.discount
         joint = torch.cat([latent, act(latent, last)])
-        return total + discount * (number(model.critics[pair[0]](joint)) + number(model.critics[pair[1]](joint))) / 2
+        return total + discount * sum(number(model.critics[index][:-1](joint)) for index in pair) / 2
 
     first = model.encoder(observation)
     pairs = [numbers[0].argsort(descending=True)[:2].tolist() for numbers in noise.critics]
@@ -235,6 +236,20 @@ def test_their_settings_are_followed() -> None:
         assert planned({"num_pi_trajs": policy, "num_samples": samples, "num_elites": 2}, 1).policy_samples == policy
 
 
+def test_their_bins_lie_where_they_say(tmp_path: Path) -> None:
+    agent = untrained_planner2()
+    near = agents.load(written(tmp_path, authors_state(agent, older=False), vmin=-1, vmax=1.5)).controller
+    assert isinstance(near, TDMPCController)
+    assert {repr(network[-1]) for network in (near.networks.online.reward, *near.networks.target.critics)} == {
+        "Bins(-1.0 1.5)"
+    }
+    joint = torch.randn(4, 17)
+    with torch.no_grad():
+        shares = agent.networks.online.reward[:-1](joint).softmax(1)
+        mean = shares @ torch.linspace(-1.0, 1.5, 101)
+        torch.testing.assert_close(near.networks.online.reward(joint)[:, 0], mean.sign() * mean.abs().expm1())
+
+
 def test_other_agents_of_theirs_are_refused_in_a_line(tmp_path: Path) -> None:
     good = authors_state(untrained_planner2(), older=False)
 
@@ -259,7 +274,9 @@ def test_other_agents_of_theirs_are_refused_in_a_line(tmp_path: Path) -> None:
     state = {**good, "_Qs.params.2.weight": torch.zeros(10**6, 1)}
     assert "a stack of 2 to 16 tensors is needed" in refusal()
     state = good
-    assert "vmax 20: TD-MPC2 is read with 10 alone" in refusal(vmax=20)
+    assert "max_std 3: TD-MPC2 is read with 2 alone" in refusal(max_std=3)
+    assert "101 bins from -10 to -20" in refusal(vmax=-20)
+    assert "not the settings" in refusal(vmin="low")
     assert "num_pi_trajs 18 of num_samples 18" in refusal(num_pi_trajs=18)
     assert "do not fit" in refusal(simnorm_dim=5)
     assert "not the settings" in refusal(action_repeat="often")

@@ -16,6 +16,7 @@ from prunectl.agents.tdmpc.checkpoint import load_checkpoint
 from prunectl.agents.tdmpc.model import Parts, TDMPCNetworks
 from prunectl.agents.tdmpc.replay import Replay, Sequences
 from prunectl.agents.tdmpc2.authors import planned
+from prunectl.agents.tdmpc2.distributions import Bins
 from prunectl.agents.tdmpc2.learner import Learner2, Learning2
 from prunectl.agents.tdmpc2.networks import DistributionalModel, build
 from prunectl.experiments.training.sb3 import Training
@@ -39,6 +40,11 @@ def sure(bin_: int) -> Tensor:
     return torch.full((BINS,), -50.0).index_fill(0, torch.tensor([bin_]), 50.0)
 
 
+def judge(bin_: int) -> nn.Sequential:
+    """Of a latent and an action of one number each: sure of a bin."""
+    return constant(sure(bin_), 2).append(Bins())
+
+
 def linear(weights: list[float]) -> nn.Sequential:
     layer = nn.Linear(len(weights), 1, bias=False)
     layer.weight = nn.Parameter(torch.tensor([weights]))
@@ -47,15 +53,15 @@ def linear(weights: list[float]) -> nn.Sequential:
 
 def by_hand(bins: tuple[int, int] = (11, 12)) -> TDMPCNetworks:
     """h(s) = s, d(z, a) = z + a, R = 0 for sure, two critics and their slow copies sure of their bins, pi = tanh 0."""
-    critics = {f"critic_{index}": constant(sure(10 + index), 2) for index in range(2)}
+    critics = {f"critic_{index}": judge(10 + index) for index in range(2)}
     online = DistributionalModel(
         encoder=linear([1.0]),
         dynamics=linear([1.0, 1.0]),
-        reward=constant(sure(10), 2),
+        reward=judge(10),
         actor=constant(torch.tensor([0.0, -9.0]), 1),
         **critics,
     )
-    target = Parts(**{f"critic_{index}": constant(sure(bin_), 2) for index, bin_ in enumerate(bins)})
+    target = Parts(**{f"critic_{index}": judge(bin_) for index, bin_ in enumerate(bins)})
     return TDMPCNetworks(online, target.requires_grad_(False))
 
 

@@ -1,0 +1,79 @@
+"""Fewer bins: what says a number as a distribution keeps those between which its numbers lie."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from prunectl.agents.tdmpc.model import TDMPCNetworks
+from prunectl.agents.tdmpc2.distributions import Bins, symlog
+
+#: The share of the variance of its numbers that a network may lose with the bins that go; a refit makes it good.
+LOST = 0.05
+
+
+@torch.no_grad()
+def narrowed(networks: TDMPCNetworks, joint: Tensor) -> TDMPCNetworks:
+    """A copy whose reward keeps the bins that its numbers need, and whose critics keep those that any of them needs.
+
+    These are the ones between which all numbers lie that they give, and as many more on the side where it helps most
+    until what is left of the distributions gives these numbers, but for `LOST` of their variance. Networks without
+    bins, and those that need all of theirs, are given back as they are.
+
+    Args:
+        networks: they stay as they are.
+        joint: latents and actions ``(n, L + A)`` that they are asked about.
+    """
+    online = networks.online
+    memo: dict[int, nn.Module] = {}
+    for alike in ([online.reward], online.critics):
+        logits = [network[:-1](joint) for network in alike]
+        layers = {repr(network[-1]) for network in alike}
+        bins, count = alike[0][-1], logits[0].shape[1]
+        if not isinstance(bins, Bins) or len(layers) > 1 or any(own.shape[1] != count for own in logits):
+            continue
+        first, last = _needed(bins, logits)
+        if last - first + 1 == count:
+            continue
+        names = [name for name, network in online.named_children() if any(network is one for one in alike)]
+        for part in (online, networks.target):
+            own = [network for name, network in part.named_children() if name in names]
+            memo |= {id(network): _cut(network, bins, first, last) for network in own}
+    return copy.deepcopy(networks, memo) if memo else networks
+
+
+def _needed(bins: Bins, logits: Sequence[Tensor]) -> tuple[int, int]:
+    """The first and the last bin to keep, of distributions ``(n, bins)``; two at least."""
+    count = logits[0].shape[1]
+    wanted = [bins(own) for own in logits]
+    places = symlog(torch.cat(wanted)).sub(bins.lowest).div(bins.step(count))
+    if not torch.isfinite(places).all():
+        return 0, count - 1
+
+    def lost(first: int, last: int) -> float:
+        left = bins.between(first, last, count)
+        found = [left(own[:, first : last + 1]) for own in logits]
+        errors = [(one - other).square().mean() for one, other in zip(found, wanted, strict=True)]
+        return max(float(error / other.var().clamp_min(1e-12)) for error, other in zip(errors, wanted, strict=True))
+
+    first = min(max(math.floor(places.min()), 0), count - 2)
+    last = max(min(math.ceil(places.max()), count - 1), first + 1)
+    while (first, last) != (0, count - 1) and not lost(first, last) <= LOST:
+        wider = [(max(first - 1, 0), last), (first, min(last + 1, count - 1))]
+        first, last = min((ends for ends in wider if ends != (first, last)), key=lambda ends: lost(*ends))
+    return first, last
+
+
+def _cut(network: nn.Module, bins: Bins, first: int, last: int) -> nn.Sequential:
+    """The network with the bins from the first to the last alone."""
+    *before, linear, _ = copy.deepcopy(network).children()
+    assert isinstance(linear, nn.Linear)
+    kept = nn.Linear(linear.in_features, last - first + 1, device="meta")
+    rows = {name: tensor[first : last + 1].clone() for name, tensor in linear.state_dict().items()}
+    kept.load_state_dict(rows, assign=True)
+    kept.requires_grad_(linear.weight.requires_grad)
+    return nn.Sequential(*before, kept, bins.between(first, last, linear.out_features))
