@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -237,11 +237,12 @@ class Controller(ABC):
     def with_networks(self, networks: nn.Module) -> Self:
         """The same controller around other networks (of any widths)."""
 
-    def narrowed(self, inputs: Sequence[torch.Tensor]) -> Self:
-        """The same controller without outputs that nothing it says falls on; itself where all of them count.
+    def narrowed(self, inputs: Sequence[torch.Tensor], components: Collection[str]) -> Self:
+        """The same controller without outputs that nothing falls on of what it says; itself where all of them count.
 
         Args:
             inputs: what `dataflow` takes, ``(n, ...)`` each.
+            components: those that may lose outputs.
         """
         return self
 

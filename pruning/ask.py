@@ -144,6 +144,10 @@ class Ask:
                     raise PruningError(f"{', '.join(tied)} must be equally wide: name all with one share, or none")
         return shares
 
+    def reached(self, graph: ComponentGraph) -> list[str]:
+        """The components that anything is asked of."""
+        return [name for name, share in self.spread(graph).shares if name in graph.components and share > 0]
+
     def parts(self, graph: ComponentGraph) -> list[Part]:
         """What is asked of whom, one by one, flows first, where it leaves no rest to be divided.
 

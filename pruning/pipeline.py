@@ -230,7 +230,7 @@ class _Start(Generic[C]):
         whole, grouping = graph_of(controller, method, ask), GROUPINGS.find(method.grouping)
         if grouping.scope is None or ask.leaves_all:
             return cls(whole, controller, whole, ask)
-        begun, graph, asked = controller.narrowed(inputs), whole, ask
+        begun, graph, asked = controller.narrowed(inputs, ask.reached(whole)), whole, ask
         if begun is not controller:
             graph = graph_of(begun, method, ask)
             asked = ask.relative(whole, graph)

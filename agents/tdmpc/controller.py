@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -132,9 +132,9 @@ class TDMPCController(Controller):
         assert isinstance(networks, TDMPCNetworks)
         return replace(self, networks=networks)
 
-    def narrowed(self, inputs: Sequence[Tensor]) -> Self:
+    def narrowed(self, inputs: Sequence[Tensor], components: Collection[str]) -> Self:
         _, latent, action = inputs
-        networks = narrowed(self.networks, torch.cat([latent, action], 1))
+        networks = narrowed(self.networks, torch.cat([latent, action], 1), components)
         return self if networks is self.networks else self.with_networks(networks)
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from prunectl.agents.controller import attribute_name
 from prunectl.agents.tdmpc.model import TDMPCNetworks
 from prunectl.agents.tdmpc2.distributions import Bins, symlog
 
@@ -17,7 +18,7 @@ LOST = 0.05
 
 
 @torch.no_grad()
-def narrowed(networks: TDMPCNetworks, joint: Tensor) -> TDMPCNetworks:
+def narrowed(networks: TDMPCNetworks, joint: Tensor, components: Collection[str]) -> TDMPCNetworks:
     """A copy whose reward keeps the bins that its numbers need, and whose critics keep those that any of them needs.
 
     These are the ones between which all numbers lie that they give, and as many more on the side where it helps most
@@ -27,10 +28,16 @@ def narrowed(networks: TDMPCNetworks, joint: Tensor) -> TDMPCNetworks:
     Args:
         networks: they stay as they are.
         joint: latents and actions ``(n, L + A)`` that they are asked about.
+        components: those that may lose bins; of the critics all or none.
     """
     online = networks.online
+    critics = [name for name in online.components if name.startswith("critic.")]
     memo: dict[int, nn.Module] = {}
-    for alike in ([online.reward], online.critics):
+    for names in (["reward"], critics):
+        if not set(names) <= set(components):
+            continue
+        attributes = [attribute_name(name) for name in names]
+        alike = [getattr(online, attribute) for attribute in attributes]
         logits = [network[:-1](joint) for network in alike]
         layers = {repr(network[-1]) for network in alike}
         bins, count = alike[0][-1], logits[0].shape[1]
@@ -39,9 +46,8 @@ def narrowed(networks: TDMPCNetworks, joint: Tensor) -> TDMPCNetworks:
         first, last = _needed(bins, logits)
         if last - first + 1 == count:
             continue
-        names = [name for name, network in online.named_children() if any(network is one for one in alike)]
         for part in (online, networks.target):
-            own = [network for name, network in part.named_children() if name in names]
+            own = [network for name, network in part.named_children() if name in attributes]
             memo |= {id(network): _cut(network, bins, first, last) for network in own}
     return copy.deepcopy(networks, memo) if memo else networks
 

@@ -21,6 +21,9 @@ from prunectl.agents.tdmpc2.narrowed import narrowed
 from tests.agents.test_tdmpc2_learning import by_hand, judge
 from tests.conftest import untrained_planner, untrained_planner2
 
+#: A latent and an action: below 0, above 0.
+TWO = torch.tensor([[0.0, -1.0], [0.0, 1.0]])
+
 
 def between(reward: nn.Sequential, *critics: nn.Sequential) -> TDMPCNetworks:
     """The networks made by hand, whose reward and critics are these, and whose slow critics are sure of bin 5."""
@@ -43,8 +46,7 @@ def leaning(*bins: int) -> nn.Sequential:
 
 def test_the_bins_between_which_all_numbers_lie_are_left_alike_for_all_critics() -> None:
     networks = between(leaning(10, 13), leaning(9, 11), leaning(12, 14))
-    joint = torch.tensor([[0.0, -1.0], [0.0, 1.0]])
-    fewer = narrowed(networks, joint)
+    fewer = narrowed(networks, TWO, networks.online.components)
     assert [fewer.online.reward[0].out_features, repr(fewer.online.reward[-1])] == [4, "Bins(0.0 3.0)"]
     for network in (*fewer.online.critics, *fewer.target.critics):
         assert [network[0].out_features, repr(network[-1])] == [6, "Bins(-1.0 4.0)"]
@@ -52,10 +54,12 @@ def test_the_bins_between_which_all_numbers_lie_are_left_alike_for_all_critics()
         (networks.online.reward, fewer.online.reward),
         *zip(networks.online.critics, fewer.online.critics, strict=True),
     ):
-        torch.testing.assert_close(other(joint), own(joint))
+        torch.testing.assert_close(other(TWO), own(TWO))
     # Bin 5 is not among 9 to 14, so the slow critics have nothing but what they all gave alike.
     assert torch.equal(fewer.target.critics[0][0].bias, networks.target.critics[0][0].bias[9:15])
     assert networks.online.reward[0].out_features == 21
+    alone = narrowed(networks, TWO, ["reward", "critic.0"])  # critics go together
+    assert [network[0].out_features for network in (alone.online.reward, *alone.online.critics)] == [4, 21, 21]
     assert not any(p.requires_grad for p in fewer.target.parameters())
     assert all(p.requires_grad for p in fewer.online.parameters())
 
@@ -70,7 +74,7 @@ def test_as_many_more_are_left_as_the_numbers_need() -> None:
         network[0].weight[4, 1] = 1.0
     joint = torch.linspace(-2.0, 2.0, 50)[:, None] * torch.tensor([0.0, 1.0])
     networks = between(network, judge(10), judge(10))
-    fewer = narrowed(networks, joint)
+    fewer = narrowed(networks, joint, networks.online.components)
     assert repr(fewer.online.reward[-1]) == "Bins(-6.0 2.0)"
     torch.testing.assert_close(fewer.online.reward(joint), network(joint), rtol=1e-4, atol=1e-4)
     assert fewer.online.critic_0[0].out_features == 2  # a distribution has two at least
@@ -78,12 +82,12 @@ def test_as_many_more_are_left_as_the_numbers_need() -> None:
 
 def test_what_needs_all_of_its_bins_is_given_back() -> None:
     networks = between(leaning(0, 20), leaning(0, 20), leaning(5, 6))
-    assert narrowed(networks, torch.tensor([[0.0, -1.0], [0.0, 1.0]])) is networks
-    assert narrowed(networks, torch.tensor([[0.0, -1.0], [0.0, float("nan")]])) is networks
+    assert narrowed(networks, TWO, networks.online.components) is networks
+    assert narrowed(networks, TWO * float("nan"), networks.online.components) is networks
     one_wide = between(leaning(0, 20), leaning(5, 6), nn.Sequential(nn.Linear(2, 21), Bins(-5.0, 5.0)))
-    assert narrowed(one_wide, torch.tensor([[0.0, -1.0], [0.0, 1.0]])) is one_wide  # critics with bins of their own
+    assert narrowed(one_wide, TWO, one_wide.online.components) is one_wide  # critics with bins of their own
     agent = untrained_planner()
-    assert agent.narrowed(agent.inputs(np.zeros((5, 3), np.float32), np.zeros((5, 1), np.float32))) is agent
+    assert agent.narrowed(agent.inputs(np.zeros((5, 3)), np.zeros((5, 1))), agent.components) is agent
 
 
 def fewer_bins() -> TDMPCController:
@@ -94,7 +98,7 @@ def fewer_bins() -> TDMPCController:
         for network in (online.reward, *online.critics):
             network[-2].bias[:40], network[-2].bias[70:] = -60.0, -60.0
     seen = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
-    found = agent.narrowed(agent.inputs(seen, agent.act(seen)))
+    found = agent.narrowed(agent.inputs(seen, agent.act(seen)), agent.components)
     assert found.parameters() < agent.parameters()
     assert np.median(np.abs(found.act(seen) - agent.act(seen))) < 0.05
     return found

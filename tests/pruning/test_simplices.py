@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -81,11 +83,11 @@ def test_bins_that_nothing_falls_on_go_first() -> None:
             network[-2].bias[:40], network[-2].bias[60:] = -60.0, -60.0
     seen = calibration(agent)
 
-    def bins(sparsity: float, grouping: str = "component") -> set[tuple[int, str]]:
+    def bins(sparsity: Any, grouping: str = "component") -> set[tuple[int, str]]:
         pruned = prune(agent, Method(grouping, "magnitude", recovery="none"), sparsity, seen)
         assert pruned.plan.params_pruned == pruned.controller.parameters()
         assert pruned.plan.params_dense == agent.parameters()
-        assert pruned.plan.sparsity_total == pytest.approx(sparsity, abs=0.02)
+        assert not isinstance(sparsity, float) or pruned.plan.sparsity_total == pytest.approx(sparsity, abs=0.02)
         networks = pruned.controller.networks
         assert repr(networks.online.critics[0][-1]) == repr(networks.target.critics[0][-1])
         return {
@@ -100,6 +102,10 @@ def test_bins_that_nothing_falls_on_go_first() -> None:
     assert len(fewer) <= 2  # those of the reward, and those of all critics
     assert all(10 <= count <= 20 for count, _ in fewer)
     assert bins(0.8, "coupled") == fewer
+    # What nothing is asked of stays whole.
+    (critics,) = (one for one in bins({"critic": 0.8}) if one[0] != 101)
+    assert bins({"critic": 0.8}) == {(101, "Bins(-10.0 10.0)"), critics}
+    assert bins({"actor": 0.5, "reward": 0.0}) == {(101, "Bins(-10.0 10.0)")}
     assert bins(0.8, "stock-global") == {(101, "Bins(-10.0 10.0)")}
 
 
