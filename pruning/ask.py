@@ -196,7 +196,7 @@ class Ask:
         return Ask(overall, tuple(shares), self.within * min(times, default=1.0))
 
     def met(self, ask: Ask, graph: ComponentGraph) -> bool:
-        """Whether something of an ask about this graph has no more to go by now, as this, what is left of it, says."""
+        """Whether a share of an ask about this graph is met by now: this, `relative` to what is left, says 0 there."""
         before = {name: share for name, share in ask.by_scope(graph).items() if share > 0}
         asked = [ask.overall, *before.values(), ask.deployed]
         left = [self.overall, *map(dict(self.shares).get, before), self.deployed]

@@ -149,8 +149,8 @@ class SimNorm(Kind):
 
 
 class Bins(Kind):
-    """The number that logits of bins stand for; the bins lie evenly from its attribute ``lowest`` on, so none may be
-    missing."""
+    """The number that logits of bins stand for, of a layer that has ``two_hot``, the way back. The bins lie evenly, so
+    none may be missing between others."""
 
     def trace(
         self, run: Run, path: str, layer: Any, arguments: Sequence[Any], named: Mapping[str, Any], output: Tensor

@@ -113,6 +113,7 @@ def test_drives_each_episode_as_the_script_would_alone(folder: Path) -> None:
         (lambda folder: rewrite(folder, planning={"horizon": "far"}), "settings cannot be read"),
         (lambda folder: rewrite(folder, planning={"horizon": 0}), "horizon 0"),
         (lambda folder: rewrite(folder, format="?"), "this version reads"),
+        (lambda folder: rewrite(folder, algorithm="tdmpc2", bins={"reward": "wide"}), "it cannot plan"),
         (lambda folder: rewrite(folder, critics=10**9), "1000000000 critics: 2 to 16 can be"),
     ],
 )
