@@ -42,3 +42,31 @@ def test_ideas(agent: str) -> None:
     said = text("docs/method.md")
     assert f"| {AGENTS[agent]} | {fitted} | {revisited} |" in said
     assert f"Ant, at 0.95: {two(own.loc[('ppo/Ant-v3_1', 'fitted Q')].item())}." in said
+
+
+def test_bins() -> None:
+    rows = table("default/tried/bins.csv").set_index(["agent", "sparsity", "taught", "bins", "method"])
+    trainings = [f"tdmpc2-swingup-{number}" for number in (1, 2, 3)]
+    readme, ways = text("results/default/README.md"), (("logits", "all"), ("numbers", "all"), ("numbers", "fewer"))
+
+    def shares(taught: str, bins: str, method: str = "one student", sparsity: float = 0.98) -> list[str]:
+        return [two(rows.loc[(agent, sparsity, taught, bins, method), "share"]) for agent in trainings]
+
+    for agent in trainings:
+        own = [rows.loc[(agent, 0.98, *way, "one student")] for way in ways]
+        cells = [f"{two(one['share'])} ({two(one['sure'])})" for one in own]
+        assert f"| {agent} | {' | '.join(cells)} |" in readme
+    before, alone = shares("logits", "all", "the default"), shares("numbers", "all")
+    assert f"the three kept {before[0]}, {before[1]} and {before[2]} before" in readme
+    kept_now = shares("numbers", "fewer")
+    assert len(set(kept_now)) == 1
+    assert (
+        f"keeps {kept_now[0]} on each of three trainings, and with all bins, compared so, {alone[0]}, {alone[1]} and "
+        f"{alone[2]}"
+    ) in text("docs/method.md")
+    far = [two(rows.loc[(trainings[0], 0.99, *way, "the default"), "share"]) for way in (ways[2], ways[0])]
+    assert f"first training keeps {far[0]} in the place of {far[1]}." in readme
+    enough = table("default/tried/enough.csv").set_index(["enough", "agent"])["share"]
+    usual, tenth = (" and ".join(two(enough[share, agent]) for agent in trainings[1:]) for share in (5e-4, 5e-5))
+    assert f"no better than at 0.98**, {usual} on the other trainings." in readme
+    assert f"With a tenth of that they keep {tenth} (" in readme
