@@ -102,7 +102,7 @@ def rebuild(layers: Sequence[str], state: Mapping[str, Tensor], where: str) -> n
                 if not 1 <= simplex <= MOST_NUMBERS:
                     raise ValueError(f"simplices of {simplex} numbers")
                 network.append(SimNorm(simplex))
-            elif kind.split()[:1] == ["bins"]:
+            elif kind.startswith("bins"):
                 lowest, highest = map(float, kind.split()[1:])
                 if not -FARTHEST_BIN <= lowest < highest <= FARTHEST_BIN or width(network) < 2:
                     raise ValueError(f"{width(network)} bins from {lowest:g} to {highest:g}")

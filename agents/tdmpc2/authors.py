@@ -11,8 +11,8 @@ from torch import Tensor
 
 from prunectl.agents.controller import ControllerError
 from prunectl.agents.tdmpc.planner import MAX_STD, Planning
-from prunectl.agents.tdmpc2.distributions import HIGHEST, HIGHEST_LOG_STD, LOWEST, LOWEST_LOG_STD
-from prunectl.agents.tdmpc2.networks import NUMBERS, SIMPLEX
+from prunectl.agents.tdmpc2.distributions import HIGHEST, HIGHEST_LOG_STD, LOWEST, LOWEST_LOG_STD, Bins
+from prunectl.agents.tdmpc2.networks import NUMBERS, SIMPLEX, judges
 
 #: Their settings that this reads with one value alone, and the value.
 FIXED: Mapping[str, float] = {
@@ -101,13 +101,13 @@ def renamed(model: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[dic
     state: dict[str, Tensor] = {}
     layers: dict[str, list[str]] = {}
     simplex = int(config.get("simnorm_dim", SIMPLEX))
-    bins = f"bins {float(config.get('vmin', LOWEST))!r} {float(config.get('vmax', HIGHEST))!r}"
+    bins = Bins(float(config.get("vmin", LOWEST)), float(config.get("vmax", HIGHEST)))
     for path, tensors in parts.items():
         name = path.partition(".")[2]
         last = f"sim_norm {simplex}" if name in ("encoder", "dynamics") else "mish"
         layers[name], own = _flattened(tensors, last)
-        if name == "reward" or name.startswith("critic_"):
-            layers[name].append(bins)
+        if judges(name):
+            layers[name].append(f"bins {bins.extra_repr()}")
         state |= {f"{path}.{key}": tensor for key, tensor in own.items()}
     return state, layers
 

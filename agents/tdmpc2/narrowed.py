@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.agents.controller import attribute_name
+from prunectl.agents.tdmpc.layers import width
 from prunectl.agents.tdmpc.model import TDMPCNetworks
 from prunectl.agents.tdmpc2.distributions import Bins, symlog
 
@@ -38,12 +39,10 @@ def narrowed(networks: TDMPCNetworks, joint: Tensor, components: Collection[str]
             continue
         attributes = [attribute_name(name) for name in names]
         alike = [getattr(online, attribute) for attribute in attributes]
-        logits = [network[:-1](joint) for network in alike]
-        layers = {repr(network[-1]) for network in alike}
-        bins, count = alike[0][-1], logits[0].shape[1]
-        if not isinstance(bins, Bins) or len(layers) > 1 or any(own.shape[1] != count for own in logits):
+        bins, count = alike[0][-1], width(alike[0])
+        if not isinstance(bins, Bins) or len({(repr(network[-1]), width(network)) for network in alike}) > 1:
             continue
-        first, last = _needed(bins, logits)
+        first, last = _needed(bins, [network[:-1](joint) for network in alike])
         if last - first + 1 == count:
             continue
         for part in (online, networks.target):

@@ -47,8 +47,7 @@ class DistributionalModel(LatentModel):
     @classmethod
     def read(cls, name: str, layers: list[str]) -> list[str]:
         """Files from before bins were among the layers have the authors'."""
-        judges = name == "reward" or name.startswith("critic_")
-        return [*layers, f"bins {Bins().extra_repr()}"] if judges and layers[-1:] == ["linear"] else layers
+        return [*layers, f"bins {Bins().extra_repr()}"] if judges(name) and layers[-1:] == ["linear"] else layers
 
     @property
     def policy(self) -> nn.Sequential:
@@ -86,6 +85,11 @@ def _mean_of_two(critics: Sequence[Function]) -> Callable[[Tensor, Tensor], Tens
         return total.flatten()
 
     return value
+
+
+def judges(name: str) -> bool:
+    """Whether the network of that attribute says numbers as distributions over bins."""
+    return name == "reward" or name.startswith("critic_")
 
 
 def layered(inputs: int, hidden: Sequence[int], outputs: int, last: nn.Module | None = None) -> nn.Sequential:

@@ -120,7 +120,7 @@ class Pupil:
                     slopes.append(choice_slope(choice, after, wanted, units[name], allowed))
                 if choice is None or choice.valued:
                     cost = costs[name][drawn] if name in costs else None
-                    before = before if before.shape == after.shape else after
+                    before = before if before.shape == after.shape else after  # a number made of many has none before
                     inner, outer = error_slopes(before, after, wanted, factors[name], cost)
                     roots += [after] if before is after else [before, after]
                     slopes += [inner + outer] if before is after else [inner, outer]
