@@ -73,6 +73,17 @@ def contrast(kind: str, ours: str, theirs: str, beside: str = "", family: str = 
     return pd.Series(row)
 
 
+def by_family(folder: str, ours: str, theirs: str) -> pd.DataFrame:
+    """The contrasts of one choice with another that results/FOLDER has, by family."""
+    rows = table(f"{folder}/contrasts.csv")
+    return rows[(rows["ours"] == ours) & (rows["theirs"] == theirs)].set_index("family")
+
+
+def bold(row: pd.Series) -> str:
+    """Its interval, bold where a difference is shown."""
+    return f"**{interval(row)}**" if row["p"] < 0.05 else interval(row)
+
+
 def interval(row: pd.Series) -> str:
     return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
 

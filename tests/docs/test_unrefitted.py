@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from tests.docs.committed import cells, interval, table, text
+from tests.docs.committed import bold, by_family, cells, interval, table, text
 
 README = text("results/grouping/README.md")
 KINDS = {
@@ -20,8 +20,7 @@ PAIRS = [("component", "global"), ("component", "stock-global"), ("surgeon", "ma
 
 
 def found(ours: str, theirs: str) -> pd.DataFrame:
-    rows = table("grouping/unrefitted/contrasts.csv")
-    return rows[(rows["ours"] == ours) & (rows["theirs"] == theirs)].set_index("family")
+    return by_family("grouping/unrefitted", ours, theirs)
 
 
 @pytest.mark.parametrize("family", KINDS)
@@ -29,8 +28,7 @@ def test_the_table_is_that_of_the_contrasts(family: str) -> None:
     entries = []
     for pair in PAIRS:
         rows = found(*pair)
-        said = interval(rows.loc[family]) if family in rows.index else "-"
-        entries.append(f"**{said}**" if family in rows.index and rows.loc[family, "p"] < 0.05 else said)
+        entries.append(bold(rows.loc[family]) if family in rows.index else "-")
     assert f"| {KINDS[family]} | {' | '.join(entries)} |" in README
 
 
