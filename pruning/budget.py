@@ -15,7 +15,7 @@ class Budget:
     """How long a recovery may go on: ``steps`` (distill: batches; finetune, polish: environment steps) or ``seconds``.
 
     By seconds, the same seed need not give the same controller. The round that is under way is finished, and what
-    follows the rounds (validation, components that do not act) is not counted.
+    follows the rounds is not counted: validation, and components that do not act, for which ``steps`` are the most too.
 
     Raises:
         ValueError: neither is given, or one that is not above 0.

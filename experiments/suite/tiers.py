@@ -38,8 +38,8 @@ TIERS: Mapping[str, Tier] = {
     tier.name: tier
     for tier in (
         Tier("quick", "one controller of each family, one pruning seed, 10 episodes: minutes"),
-        Tier("standard", "three trainings of each family, three pruning seeds, 50 episodes: a night for each method"),
-        Tier("full", "the same and every agent of RL Baselines3 Zoo's in $ZOO that falls late: a cluster"),
+        Tier("standard", "three trainings of each of six kinds, three pruning seeds, 50 episodes: a night"),
+        Tier("full", "the same, two more world models and every agent of RL Baselines3 Zoo's in $ZOO that falls late"),
     )
 }
 

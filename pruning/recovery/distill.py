@@ -43,7 +43,7 @@ DEARER = 4
 #: A component is taught no further while its error where the student has just been, as a share of the variance, is
 #: below this; there are no more rounds once that holds of all.
 ENOUGH = 5e-4
-#: Batches for components that do not act, once the others are done.
+#: Batches for components that do not act, once the others are done; never more than a budget's steps.
 OFF_STAGE_BATCHES = 3_000
 #: Students that are validated, the controller given not counted.
 FINALISTS = 3
@@ -92,6 +92,8 @@ class Taught(Generic[C]):
             asked = _asked(done, cut.dense.action_space, np.random.default_rng([cut.seed, 0xA5CED]))
             lessons = _labelled(cut, everywhere, asked, off_stage, first)
             batches = max(OFF_STAGE_BATCHES // (DEARER if student.memory else 1), 1)
+            if cut.budget is not None and cut.budget.steps is not None:
+                batches = min(batches, cut.budget.steps)
             Pupil(student, off_stage, cut.seed).learn(lessons, batches, off_stage)
         if silent:
             rows = slice(None, None, max(len(everywhere) // SILENT_ROWS, 1))

@@ -268,6 +268,11 @@ def test_the_same_seed_gives_the_same_student_and_the_budget_is_kept(monkeypatch
     assert not np.array_equal(one, other)
     _, loop = student(0, Budget(seconds=1e-6))
     assert loop.visited == [0, 1]
+    batches.clear()
+    monkeypatch.setattr(module, "OFF_STAGE_BATCHES", 50)
+    student(0, Budget(steps=30))
+    student(0, Budget(steps=60))
+    assert batches == [30, 30, 40, 20, 50]  # what does not act takes no more than what acts may
 
 
 def test_a_student_that_answers_as_its_teacher_wherever_it_goes_is_taught_no_more(
