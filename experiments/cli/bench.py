@@ -41,7 +41,7 @@ def bench(
             metavar="NAME",
             callback=known("target"),
             help="latency CKPT... on a microcontroller, emulated: flash, RAM and instructions a decision, the same at "
-            "every run. cortex-m4, cortex-m0plus.",
+            "every run. cortex-m4, cortex-m0plus, esp32-c3.",
         ),
     ] = None,
     out: Annotated[

@@ -123,7 +123,7 @@ CATALOGUE = (
     ),
     Reproduction(
         "reference",
-        "every bundled controller, stock and component-aware, with every recovery: hours",
+        "twenty bundled controllers, stock and component-aware, with every recovery: hours",
         "`report.html` has every curve, `aggregate` the means over all tasks with their intervals, `leaderboard` the "
         "methods by s95. What it says is in results/reference/README.md.",
         _swept(lambda store, work, folder: draw_report(store, folder)[0]),

@@ -68,6 +68,7 @@ def test_what_choosing_among_cuts_brings_is_that_of_its_cells() -> None:
     again, tried = kept("default/restarts").xs(AGAIN, level="method"), chosen()
     for name in tried.index.unique("controller"):
         assert side_by_side(name, again, tried) in README
+    again_took = again["seconds"]
     once, again, best = (of["value"] for of in (kept("default").xs(ONCE, level="method"), again, tried))
     (left, anew), (fell, rose) = (
         [two(of[cell]) for of in (again, best)] for cell in (("ppo/Ant-v3_1", 0.9), ("ppo/BipedalWalker-v3_1", 0.9))
@@ -83,6 +84,9 @@ def test_what_choosing_among_cuts_brings_is_that_of_its_cells() -> None:
         f"{tried.loc[walker, 'params_deployed']:.0f} parameters, and Ant {after[1]} twenty times smaller where it kept "
         f"{before[1]}."
     ) in text("README.md")
+    took = tried["seconds"].combine_first(again_took).xs(0.98, level="asked")
+    assert f"The default takes {took.median():.0f} s in the median, {took.max():.0f} s at most" in text("README.md")
+    assert f"in {took.median():.0f} s in the median and {took.max():.0f} s at most" in text("docs/choosing.md")
     planners = [best["tdmpc2-swingup-1", 0.98]]
     planners += [chosen("default/trainings").loc[(f"tdmpc2-swingup-{number}", 0.98), "value"] for number in (2, 3)]
     (planned,) = set(map(two, planners))

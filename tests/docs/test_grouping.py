@@ -115,7 +115,7 @@ def test_how_much_is_kept_where_little_is_left() -> None:
     )
     gone = [found["sac", "HalfCheetah-v5", 0.9922, of] for of in (TOGETHER, ALONE)]
     assert gone[0] < gone[1]
-    default = kept("default/restarts").xs("component + surgeon + distill-restarts", level="method")
+    default = kept("default").xs("component + surgeon + distill", level="method")
     assert two(default.loc[("tdmpc-swingup-1", 0.99), "value"]) == "1.00"
     planner = two(default.loc[("tdmpc2-swingup-1", 0.99), "value"])
-    assert f"component by component, and TD-MPC2 does not: {planner} ([default](../default/README.md))." in README
+    assert f"TD-MPC2 does not: {planner} with one student ([default](../default/README.md))." in README
