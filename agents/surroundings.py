@@ -34,6 +34,12 @@ class Surroundings:
         """Whether the observation ends with the share of the episode that is left."""
         return any(name == TIME_FEATURE for name, _ in self.wrappers)
 
+    @property
+    def changes_returns(self) -> bool:
+        """Whether the same actions may return something else there than on the plain task; wrappers that only show
+        more, or otherwise, do not."""
+        return bool(self.settings) or any(name not in (TIME_FEATURE, GOAL_WRAPPER, STACK) for name, _ in self.wrappers)
+
     def with_time_feature(self) -> Self:
         """The same with the time left at the end of the observation, if it is not there already."""
         return self if self.time_feature else type(self)(self.settings, (*self.wrappers, (TIME_FEATURE, {})))

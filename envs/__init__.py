@@ -8,7 +8,7 @@ from prunectl.envs.linear import SYSTEMS
 from prunectl.envs.make import flattened, make
 from prunectl.envs.options import options_that_give
 from prunectl.envs.pictures import picture
-from prunectl.envs.tasks import TASKS, Task, TaskError, lookup, remark_on, resolve, stand_ins
+from prunectl.envs.tasks import TASKS, Task, TaskError, lookup, remark_on, resolve, source_of, stand_ins
 from prunectl.envs.wrapping import Env
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "picture",
     "remark_on",
     "resolve",
+    "source_of",
     "stand_ins",
 ]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import importlib.util
 import logging
 import re
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, registry
@@ -137,6 +140,22 @@ def remark_on(asked: str, used: str) -> str | None:
     if not registered(used).max_episode_steps and _limit(used) == UNLIMITED:
         remarks.append(f"task {used} has no time limit: an episode is broken off after {UNLIMITED:,} steps")
     return "; ".join(remarks) or None
+
+
+def source_of(task_id: str) -> str | None:
+    """A SHA-256 of the file that a task is written in; None where it is Gymnasium's or ours, whose versions are
+    recorded, or has no file."""
+    entry = registered(task_id).entry_point
+    module = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+    if not module or module.partition(".")[0] in ("gymnasium", "prunectl"):
+        return None
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # what a user types into a session is written nowhere
+        return None
+    if found is None or not found.origin or not Path(found.origin).is_file():
+        return None
+    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
 
 
 @cache

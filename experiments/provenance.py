@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from prunectl.agents import Loaded
+from prunectl.agents.files import replacing
 from prunectl.pruning import PruningError, PruningPlan
 from prunectl.registry import Plugin
 
+#: Beside results.
+FILE = "provenance.json"
 PACKAGES = ("prunectl", "torch", "gymnasium", "mujoco", "stable-baselines3", "sb3-contrib", "torch-pruning", "numpy")
 
 
@@ -26,6 +31,49 @@ def parts_of(plugins: Iterable[Plugin]) -> dict[str, Any]:
     said = ("kind", "name", "module", "version", "digest")
     entries = [{name: getattr(plugin, name) for name in said} for plugin in plugins]
     return {"plugins": entries} if entries else {}
+
+
+def record(plugins: Iterable[Plugin] = ()) -> dict[str, Any]:
+    """What is made now is made with: ``command``, ``versions`` and what `parts_of` gives."""
+    return {"command": command_line(), "versions": versions(), **parts_of(plugins)}
+
+
+def write(folder: Path, data: Mapping[str, Any]) -> Path:
+    """Leave a record in a folder."""
+    with replacing(folder / FILE) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    return folder / FILE
+
+
+def update(folder: Path, plugins: Iterable[Plugin], computing: bool) -> str | None:
+    """Leave a record where results are added to. One that is there stays if nothing is ``computing``; what was computed
+    with other versions before stays in it, as ``earlier``.
+
+    Returns:
+        What the user should know of other versions, a line; None: there are none.
+    """
+    before = _there(folder / FILE)
+    if before is not None and not computing:
+        return None
+    now = record(plugins)
+    earlier = [] if before is None else list(before.pop("earlier", []))
+    apart = {} if before is None else {n: v for n, v in now["versions"].items() if before["versions"].get(n) != v}
+    if before is not None and apart:
+        earlier.append(before)
+    path = write(folder, now | ({"earlier": earlier} if earlier else {}))
+    if before is None or not apart:
+        return None
+    others = ", ".join(f"{name} {before['versions'].get(name)}, now {version}" for name, version in apart.items())
+    return f"what is there already was computed with other versions ({others}): {path} keeps both"
+
+
+def _there(path: Path) -> dict[str, Any] | None:
+    """A record that was left; None where there is none, or something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("versions"), dict) else None
 
 
 def command_line() -> str:

@@ -20,6 +20,8 @@ from scipy.stats import trim_mean
 Array = NDArray[np.float64]
 #: A task each, ``(..., runs, sparsity)``.
 Tasks = Sequence[Array]
+#: Standard errors that a difference must have to be shown with 80% probability at 5%, two-sided.
+_DETECTED = 2.80
 #: How far means of equal numbers may come out below them.
 _ROUNDING = 1e-12
 
@@ -212,9 +214,19 @@ def interval(draws: Array, confidence: float = 0.95) -> tuple[Array, Array]:
 
 def p_value(draws: Array) -> float:
     """How surprising bootstrap draws ``(resamples,)`` of a difference would be were it none, on both sides: twice the
-    share of them that lies on the other side of 0, at least 2 / (resamples + 1) (Davison & Hinkley 1997, eq. 4.11)."""
+    share of them that lies on the other side of 0, at least 2 / (resamples + 1) (Davison & Hinkley 1997, eq. 4.11).
+
+    As in `interval`, draws that are NaN do not count; where all are, nothing is surprising."""
+    draws = draws[~np.isnan(draws)]
     other_side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
     return min(2 * (1 + other_side) / (1 + len(draws)), 1.0)
+
+
+def detectable(draws: Array) -> float:
+    """The least difference that the design behind these bootstrap draws ``(resamples,)`` of one would show with 80%
+    probability at 5%, two-sided: 2.80 standard errors. Draws that are NaN do not count; NaN where all are."""
+    draws = draws[~np.isnan(draws)]
+    return _DETECTED * float(np.std(draws)) if len(draws) else np.nan
 
 
 def holm(p_values: Array) -> Array:

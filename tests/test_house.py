@@ -23,7 +23,7 @@ ALLOWED = {
 #: The floors of experiments/, the ground first, and the rooms on each. A room imports from the floors below it alone:
 #: not from those above, nor from its neighbours.
 FLOORS = (
-    ("provenance", "statistics"),
+    ("jsontext", "provenance", "statistics"),
     ("episodes", "drawing"),
     ("stability",),
     ("training", "deploying"),

@@ -37,8 +37,6 @@ _CONTROLLER = ["digest", "task", "episodes", "episode_seed"]
 RESAMPLES, SEED = 2_000, 0
 #: A difference counts as shown where its corrected p value is below this.
 LEVEL = 0.05
-#: Standard errors that a difference must have to be shown with 80% probability at that level, two-sided.
-DETECTED = 2.80
 
 
 class ComparisonError(Error):
@@ -167,7 +165,7 @@ class _Side:
         references = {}
         for row in done[done["grouping"].isna()].to_dict("records"):
             seeds = range(row["episode_seed"], row["episode_seed"] + row["episodes"])
-            random = store.random_returns(row["task"], seeds)
+            random = store.random_beside(row["task"], row["digest"], seeds)
             dense = returns[row["key"]]
             if random is not None and dense.mean() > random.mean():
                 references[tuple(row[name] for name in _CONTROLLER)] = dense, random
@@ -221,7 +219,7 @@ def _row(joined: pd.DataFrame, mine: _Side, theirs: _Side) -> tuple[dict[str, ob
         "low": float(low),
         "high": float(high),
         "p": statistics.p_value(differing),
-        "detectable": DETECTED * float(np.std(differing)),
+        "detectable": statistics.detectable(differing),
         "controllers": len(found),
         "cells": len(joined),
         "wins": int((differences > 0).sum()),

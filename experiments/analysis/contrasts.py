@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from prunectl.experiments import statistics
 from prunectl.experiments.analysis.aggregates import Task, redrawn_tasks
-from prunectl.experiments.analysis.comparison import DETECTED
 from prunectl.experiments.analysis.curves import Panel
 from prunectl.pruning import Method
 
@@ -138,7 +137,7 @@ def _difference(task: Task, pairs: Sequence[tuple[Method, Method]]) -> tuple[flo
     curves = {curve.method: curve for curve in task.panel.curves}
     found = []
     for one, other in pairs:
-        if one not in curves or other not in curves or len(curves[one].returns) != len(curves[other].returns):
+        if one not in curves or other not in curves or not curves[one].pairs_with(curves[other]):
             continue
         _, mine, theirs = np.intersect1d(curves[one].asked, curves[other].asked, return_indices=True)
         if len(mine):
@@ -163,6 +162,6 @@ def _row(own: Sequence[tuple[Task, tuple[float, Array]]]) -> dict[str, object]:
         "low": float(low),
         "high": float(high),
         "p": statistics.p_value(draws),
-        "detectable": DETECTED * float(np.std(draws)),
+        "detectable": statistics.detectable(draws),
         "over": max((curve.over for curve in curves), key=len),
     }

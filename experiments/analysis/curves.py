@@ -32,7 +32,8 @@ class Curve:
     ``returns`` is ``(runs, sparsity, episodes)``, ``dense`` what the dense controller of each of these runs returns on
     the same episodes ``(runs, episodes)`` (None: not there yet); ``sparsity`` gives the achieved one by axis
     (and, on the axis ``asked``, the asked one) and ``integrity`` the lowest fidelity, ``(sparsity,)`` each and means
-    over the runs. A run is one pruning seed on one of the ``trainings`` ``(runs,)``, which are numbered.
+    over the runs. A run is one of the pruning ``seeds`` ``(runs,)`` on one of the ``trainings`` ``(runs,)``, which are
+    numbered.
     """
 
     method: Method
@@ -42,6 +43,11 @@ class Curve:
     returns: Array
     dense: Array | None
     trainings: NDArray[np.intp]
+    seeds: NDArray[np.int64]
+
+    def pairs_with(self, other: Curve) -> bool:
+        """Whether both have the same runs, so that these can be held against each other place by place."""
+        return np.array_equal(self.trainings, other.trainings) and np.array_equal(self.seeds, other.seeds)
 
     @property
     def over(self) -> str:
@@ -91,7 +97,7 @@ def panels(store: Store) -> list[Panel]:
                     str(first["algorithm"]),
                     str(task),
                     dense,
-                    store.random_returns(str(task), seeds),
+                    store.random_beside(str(task), str(first["digest"]), seeds),
                     tuple(curve for curve in curves if curve is not None),
                     str(only) or None,
                 )
@@ -188,6 +194,7 @@ def _curve(
         returns=np.asarray([[returns[key] for key in of_seed] for of_seed in keys]),
         dense=None if dense is None else np.broadcast_to(dense, (len(keys), len(dense))),
         trainings=np.zeros(len(keys), np.intp),
+        seeds=seeds,
     )
 
 
@@ -215,6 +222,7 @@ def _pool(members: Sequence[Panel]) -> Panel:
                 np.concatenate([c.returns[:, a] for c, a in zip(same, at, strict=True)]),
                 np.concatenate([np.asarray(c.dense) for c in same]),
                 np.repeat(np.arange(len(same)), sizes),
+                np.concatenate([c.seeds for c in same]),
             )
         )
     dense = np.stack([np.asarray(panel.dense) for panel in members])

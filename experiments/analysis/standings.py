@@ -28,8 +28,16 @@ Scores = Mapping[Method, Sequence[Reading]]
 
 
 def scores_of(found: Sequence[PanelReading]) -> Scores:
-    """The curves of every method that all controllers have, with what they keep; none without a controller."""
-    curves = [{own.curve.method: own for own in read.curves if own.kept} for read in found]
+    """The curves of every method that all controllers have, with what they keep; none without a controller.
+
+    A controller that does not beat random actions has nothing to keep, so that it does not count.
+    """
+    there = [[own for own in read.curves if own.kept] for read in found]
+    curves = [
+        {own.curve.method: own for own in read}
+        for read in there
+        if not any(np.isnan(own.kept[AXIS].s95) for own in read)
+    ]
     return {
         method: [own[method] for own in curves]
         for method in (curves[0] if curves else ())

@@ -51,7 +51,8 @@ def summarise(found: Sequence[PanelReading], stable: Mapping[Key, Walk] = NO_WAL
     means = groups[plain].mean().reset_index()
     for name in (name for name in numbers if name.endswith("_open")):  # the mean over lower bounds is one too
         means[name] = groups[name].any().to_numpy()
-    means.insert(0, "controller", [f"mean of {count}" for count in groups.size()])
+    # A controller that does not beat random actions keeps nothing that could be averaged.
+    means.insert(0, "controller", [f"mean of {count}" for count in groups[f"s95_{AXES[0]}"].count()])
     return pd.concat([table, means], ignore_index=True)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from prunectl.experiments.api.calling import Progress, log, on_one_thread
 from prunectl.experiments.report.write import write_report
-from prunectl.experiments.sweeping.bundled import config_path
+from prunectl.experiments.sweeping.bundled import config_path, name_of
 from prunectl.experiments.sweeping.cell import Cell
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig, config_of, load_config
 from prunectl.experiments.sweeping.run import Shown, chosen_workers, completed
@@ -89,7 +89,7 @@ def settings_of(
     if isinstance(config, Mapping):
         return config_of(config, "config", allow_plugins), None
     path = config_path(config)
-    return load_config(path, allow_plugins), path.stem
+    return load_config(path, allow_plugins), name_of(path)
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def _needs(cells: tuple[Cell, ...]) -> dict[str, list[Hashable]]:
     """For each kind of shared work what each cell needs of it: one entry a cell, equal ones where they share."""
     needed: defaultdict[str, list[Hashable]] = defaultdict(list)
     for cell in cells:
-        needed["run_random"].append((cell.subject.task, cell.episodes, cell.episode_seed))
+        needed["run_random"].append(cell.reference)
         needed["run_dense"].append((cell.subject.digest, cell.subject.task))
         for piece in needs(cell).pieces:
             if (function := FUNCTIONS.get(type(piece))) is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -165,7 +164,9 @@ def rows_of(path: Path | None) -> Any:
 
 def emit(data: Any) -> None:
     """One JSON object on standard output."""
-    print(json.dumps(data))
+    from prunectl.experiments.jsontext import json_text
+
+    print(json_text(data))
 
 
 def columns(rows: list[list[str]]) -> str:

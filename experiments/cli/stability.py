@@ -141,10 +141,9 @@ def _pruned(
 
 def _write(found: Family, out: Path) -> None:
     """Tables, figures, and a record of everything with the command that made it."""
-    import json
-
+    from prunectl.experiments import provenance
     from prunectl.experiments.drawing.tables import write_file, write_table
-    from prunectl.experiments.provenance import command_line, versions
+    from prunectl.experiments.jsontext import json_text
     from prunectl.experiments.stability import family_figures, family_tables
 
     out.mkdir(parents=True)
@@ -152,8 +151,8 @@ def _write(found: Family, out: Path) -> None:
     write_table(family_tables.overview(found), out / "stability", remark=verdict, shown=family_tables.readable(found))
     if found.effort.robust:
         write_table(family_tables.robustness(found), out / "robustness", shown=family_tables.readable_robustness(found))
-    record = {"command": command_line(), "versions": versions(), **family_tables.as_json(found)}
-    write_file(out / "stability.json", lambda target: target.write_text(json.dumps(record, indent=1) + "\n"))
+    record = provenance.record() | family_tables.as_json(found)
+    write_file(out / "stability.json", lambda target: target.write_text(json_text(record, 1) + "\n"))
     family_figures.draw(found, out)
     say(f"tables and figures are in {out}")
 

@@ -20,7 +20,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from prunectl.agents import Controller
+from prunectl.agents import Controller, ControllerError
 from prunectl.errors import Error
 from prunectl.experiments.deploying.latency import with_task
 from prunectl.experiments.deploying.rounding import rounded
@@ -107,7 +107,7 @@ def measured(reference: str, begun: Path) -> None:
     table = pd.read_csv(begun, float_precision="round_trip") if begun.exists() else pd.DataFrame(columns=_COLUMNS)
     known = set(zip(table["way"], table["sparsity"], strict=True))
     seeds = reported_seeds(PLANNED if dense.plans else EPISODES, FIRST)
-    random, best = evaluate_random(task, seeds).returns, evaluate(dense, task, seeds).returns
+    random, best = evaluate_random(task, seeds, dense).returns, evaluate(dense, task, seeds).returns
     full = float_bytes(dense.parameters(deployed=True))
     for way, sparsity, controller, size in _points(dense, task, loaded.name, known):
         if (way, sparsity) in known:
@@ -217,8 +217,15 @@ def _summary(returns: Array, dense: Array, random: Array) -> tuple[float, float,
 
 
 def written(folder: Path, references: Sequence[str]) -> pd.DataFrame:
-    """The rows of every checkpoint, computed where the folder has none yet."""
-    owns = [folder / f"{with_task(reference)[0].name.replace('/', '-')}.csv" for reference in references]
+    """The rows of every checkpoint, computed where the folder has none yet.
+
+    Raises:
+        ControllerError: two of them have one name, or one names no task.
+    """
+    names = [with_task(reference)[0].name.replace("/", "-") for reference in references]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ControllerError(f"two checkpoints are named '{twice[0]}': rename one of them")
+    owns = [folder / f"{name}.csv" for name in names]
     folder.mkdir(parents=True, exist_ok=True)  # all are there to be measured
     for reference, own in zip(references, owns, strict=True):
         if not own.exists():

@@ -89,7 +89,7 @@ def deployed(references: Sequence[str], episodes: int = EPISODES) -> pd.DataFram
 def _group(task: str, members: Sequence[Loaded], episodes: int) -> pd.DataFrame:
     table = decision_times([contender(loaded, task) for loaded in members])
     found = {(one.name, form): part for one in members for form, part in _deployed(one, task, episodes).items()}
-    random = evaluate_random(task, reported_seeds(episodes)).returns
+    random = evaluate_random(task, reported_seeds(episodes), members[0].controller).returns
     dense = next(iter(found.values())).returns
     keys = list(zip(table["controller"], table["form"], strict=True))
     table[["mean_return", "normalised_return", "low", "high"]] = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prunectl.errors import Error
+
 #: Reported episodes start here plus the user's ``--seed``; the ranges below lie far above.
 REPORTED = 0
 CALIBRATION = 10_000_000
@@ -16,8 +18,22 @@ MOST_EPISODE_SEED = CALIBRATION - STRIDE
 
 
 def reported_seeds(episodes: int, seed: int = 0) -> tuple[int, ...]:
-    """Seeds of the episodes that a result reports: ``seed``, ``seed + 1``, ..."""
+    """Seeds of the episodes that a result reports: ``seed``, ``seed + 1``, ...
+
+    Raises:
+        Error: they would reach those of calibration.
+    """
+    check_reported(episodes, seed)
     return tuple(range(REPORTED + seed, REPORTED + seed + episodes))
+
+
+def check_reported(episodes: int, seed: int = 0) -> None:
+    """Raise Error where so many reported episodes from a seed on would reach the seeds of calibration."""
+    if REPORTED + seed + episodes > CALIBRATION:
+        raise Error(
+            f"{episodes:,} episodes from seed {seed:,} on reach the seeds of calibration, from {CALIBRATION:,} on: "
+            "ask for fewer"
+        )
 
 
 def calibration_seeds(episodes: int, seed: int = 0) -> tuple[int, ...]:

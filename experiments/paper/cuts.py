@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prunectl import agents, envs
+from prunectl.experiments import provenance
 from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.style import LOOK, look
 from prunectl.experiments.drawing.tables import write_file, write_table
 from prunectl.experiments.episodes.calibration import calibrate
-from prunectl.experiments.provenance import command_line, versions
 from prunectl.pruning import ALLOCATIONS, Method, bench, make_plan, measure, score, trace
 
 REMARK = (
@@ -40,8 +39,7 @@ def write_cuts(config: Path, folder: Path) -> list[Path]:
     table = pd.DataFrame([row for name in settings["controllers"] for row in cuts(name, sparsity, seed)])
     written = write_table(table, folder / "cuts", {"parameters": ",d", "left": ".3f", "error": ".2g"}, REMARK)
     written += save(cuts_figure(table, sparsity), folder / "cuts")
-    record = json.dumps({"command": command_line(), "versions": versions()}, indent=1) + "\n"
-    written.append(write_file(folder / "provenance.json", lambda path: path.write_text(record)))
+    written.append(provenance.write(folder, provenance.record()))
     return [*written, write_file(folder / "config.yaml", lambda path: path.write_text(text))]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ import pandas as pd
 import yaml
 
 from prunectl import agents
+from prunectl.experiments import provenance
 from prunectl.experiments.drawing.canvas import save
 from prunectl.experiments.drawing.tables import write_file, write_table
 from prunectl.experiments.paper.layer_graph import bars_figure, graph_figure, pools_of
-from prunectl.experiments.provenance import command_line, versions
 from prunectl.pruning import trace
 from prunectl.pruning.graph import ComponentGraph
 from prunectl.pruning.stock import StockGroup, stock_groups
@@ -44,8 +43,7 @@ def write_groups(config: Path, folder: Path) -> list[Path]:
         written += save(graph_figure(entry.name, entry.graph, entry.stock), folder / f"graph-{entry.name}")
     bars = [(entry.name, entry.graph, entry.stock) for entry in seen]
     written += save(bars_figure(bars), folder / "group-sizes")
-    record = json.dumps({"command": command_line(), "versions": versions()}, indent=1) + "\n"
-    written.append(write_file(folder / "provenance.json", lambda path: path.write_text(record)))
+    written.append(provenance.write(folder, provenance.record()))
     return [*written, write_file(folder / "config.yaml", lambda path: path.write_text(config.read_text()))]
 
 

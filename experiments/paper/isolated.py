@@ -7,7 +7,6 @@ reader's variance that is lost, after a refit, by the reader that loses most.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,9 +17,9 @@ import yaml
 from numpy.typing import NDArray
 
 from prunectl import agents, envs
+from prunectl.experiments import provenance
 from prunectl.experiments.drawing.tables import write_file, write_table
 from prunectl.experiments.episodes.calibration import calibrate
-from prunectl.experiments.provenance import command_line, versions
 from prunectl.pruning import trace
 from prunectl.pruning.graph import ComponentGraph, Group, axis_width, columns
 from prunectl.pruning.importance import Evidence
@@ -45,8 +44,7 @@ def write_isolated(config: Path, folder: Path) -> list[Path]:
     settings = yaml.safe_load(text)
     rows = [row for name in settings["controllers"] for row in compare(name, int(settings["seed"]))]
     written = write_table(pd.DataFrame(rows), folder / "isolated", {"damage": "g", "ratio": ".2f"}, REMARK)
-    record = json.dumps({"command": command_line(), "versions": versions()}, indent=1) + "\n"
-    written.append(write_file(folder / "provenance.json", lambda path: path.write_text(record)))
+    written.append(provenance.write(folder, provenance.record()))
     return [*written, write_file(folder / "config.yaml", lambda path: path.write_text(text))]
 
 

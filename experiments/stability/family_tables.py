@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -135,7 +134,7 @@ def as_json(family: Family) -> dict[str, Any]:
         "why_not": family.why_not,
         "controllers": [
             {
-                **{name: _plain(value) for name, value in _row(family, member).items()},
+                **_row(family, member),
                 "attraction": None if member.attraction is None else _digits(member.attraction),
                 "robustness": [
                     {
@@ -160,8 +159,3 @@ def _digits(region: NDArray[np.bool_]) -> list[str]:
 
 def _count(count: Count) -> dict[str, Any]:
     return {"unstable": count.failures, "episodes": count.trials, "bound": count.bound}
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no infinities: an episode that the task cut short has no finite excess."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

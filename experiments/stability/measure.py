@@ -12,6 +12,7 @@ from prunectl.agents.controller import Controller, ControllerError
 from prunectl.envs import TASKS
 from prunectl.envs.plants import Plant
 from prunectl.experiments import statistics
+from prunectl.experiments.episodes.evaluator import evaluate_random
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.stability.attraction import attraction, kept
 from prunectl.experiments.stability.bounds import FEWEST, Checks, Count, safe_sparsity
@@ -167,6 +168,7 @@ def family(
         seed: of the reported episodes, the first; and which calibration seeds.
         on_progress: called with the share that is done.
     """
+    random = _random_return(plant.task, effort, seed)
     dense, *rest = candidates
     ordered = [dense, *sorted(rest, key=lambda candidate: candidate.sparsity_deployed)]
     lyapunov, why_not = None, None
@@ -180,10 +182,14 @@ def family(
         if on_progress is not None:
             on_progress(len(members) / len(ordered))
     returns = np.array([member.mean_return for member in members])
-    random = TASKS[plant.task].random_return
-    assert random is not None  # measured for every plant
     normalised = statistics.normalised(returns, returns[0], random)
     return Family(plant, lyapunov, why_not, tuple(members), normalised, effort)
+
+
+def _random_return(task: str, effort: Effort, seed: int) -> float:
+    """What random actions return: of a task of ours as it is known, of another measured on the same seeds."""
+    known = TASKS[task].random_return if task in TASKS else None
+    return float(evaluate_random(task, reported_seeds(effort.starts, seed)).returns.mean()) if known is None else known
 
 
 def fitted(controller: Controller, plant: Plant, seed: int = 0) -> Lyapunov:

@@ -16,8 +16,8 @@ from prunectl.experiments.sweeping.config import ConfigError, read_yaml
 
 #: Beside the store.
 FILE = "entry.yaml"
-#: The longest citation that a table has room for.
-LONGEST = 500
+#: The longest command and citation that a table has room for.
+LONGEST = 2_000
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,11 @@ def write_entry(folder: Path, entry: Entry) -> None:
     """Leave it beside the store; the citation of one that is there already stays.
 
     Raises:
-        ConfigError: the folder is another entry's.
+        ConfigError: the folder is another entry's, or it says what no reader takes.
         OSError: it cannot be written.
     """
     path = folder / FILE
+    _check_lines(path, entry.command, entry.citation)
     if path.is_file():
         there = read_entry(folder)
         if (there.tier, there.methods) != (entry.tier, entry.methods):
@@ -75,7 +76,11 @@ def read_entry(folder: Path) -> Entry:
     if data.get("suite") != SUITE:
         raise ConfigError(f"{path}: an entry of {data.get('suite')!s:.40}; this is {SUITE}: run it anew")
     command, citation = (str(data.get(name) or "") for name in ("command", "citation"))
-    if not all(text.isprintable() and len(text) <= LONGEST for text in (command, citation)):
-        raise ConfigError(f"{path}: command and citation are a line of at most {LONGEST} characters each")
+    _check_lines(path, command, citation)
     methods = tuple(checked_names(names, str(path)) for names in data["methods"])
     return Entry(tier_of(str(data.get("tier"))), methods, command, citation)
+
+
+def _check_lines(path: Path, command: str, citation: str) -> None:
+    if not all(text.isprintable() and len(text) <= LONGEST for text in (command, citation)):
+        raise ConfigError(f"{path}: command and citation are a line of at most {LONGEST:,} characters each")

@@ -88,12 +88,15 @@ def verify(
     with Store.reading(folder) as store:
         results = Measured.of(store)
         table = results.table
-        tasks = sorted({(cell.subject.task, cell.episodes, cell.episode_seed) for cell in work.cells})
-        references = {task: store.random_returns(task[0], reported_seeds(*task[1:])) for task in tasks}
+        references = {
+            one: store.random_returns(one.task, reported_seeds(one.episodes, one.episode_seed), one.digest)
+            for one in work.references
+        }
     wrong = [*_amiss(work, table), *_disagreeing(results)]
-    for (task, episodes, first), random in references.items():
-        if random is None or not np.array_equal(random, run_random(task, episodes, first).returns):
-            wrong.append(f"random actions on {task}: other returns than the entry's")
+    for one, random in references.items():
+        whose = None if one.digest is None else work.controllers[one.digest]
+        if random is None or not np.array_equal(random, run_random(one, whose).returns):
+            wrong.append(f"random actions on {one.task}: other returns than the entry's")
     chosen = _chosen(work.cells, table, cells, seed)
     remark(f"{len(chosen)} of {len(work.cells)} cells are computed anew")
     compared = compare(replace(work, cells=chosen), results, client)

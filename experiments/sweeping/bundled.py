@@ -37,6 +37,11 @@ def config_path(named: str | Path) -> Path:
     raise FileNotFoundError(2, f"there is no such sweep, neither a file nor a bundled one; {offer}", str(named))
 
 
+def name_of(path: Path) -> str:
+    """What a config is called: a bundled one by its short name, a file by its own without the ending."""
+    return next((name for name, bundled in bundled_configs().items() if bundled == path), path.stem)
+
+
 def check_names(path: Path) -> None:
     """Refuse the name of a method that nothing goes by; what else may be wrong is told where a config is read.
 

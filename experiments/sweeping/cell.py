@@ -23,13 +23,26 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Subject:
-    """A controller on a task. ``digest`` stands for everything that decides what the controller does."""
+    """A controller on a task. ``digest`` stands for everything that decides what the controller does, and what the task
+    is where that is a user's own file. ``surrounded``: random actions may return something else in what the controller
+    needs around it than on the plain task."""
 
     controller: str
     digest: str
     algorithm: str
     task: str
     training_seed: int | None
+    surrounded: bool = False
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Random actions on the reported episodes of a task; with a ``digest``, in what that controller has around it."""
+
+    task: str
+    episodes: int
+    episode_seed: int
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,12 @@ class Cell:
     def ask(self) -> Ask:
         """What is asked for."""
         return Ask(self.sparsity, self.budgets) if self.only is None else Ask(None, ((self.only, self.sparsity),))
+
+    @property
+    def reference(self) -> Reference:
+        """The random reference that it is held against."""
+        of = self.subject
+        return Reference(of.task, self.episodes, self.episode_seed, of.digest if of.surrounded else None)
 
     @property
     def variant(self) -> Variant | None:
@@ -220,6 +239,11 @@ class Work:
     timeout: float | None = None
 
     @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """The random references that its cells are held against."""
+        return tuple(dict.fromkeys(cell.reference for cell in self.cells))
+
+    @cached_property
     def plugins(self) -> tuple[Plugin, ...]:
         """Every plug-in that workers need."""
         different = {(cell.method, cell.subject, cell.stability): cell for cell in self.cells}
@@ -228,10 +252,10 @@ class Work:
 
 @dataclass(frozen=True)
 class ToDo:
-    """What of a sweep is missing: cells, and random references as (task, episodes, first seed)."""
+    """What of a sweep is missing."""
 
     cells: tuple[Cell, ...]
-    references: tuple[tuple[str, int, int], ...]
+    references: tuple[Reference, ...]
 
     def __bool__(self) -> bool:
         return bool(self.cells or self.references)

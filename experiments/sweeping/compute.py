@@ -18,7 +18,7 @@ from prunectl.experiments.episodes.task_loop import TaskLoop
 from prunectl.experiments.stability import measure as stability
 from prunectl.experiments.stability.bounds import Checks
 from prunectl.experiments.stability.lyapunov import Lyapunov, LyapunovError
-from prunectl.experiments.sweeping.cell import Cell, Outcome
+from prunectl.experiments.sweeping.cell import Cell, Outcome, Reference
 from prunectl.pruning import Calibration, Damage, PruningPlan, Scores, bench, measure, prune, score, trace
 from prunectl.pruning.plan import uncut
 from prunectl.pruning.recovery import Budget
@@ -103,9 +103,9 @@ def run_pruned(
     return replace(outcome, rounded=acting_bytes(pruned.controller, bits))
 
 
-def run_random(task: str, episodes: int, episode_seed: int) -> Episodes:
-    """The random reference of a task, on the seeds that its cells are measured on."""
-    return evaluate_random(task, reported_seeds(episodes, episode_seed))
+def run_random(reference: Reference, controller: Controller | None = None) -> Episodes:
+    """A random reference, on the seeds that its cells are measured on; ``controller`` is the one that it names."""
+    return evaluate_random(reference.task, reported_seeds(reference.episodes, reference.episode_seed), controller)
 
 
 def _measured(

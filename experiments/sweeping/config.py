@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails
 
 from prunectl.agents.files import read_bounded
 from prunectl.errors import Error
-from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED, MOST_SEED
+from prunectl.experiments.episodes.seeds import MOST_EPISODE_SEED, MOST_SEED, check_reported
 from prunectl.experiments.stability.bounds import CONFIDENCE, FEWEST, TOLERATED
 from prunectl.experiments.sweeping.bundled import LARGEST_CONFIG, listed
 from prunectl.pruning import Method, Variant, variants
@@ -184,6 +184,14 @@ class SweepConfig(_Frozen):
     recovery_budget: Annotated[int, Field(ge=1)] | None = None
     stability: Annotated[int, Field(ge=1, le=MOST_STARTS)] | None = None
     timeout: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _keeps_seeds_apart(self) -> Self:
+        try:
+            check_reported(self.episodes, self.episode_seed)
+        except Error as error:
+            raise ValueError(str(error)) from error
+        return self
 
     @field_validator("plugins")
     @classmethod

@@ -6,11 +6,12 @@ import fcntl
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 from prunectl.errors import DEBUG, Error
 from prunectl.registry import one_line
@@ -29,6 +30,8 @@ LONGEST_STATEMENT = 20_000
 #: Steps of SQLite's machine that one query may take, a minute of them; and the first, which reads a schema of a few
 #: tables.
 MOST_STEPS, MOST_FIRST_STEPS, _AT_A_TIME = 500_000_000, 50_000, 10_000
+#: How often a lock is tried, and seconds between.
+_ATTEMPTS, _PAUSE = 10, 0.05
 #: A file of one page has nothing that a journal could bring back.
 _PAGE = 4096
 
@@ -68,7 +71,7 @@ def read_only(path: Path) -> Iterator[sqlite3.Connection]:
     copy of both is.
 
     Raises:
-        StoreError: what should be the log is no regular file.
+        StoreError: what should be the log is no regular file, or a sweep that began meanwhile changed what was read.
         sqlite3.Error: it cannot be opened.
     """
     log = path.with_name(f"{path.name}-wal")
@@ -84,8 +87,20 @@ def read_only(path: Path) -> Iterator[sqlite3.Connection]:
             uri, how = (folder / path.name).as_uri(), "mode=rw"
         with explained(path):
             connection = _bounded(sqlite3.connect(f"{uri}?{how}", uri=True, timeout=30, isolation_level=None))
-        with closing(connection):
+        with closing(connection), _unchanged(path) if "immutable" in how else nullcontext():
             yield connection
+
+
+@contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    """A file that is opened as one that does not change must not: what was read of it would be of two states."""
+    before = path.stat()
+    try:
+        yield
+    finally:
+        now = path.stat()
+        if (now.st_mtime_ns, now.st_size) != (before.st_mtime_ns, before.st_size):
+            raise StoreError(f"{path}: a sweep has begun to write here while it was read: read it again")
 
 
 @contextmanager
@@ -182,16 +197,25 @@ def locked(folder: Path, pid: int) -> Iterator[None]:
     if path.exists():
         _check_regular(path)
     with path.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _locks(stream):
             stream.seek(0)
             holder = stream.read(20).strip()
-            raise StoreError(f"{folder}: another sweep is writing here (process {holder}): wait or stop it") from error
+            raise StoreError(f"{folder}: another sweep is writing here (process {holder}): wait or stop it")
         stream.truncate(0)
         stream.write(str(pid))
         stream.flush()
         yield
+
+
+def _locks(stream: IO[str]) -> bool:
+    """Whether the lock could be had; a reader that asks whether somebody writes has it for a moment (`_is_written`)."""
+    for _ in range(_ATTEMPTS):
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+    return False
 
 
 def _check_regular(path: Path) -> None:

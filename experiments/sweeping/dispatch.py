@@ -20,6 +20,7 @@ from prunectl.experiments.sweeping.cell import (
     Fitted,
     Network,
     Piece,
+    Reference,
     Scored,
     ToDo,
     Work,
@@ -148,7 +149,8 @@ class _Dispatch:
             self._fill()
 
     def _fill(self) -> None:
-        in_flight, looked_at = self._limits or (IN_FLIGHT * self._count(), LOOKAHEAD * self._count())
+        slots = self._count()  # also where limits are given: who has joined since is checked
+        in_flight, looked_at = self._limits or (IN_FLIGHT * slots, LOOKAHEAD * slots)
         while self._looked_at < looked_at and (cell := next(self._ahead, None)) is not None:
             self._look_at(cell)
         while self._ready and len(self._in_flight) < in_flight:
@@ -279,16 +281,20 @@ class _Shared:
 def _references(
     work: Work, to_do: ToDo, store: Store, client: Client, broken: list[str]
 ) -> dict[Future, Callable[[Any], None]]:
-    def kept(task: str) -> Callable[[Any], None]:
+    def kept(reference: Reference) -> Callable[[Any], None]:
         def handler(result: Any) -> None:
             if isinstance(result, BaseException):
-                broken.append(f"random actions on {task} cannot be measured: {_why(result)}")
+                broken.append(f"random actions on {reference.task} cannot be measured: {_why(result)}")
             else:
-                store.record_random(result)
+                store.record_random(result, reference.digest)
 
         return handler
 
-    return {_submit(client, work.timeout, run_random, *entry): kept(entry[0]) for entry in to_do.references}
+    def begun(reference: Reference) -> Future:
+        whose = None if reference.digest is None else work.controllers[reference.digest]
+        return _submit(client, work.timeout, run_random, reference, whose)
+
+    return {begun(reference): kept(reference) for reference in to_do.references}
 
 
 def _submit(

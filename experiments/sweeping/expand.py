@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from prunectl import agents, envs
 from prunectl.agents.controller import Controller, ControllerError
 from prunectl.agents.files import replacing
 from prunectl.envs.plants import PLANTS
+from prunectl.experiments import provenance
 from prunectl.experiments.episodes.evaluator import environments, task_for
 from prunectl.experiments.episodes.seeds import reported_seeds
-from prunectl.experiments.provenance import command_line, parts_of, versions
 from prunectl.experiments.stability.lyapunov import STEPS
-from prunectl.experiments.sweeping.cell import Cell, Subject, ToDo, Work
+from prunectl.experiments.sweeping.cell import Cell, Reference, Subject, ToDo, Work
 from prunectl.experiments.sweeping.config import ConfigError, ControllerEntry, SweepConfig
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Ask, PruningError, trace
@@ -78,12 +80,20 @@ def load_work(config: SweepConfig, trust: bool, remark: Callable[[str], None]) -
 def still_to_do(work: Work, store: Store) -> ToDo:
     """What the store does not hold yet. From here on it shows the cells of this sweep and no others."""
     store.plan(work.cells)
+    return lacking(work, store)
+
+
+def lacking(work: Work, store: Store) -> ToDo:
+    """What of a sweep the store, which stays as it is, does not hold yet."""
     done = store.done()
-    tasks = dict.fromkeys((cell.subject.task, cell.episodes, cell.episode_seed) for cell in work.cells)
     return ToDo(
         tuple(cell for cell in work.cells if cell.key not in done),
-        tuple(entry for entry in tasks if store.random_returns(entry[0], reported_seeds(*entry[1:])) is None),
+        tuple(one for one in work.references if _random(store, one) is None),
     )
+
+
+def _random(store: Store, one: Reference) -> NDArray[np.float64] | None:
+    return store.random_returns(one.task, reported_seeds(one.episodes, one.episode_seed), one.digest)
 
 
 def estimate(cells: Sequence[Cell], measured: Mapping[str, float], workers: int) -> float:
@@ -117,7 +127,11 @@ def _load(
     if loaded.plan is not None:
         remark(f"{loaded.name} is a pruned controller already: here 'dense' means as it is, and sparsities are of that")
     name = entry.name or loaded.name
-    subject = Subject(name, loaded.digest, loaded.controller.algorithm, task, loaded.training_seed)
+    around, source = loaded.controller.surroundings, envs.source_of(task)
+    digest = loaded.digest if source is None else hashlib.sha256(f"{loaded.digest} {source}".encode()).hexdigest()
+    # Where a task's own file is part of the digest, random actions are those of that file too.
+    surrounded = source is not None or loaded.controller.masked or (around is not None and around.changes_returns)
+    subject = Subject(name, digest, loaded.controller.algorithm, task, loaded.training_seed, surrounded)
     return loaded.controller, subject, loaded.loader
 
 
@@ -181,10 +195,8 @@ def resolved(config: SweepConfig, work: Work) -> dict[str, Any]:
     }
 
 
-def write_record(folder: Path, config: SweepConfig, work: Work) -> None:
-    """Leave what made the results beside them: ``config.yaml``, and ``provenance.json`` with command and versions."""
+def write_record(folder: Path, config: SweepConfig, work: Work, computing: bool = True) -> str | None:
+    """Leave what made the results beside them: ``config.yaml``, and ``provenance.json`` (`provenance.update`)."""
     with replacing(folder / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(resolved(config, work), sort_keys=False, width=110), encoding="utf-8")
-    record = {"command": command_line(), "versions": versions(), **parts_of(work.plugins)}
-    with replacing(folder / "provenance.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return provenance.update(folder, work.plugins, computing)

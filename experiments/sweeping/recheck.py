@@ -71,7 +71,10 @@ def published(name: str) -> Measured:
     """
     folder = RESULTS / name
     if not (folder / FILE).is_file():
-        raise ConfigError(f"no results of '{name}' are published: they would lie in results/{name} of the repository")
+        raise ConfigError(
+            f"no cells of '{name}' are published that could be computed anew: they would lie in results/{name} of the "
+            "repository"
+        )
     with Store.reading(folder) as store:
         return Measured.of(store)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunectl.envs import TaskError
+from prunectl.experiments import provenance
 from prunectl.experiments.sweeping.cell import Cell, Failure, ToDo, Work
 from prunectl.experiments.sweeping.config import ConfigError, SweepConfig
 from prunectl.experiments.sweeping.dispatch import ClusterError, run
-from prunectl.experiments.sweeping.expand import load_work, still_to_do, write_record
-from prunectl.experiments.sweeping.store import Store
+from prunectl.experiments.sweeping.expand import lacking, load_work, still_to_do, write_record
+from prunectl.experiments.sweeping.store import FILE, Store
 from prunectl.experiments.sweeping.workers import local_workers, remote_workers, slurm_workers
 
 if TYPE_CHECKING:
@@ -44,17 +45,23 @@ def completed(
         trust: unpickle what the checkpoints hold, on the user's word.
 
     Raises:
+        ConfigError: the results would lie beside a ``config.yaml`` that is no sweep's record.
         ClusterError: the scheduler is gone. What was computed is in the store and exported, as after an interrupt.
         TaskError: a random reference cannot be measured; raised when all else is done.
     """
+    foreign = results / "config.yaml"
+    if foreign.exists() and not (folder / FILE).exists() and not (results / provenance.FILE).exists():
+        raise ConfigError(f"{foreign}: it is no sweep's record, which would take its place: choose another folder")
     work = load_work(settings, trust, remark)
     with Store.writing(folder) as store:
-        to_do = still_to_do(work, store)
+        to_do = lacking(work, store)
         total, left = len(work.cells), len(to_do.cells)
         try:
             with workers if to_do else nullcontext() as client:
+                store.plan(work.cells)  # not before: where there are no workers, all stays as it was
                 results.mkdir(parents=True, exist_ok=True)
-                write_record(results, settings, work)
+                if (other := write_record(results, settings, work, bool(to_do))) is not None:
+                    remark(other)
                 remark(f"{total} cells, {total - left} done already, results go to {results}")
                 failures = _compute(work, to_do, store, client, remark, shown) if client else []
         except TaskError:

@@ -101,6 +101,11 @@ UPGRADES = {
 }
 
 
+def kept_as(task: str, digest: str | None) -> str:
+    """What a random reference is kept as: the task's own, or that of what one controller has around it."""
+    return task if digest is None else f"{task} as {digest}"
+
+
 def row_of(cell: Cell) -> dict[str, Any]:
     """The columns that say which cell it is."""
     subject, method = cell.subject, cell.method

@@ -46,6 +46,7 @@ from prunectl.experiments.sweeping.schema import (
     check_cells,
     columns_of,
     deployed_bytes,
+    kept_as,
     row_of,
 )
 from prunectl.registry import one_line
@@ -127,16 +128,21 @@ class Store:
         with self._transaction() as connection:
             _insert(connection, row_of(cell) | {"status": "failed", "error": error})
 
-    def record_random(self, episodes: Episodes) -> None:
-        """Keep the random reference of a task."""
+    def record_random(self, episodes: Episodes, digest: str | None = None) -> None:
+        """Keep the random reference of a task, or of what one controller has around it there."""
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO random_episode VALUES (?, ?, ?, ?)",
-                ((episodes.task, *entry) for entry in _entries(episodes)),
+                ((kept_as(episodes.task, digest), *entry) for entry in _entries(episodes)),
             )
 
-    def random_returns(self, task: str, seeds: Sequence[int]) -> NDArray[np.float64] | None:
-        """Returns ``(seeds,)`` of the random reference on these rising seeds, or None if one of them is missing."""
+    def random_beside(self, task: str, digest: str, seeds: Sequence[int]) -> NDArray[np.float64] | None:
+        """The random reference that a controller's returns are held against: its own, where it has one."""
+        own = self.random_returns(task, seeds, digest)
+        return self.random_returns(task, seeds) if own is None else own
+
+    def random_returns(self, task: str, seeds: Sequence[int], digest: str | None = None) -> NDArray[np.float64] | None:
+        """Returns ``(seeds,)`` of a random reference on these rising seeds, or None if one of them is missing."""
         if not seeds or not seeds[-1] < 2**63:
             return None
         with self._explained():
@@ -144,7 +150,7 @@ class Store:
                 fetched(
                     self._connection,
                     "SELECT seed, return FROM random_episode WHERE task = ? AND seed BETWEEN ? AND ?",
-                    (task, seeds[0], seeds[-1]),
+                    (kept_as(task, digest), seeds[0], seeds[-1]),
                 )
             )
         if len(found) < len(seeds):  # a file may ask for any number of them
@@ -251,12 +257,15 @@ class Store:
         dense = {(row["digest"], row["task"]): row["mean_return"] for row in rows if row["sparsity_asked"] == 0}
 
         @cache
-        def random(task: str, first: int, count: int) -> float:
-            found = self.random_returns(task, range(first, first + count))
+        def random(task: str, digest: str, first: int, count: int) -> float:
+            found = self.random_beside(task, digest, range(first, first + count))
             return np.nan if found is None else float(found.mean())
 
         found = [
-            (dense.get((row["digest"], row["task"])), random(row["task"], row["episode_seed"], row["episodes"]))
+            (
+                dense.get((row["digest"], row["task"])),
+                random(row["task"], row["digest"], row["episode_seed"], row["episodes"]),
+            )
             for row in rows
         ]
         return pd.DataFrame(found, table.index, ["dense", "random"], dtype="Float64").astype(np.float64)

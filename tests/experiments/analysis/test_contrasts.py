@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from prunectl.experiments import statistics
 from prunectl.experiments.analysis.aggregates import redrawn_tasks
 from prunectl.experiments.analysis.contrasts import contrast_table, readable
 from prunectl.experiments.analysis.curves import Panel, panels
@@ -136,3 +137,34 @@ def test_contrasts_are_read_in_a_table(table: pd.DataFrame) -> None:
     assert shown["difference"].iloc[1] == "-0.200 [-0.200, -0.200]"
     assert shown[shown["kind"] == "shares"]["ours"].tolist() == ["as the rest"]
     assert shown[shown["kind"] == "recovery"]["beside"].tolist() == ["-"]
+
+
+def test_runs_that_failed_elsewhere_are_not_paired_with_each_other(tmp_path: Path) -> None:
+    """Three trainings of two pruning seeds, on which one method keeps 5 more in every cell; each method lacks another
+    run."""
+    lacking = {FULL: ("ppo-1", 0), BARE: ("ppo-3", 0)}
+    with Store.writing(tmp_path) as store:
+        cells = []
+        for number in (1, 2, 3):
+            of = replace(subject(f"ppo-{number}"), algorithm="ppo")
+            cells.append(cell(of))
+            store.record(cells[-1], outcome([100.0, 100.0]))
+            for method, more in ((FULL, 5), (BARE, 0)):
+                for seed in (0, 1):
+                    if lacking[method] != (of.controller, seed):
+                        cells.append(cell(of, method, 0.5, seed))
+                        store.record(cells[-1], outcome([30.0 * number + more] * 2, 0.5, 0.5))
+        store.plan(cells)
+        store.record_random(episodes([0.0, 0.0]))
+        apart, whole = contrasted(panels(store), store.results()), store.results()
+    assert len(whole) == 3 + 10
+    assert apart.empty
+
+
+def test_draws_that_say_nothing_are_no_evidence() -> None:
+    nothing = np.full(200, np.nan)
+    assert statistics.p_value(nothing) == 1.0
+    assert np.isnan(statistics.detectable(nothing))
+    some = np.concatenate([nothing, np.linspace(-1, 1, 100)])
+    assert statistics.p_value(some) > 0.9
+    assert statistics.detectable(some) == pytest.approx(2.8 * np.linspace(-1, 1, 100).std())

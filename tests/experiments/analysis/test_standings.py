@@ -12,6 +12,7 @@ from prunectl.experiments.analysis.curves import panels
 from prunectl.experiments.analysis.readings import read_panels
 from prunectl.experiments.analysis.safe_sparsity import Walk
 from prunectl.experiments.analysis.standings import Scores, leading, readable, scores_of, standings, telling
+from prunectl.experiments.analysis.summary import summarise
 from prunectl.experiments.drawing.style import look
 from prunectl.experiments.report.figures import standings_figure
 from prunectl.experiments.report.write import write_report
@@ -116,3 +117,18 @@ def test_one_controller_alone_is_ranked_too(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "leaderboard.csv")
     assert table[["rank", "method", "controllers"]].to_numpy().tolist() == [[1, FULL.label, 1], [2, STOCK.label, 1]]
     assert '"Leaderboard"' in (tmp_path / "report.html").read_text()
+
+
+def test_a_controller_that_does_not_beat_random_actions_does_not_count(tmp_path: Path) -> None:
+    with Store.writing(tmp_path) as store:
+        record_curves(store, {name: {STOCK: CURVES[STOCK], FULL: CURVES[FULL]} for name in ("one", "two", "weak")})
+        dense = store.results().query("controller == 'weak' and grouping.isna()")["key"].item()
+        store._connection.execute("UPDATE episode SET return = -50 WHERE cell = ?", (dense,))
+        store._connection.commit()
+        read = read_panels(panels(store), 0)
+        table = standings(scores_of(read), store.results())
+    assert table["method"].tolist() == [FULL.label, STOCK.label]
+    assert table["controllers"].tolist() == [2, 2]
+    assert table["s95"].tolist() == pytest.approx([0.825, 0.475])
+    means = summarise(read).query("controller == 'mean of 2'").set_index("method")
+    assert means.loc[FULL.label, "s95_deployed"] == pytest.approx(0.825)

@@ -25,6 +25,7 @@ from prunectl.envs.plants import PLANTS
 from prunectl.experiments.cli import run
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.seeds import calibration_seeds, reported_seeds
+from prunectl.experiments.jsontext import json_text
 from prunectl.experiments.stability.attraction import attraction, axes, grid, kept
 from prunectl.experiments.stability.bounds import clopper_pearson, safe_sparsity
 from prunectl.experiments.stability.family_tables import as_json, verdict
@@ -239,7 +240,7 @@ def test_a_family_stops_at_the_first_that_fails() -> None:
     assert found.safe == found.settles == pytest.approx(0.5)
     assert 0.5 < found.s95 < 0.9
     assert found.kept(found.members[1]) == 1.0
-    data = json.loads(json.dumps(as_json(found), allow_nan=False))
+    data = json.loads(json_text(as_json(found)))
     assert [row["holds"] for row in data["controllers"]] == [True, True, False]
     assert [row["attraction"] for row in data["controllers"]] == [["001", "010", "100"]] * 2 + [["000", "010", "000"]]
     assert len(data["controllers"][0]["robustness"]) == len(conditions(PLANT)) == 8

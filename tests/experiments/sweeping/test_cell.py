@@ -15,7 +15,7 @@ from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.sweeping import cell as cells
-from prunectl.experiments.sweeping.cell import Cell, Subject
+from prunectl.experiments.sweeping.cell import Cell, Reference, Subject
 from prunectl.experiments.sweeping.compute import (
     run_calibration,
     run_damage,
@@ -152,7 +152,7 @@ def test_where_an_array_lies_in_memory_does_not_show(balancer: Path) -> None:
 
 def test_the_random_reference_is_on_the_same_seeds() -> None:
     by_hand = evaluate_random("CartPole-v1", reported_seeds(5, 3))
-    found = run_random("CartPole-v1", 5, 3)
+    found = run_random(Reference("CartPole-v1", 5, 3))
     assert found.seeds == (3, 4, 5, 6, 7)
     np.testing.assert_array_equal(found.returns, by_hand.returns)
 

@@ -48,7 +48,7 @@ def test_what_is_not_published_is_one_line(
 ) -> None:
     monkeypatch.setattr(check, "RESULTS", tmp_path)
     assert prunectl(["reproduce", "reference", "--check"]) == 2
-    assert capsys.readouterr().err.startswith("prunectl: no results of 'reference' are published")
+    assert capsys.readouterr().err.startswith("prunectl: no cells of 'reference' are published")
     work = load_work(config(balancer), trust=False, remark=silent)
     with Store.writing(tmp_path / "empty") as store:
         store.plan(work.cells)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +17,10 @@ import pandas as pd
 import pytest
 
 from prunectl.experiments.stability.bounds import Checks, Count
+from prunectl.experiments.sweeping.connection import LOCK
 from prunectl.experiments.sweeping.store import FILE, Store, StoreError
 from prunectl.pruning import Method
-from tests.experiments.fakes import cell, drop_columns, episodes, outcome, subject
+from tests.experiments.fakes import cell, drop_columns, episodes, outcome, record_curves, subject
 
 DENSE = cell()
 PRUNED = cell(method=Method(recovery="reconstruct"), sparsity=0.5)
@@ -324,3 +327,30 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_its_name(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"), Store.writing(tmp_path / "file" / "below"):
         pass
+
+
+def test_a_sweep_that_begins_while_a_store_is_read_is_told(tmp_path: Path) -> None:
+    with Store.writing(tmp_path) as store:
+        record_curves(store, {"one": {Method(recovery="none"): {0.5: 40.0}}})
+
+    def read_while_a_sweep_begins() -> None:
+        with Store.reading(tmp_path) as reading:
+            assert len(reading.results()) == 2
+            with Store.writing(tmp_path) as store:
+                record_curves(store, {f"c{number}": {Method(recovery="none"): {0.5: 40.0}} for number in range(40)})
+
+    with pytest.raises(StoreError, match=r"sweep\.sqlite: a sweep has begun to write here while it was read: read it"):
+        read_while_a_sweep_begins()
+    with Store.reading(tmp_path) as reading:
+        assert len(reading.results()) == 80
+
+
+def test_a_reader_that_asks_for_a_moment_stops_no_sweep(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    with (tmp_path / LOCK).open("rb") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        timer = threading.Timer(0.2, lambda: fcntl.flock(asking, fcntl.LOCK_UN))
+        timer.start()
+        with Store.writing(tmp_path) as store:
+            assert store.planned() == 0
+        timer.join()
