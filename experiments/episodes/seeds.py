@@ -1,4 +1,8 @@
-"""Which seeds serve what. Ranges never meet, so nothing is tuned on the episodes that are reported."""
+"""Which seeds serve what. Ranges never meet, so nothing is tuned on the episodes that are reported.
+
+Trainings by Stable-Baselines3 are the exception: their environments begin with the training's own seed and the next
+ones, so that the first episode of each starts where an early reported one does; the bundled agents were trained so.
+"""
 
 from __future__ import annotations
 

@@ -80,6 +80,13 @@ _PICTURES = {
 }
 
 
+#: What a report has only where there is enough to show: what an earlier one left of it says nothing of this store.
+_SOMETIMES = (
+    *("aggregate", "contrasts", "cuts", "improvement", "leaderboard", "pareto", "profile"),
+    *(f"{what}_{axis}" for what in ("algorithms", "overall") for axis in AXES),
+)
+
+
 def write_report(folder: Path) -> tuple[list[Path], str]:
     """Write figures, tables and ``report.html`` into a sweep's folder.
 
@@ -131,6 +138,10 @@ def draw_report(store: Store, folder: Path) -> tuple[list[Path], str]:
     ]
     page = assemble(folder.resolve().name, page_data(found, tables, folder), pictures)
     written.append(write_file(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8")))
+    for name in _SOMETIMES:
+        for ending in ("csv", "md", "pdf", "png"):
+            if (path := folder / f"{name}.{ending}") not in written:
+                path.unlink(missing_ok=True)
     return written, "\n".join(line for line in (aligned(shown, right=right), missing) if line)
 
 

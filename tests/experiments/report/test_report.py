@@ -345,3 +345,18 @@ def test_tables_have_a_row_a_method(folder: Path) -> None:
     rows = markdown(shown, right=numbers_of(shown)).splitlines()
     assert len(rows) == 2 + 6 + 3
     assert all(line.startswith("| ") and line.count("|") == rows[0].count("|") for line in rows)
+
+
+def test_what_a_report_no_longer_says_does_not_stay(folder: Path) -> None:
+    written, _ = write_report(folder)
+    gone = {folder / f"{name}.{ending}" for name in ("leaderboard", "contrasts") for ending in ("csv", "md", "png")}
+    assert gone <= set(written)
+    own = folder / "notes.md"
+    own.write_text("mine")
+    with Store.writing(folder) as store:
+        record_curves(store, {"one": {FULL: CURVES[FULL]}})
+    written, _ = write_report(folder)
+    assert not any(path.exists() for path in gone - set(written))
+    assert folder / "contrasts.csv" not in written
+    assert own.read_text() == "mine"
+    assert all(path.exists() for path in written)
