@@ -212,6 +212,14 @@ def interval(draws: Array, confidence: float = 0.95) -> tuple[Array, Array]:
     return ends[:, 0].reshape(draws.shape[1:]), ends[:, 1].reshape(draws.shape[1:])
 
 
+def kept(returns: Array, dense: Array, random: Array, resamples: int = 2_000) -> tuple[float, float, float]:
+    """The normalised return and the ends of its 95% interval; all ``(episodes,)``, from the same environment seeds,
+    which are redrawn for the three together."""
+    drawn = np.random.default_rng(0).integers(len(returns), size=(resamples, len(returns)))
+    low, high = interval(normalised(*(values[drawn].mean(1) for values in (returns, dense, random))))
+    return float(normalised(returns.mean(), dense.mean(), random.mean())), float(low), float(high)
+
+
 def p_value(draws: Array) -> float:
     """How surprising bootstrap draws ``(resamples,)`` of a difference would be were it none, on both sides: twice the
     share of them that lies on the other side of 0, at least 2 / (resamples + 1) (Davison & Hinkley 1997, eq. 4.11).

@@ -31,7 +31,7 @@ from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
 from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.episodes.task_loop import TaskLoop
-from prunectl.experiments.statistics import Array, interval, normalised
+from prunectl.experiments.statistics import kept
 from prunectl.pruning import Method, Pruned, PruningError, prune
 from prunectl.pruning.rounding import acting_bytes
 from prunectl.pruning.storage import float_bytes, sparse_bytes
@@ -113,7 +113,7 @@ def measured(reference: str, begun: Path) -> None:
         if (way, sparsity) in known:
             continue
         returns = best if controller is dense else evaluate(controller, task, seeds).returns
-        found = _summary(returns, best, random)
+        found = kept(returns, best, random)
         row = loaded.name, task, way, sparsity, size, full / size, returns.mean(), *found
         table = pd.DataFrame([*table.itertuples(index=False), row], columns=_COLUMNS)
         write_file(begun, partial(write_csv, table))
@@ -207,13 +207,6 @@ def figure(table: pd.DataFrame) -> Figure:
         ]
         drawn.legend(handles=handles, loc="outside lower center", ncols=2 if len(names) == 1 else 4)
     return drawn
-
-
-def _summary(returns: Array, dense: Array, random: Array) -> tuple[float, float, float]:
-    """Normalised return and its interval; all ``(episodes,)``, from the same seeds."""
-    chosen = np.random.default_rng(0).integers(len(returns), size=(2_000, len(returns)))
-    low, high = interval(normalised(*(values[chosen].mean(1) for values in (returns, dense, random))))
-    return float(normalised(returns.mean(), dense.mean(), random.mean())), float(low), float(high)
 
 
 def written(folder: Path, references: Sequence[str]) -> pd.DataFrame:

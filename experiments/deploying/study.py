@@ -34,7 +34,7 @@ from prunectl.experiments.drawing.tables import write_table
 from prunectl.experiments.episodes.calibration import calibrate
 from prunectl.experiments.episodes.evaluator import evaluate, evaluate_random
 from prunectl.experiments.episodes.seeds import reported_seeds
-from prunectl.experiments.statistics import Array, interval, normalised
+from prunectl.experiments.statistics import Array, kept
 
 EPISODES = 20
 #: Forms that are drawn, in this order: colour and marker.
@@ -93,7 +93,8 @@ def _group(task: str, members: Sequence[Loaded], episodes: int) -> pd.DataFrame:
     dense = next(iter(found.values())).returns
     keys = list(zip(table["controller"], table["form"], strict=True))
     table[["mean_return", "normalised_return", "low", "high"]] = [
-        _summary(found[key].returns, dense, random) if key in found else (np.nan,) * 4 for key in keys
+        (found[key].returns.mean(), *kept(found[key].returns, dense, random)) if key in found else (np.nan,) * 4
+        for key in keys
     ]
     costs = [found[key].costs if key in found else None for key in keys]
     table["flash"] = [np.nan if one is None else one.flash for one in costs]
@@ -167,14 +168,6 @@ def _deployed(loaded: Loaded, task: str, episodes: int) -> dict[str, _Deployed]:
             exported = agents.load(out, trust=True).controller
             found[form] = _Deployed(evaluate(exported, task, seeds).returns, made.costs)
     return found
-
-
-def _summary(returns: Array, dense: Array, random: Array) -> tuple[float, float, float, float]:
-    """Mean return, normalised return and its interval; all ``(episodes,)``, from the same seeds."""
-    drawn = np.random.default_rng(0).integers(len(returns), size=(2_000, len(returns)))
-    low, high = interval(normalised(*(values[drawn].mean(1) for values in (returns, dense, random))))
-    mean = float(normalised(returns.mean(), dense.mean(), random.mean()))
-    return float(returns.mean()), mean, float(low), float(high)
 
 
 def main() -> None:

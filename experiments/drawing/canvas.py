@@ -46,6 +46,22 @@ def draw_curve(axes: Axes, method: Method, x: Array, y: Array, low: Array, high:
         axes.plot(x[:2], y[:2], color=own.colour, linewidth=0.7, linestyle=(0, (1, 4)), zorder=1)
 
 
+def panel_grid(count: int, columns: int, across: str, up: str, share: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, row by row, those at the edges labelled: ``across`` below, ``up`` on the left. With
+    ``share`` they have one axis upwards."""
+    rows = -(-count // columns)
+    figure = Figure(figsize=(max(2.6 * columns, 4.2) + 0.3, 2.1 * rows + 0.9), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=share).ravel())
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    for axes in grid[max(count - columns, 0) : count]:
+        axes.set_xlabel(across)
+        axes.tick_params(labelbottom=True)
+    for axes in grid[:count:columns]:
+        axes.set_ylabel(up)
+    return figure, grid[:count]
+
+
 def plain(name: str) -> str:
     """A name as matplotlib draws it as it is: what stands between two dollars would be taken for mathematics."""
     return name.replace("$", r"\$")

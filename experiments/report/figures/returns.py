@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from matplotlib import rc_context
@@ -10,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prunectl.experiments.analysis.readings import PanelReading
-from prunectl.experiments.drawing.canvas import draw_curve, legend, plain
+from prunectl.experiments.drawing.canvas import draw_curve, legend, panel_grid, plain
 from prunectl.experiments.drawing.style import LOOK, REFERENCE
 from prunectl.pruning import Method
 
@@ -25,19 +24,10 @@ def return_figure(found: Sequence[PanelReading], axis: str) -> Figure:
     uniformly random actions on the same episodes.
     """
     columns = min(len(found), 4) if len(found) != 4 else 2
-    rows = math.ceil(len(found) / columns)
     with rc_context(LOOK):
-        figure = Figure(figsize=(max(2.6 * columns, 4.2) + 0.3, 2.1 * rows + 0.9), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-        for axes, read in zip(grid, found, strict=False):
+        figure, grid = panel_grid(len(found), columns, f"{axis} sparsity", "return")
+        for axes, read in zip(grid, found, strict=True):
             draw_returns(axes, read, axis)
-        for axes in grid[len(found) :]:
-            axes.set_visible(False)
-        for axes in grid[max(len(found) - columns, 0) : len(found)]:
-            axes.set_xlabel(f"{axis} sparsity")
-            axes.tick_params(labelbottom=True)
-        for axes in grid[: len(found) : columns]:
-            axes.set_ylabel("return")
         legend(figure, methods_of(found), max(columns, 2))
     return figure
 

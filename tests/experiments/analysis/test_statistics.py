@@ -307,3 +307,12 @@ def test_holm_is_worked_by_hand() -> None:
     # 3 * 0.01, 2 * 0.03, and 1 * 0.04, which is not less than the one before.
     np.testing.assert_allclose(statistics.holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
     np.testing.assert_allclose(statistics.holm(np.array([0.7, 0.6])), [1.0, 1.0])
+
+
+def test_episodes_are_redrawn_with_their_references() -> None:
+    dense, random = np.array([10.0, 20.0, 30.0]), np.zeros(3)
+    # Half of the dense return in every episode: whichever are drawn, one half.
+    assert statistics.kept(0.5 * dense, dense, random) == pytest.approx((0.5, 0.5, 0.5))
+    share, low, high = statistics.kept(np.array([10.0, 0.0, 30.0]), dense, random)
+    assert share == pytest.approx(2 / 3)
+    assert low < share < high == 1

@@ -15,7 +15,7 @@ from prunectl.experiments.bench.benchmarks import chosen
 from prunectl.experiments.deploying import latency
 from prunectl.experiments.deploying import study as deployment
 from prunectl.experiments.deploying.latency import Contender, contender, decision_times
-from prunectl.experiments.deploying.study import _summary, deployed, figure
+from prunectl.experiments.deploying.study import deployed, figure
 from prunectl.experiments.sweeping.config import ConfigError
 from prunectl.pruning import trace
 from prunectl.pruning.plan import uncut
@@ -104,15 +104,6 @@ def test_return_and_latency_of_every_form(balancer: Path, save_tiny: SaveTiny, t
     drawn = figure(table)
     assert [axes.get_title() for axes in drawn.axes] == ["balancer", "tiny"]
     deployment.save(drawn, tmp_path / "deployment")
-
-
-def test_intervals_redraw_episodes_as_pairs() -> None:
-    dense, random = np.array([10.0, 20.0, 30.0]), np.zeros(3)
-    # Half of the dense return in every episode: whichever are drawn, one half.
-    assert _summary(0.5 * dense, dense, random) == pytest.approx((10.0, 0.5, 0.5, 0.5))
-    mean, share, low, high = _summary(np.array([10.0, 0.0, 30.0]), dense, random)
-    assert (mean, share) == pytest.approx((40 / 3, 2 / 3))
-    assert low < share < high == 1
 
 
 def test_two_controllers_of_one_name_are_not_mixed_up(balancer: Path, tmp_path: Path) -> None:
