@@ -44,6 +44,12 @@ def test_ideas(agent: str) -> None:
     assert f"Ant, at 0.95: {two(own.loc[('ppo/Ant-v3_1', 'fitted Q')].item())}." in said
 
 
+def test_a_memory_is_not_helped() -> None:
+    share = table("default/tried/memory.csv").set_index("method")["share"]
+    said = f"at 0.99 is another: there the default keeps {two(share['the default'])} where the one cut keeps"
+    assert f"{said} {two(share['one cut'])}," in text("results/default/README.md")
+
+
 def test_bins() -> None:
     rows = table("default/tried/bins.csv").set_index(["agent", "sparsity", "taught", "bins", "method"])
     trainings = [f"tdmpc2-swingup-{number}" for number in (1, 2, 3)]
