@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.agents import Loaded
-from prunectl.agents.files import replacing
+from prunectl.agents.files import read_bounded, replacing
 from prunectl.pruning import PruningError, PruningPlan
 from prunectl.registry import Plugin
 
-#: Beside results.
-FILE = "provenance.json"
+#: Beside results, and how large it may be.
+FILE, LARGEST = "provenance.json", 2**20
 PACKAGES = ("prunectl", "torch", "gymnasium", "mujoco", "stable-baselines3", "sb3-contrib", "torch-pruning", "numpy")
 
 
@@ -70,10 +70,11 @@ def update(folder: Path, plugins: Iterable[Plugin], computing: bool) -> str | No
 def _there(path: Path) -> dict[str, Any] | None:
     """A record that was left; None where there is none, or something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_bounded(path, LARGEST))
+    except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("versions"), dict) else None
+    ours = isinstance(found, dict) and isinstance(found.get("versions"), dict)
+    return found if ours and isinstance(found.get("earlier", []), list) else None
 
 
 def command_line() -> str:

@@ -70,6 +70,13 @@ def test_a_record_says_who_computed_what(
     assert third["earlier"] == [first, second]
 
 
+@pytest.mark.parametrize("text", ["", "[1]", '{"versions": 3}', '{"versions": {}, "earlier": 5}', "[" * 100_000])
+def test_a_strangers_record_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / provenance.FILE).write_text(text)
+    assert provenance.update(tmp_path, (), computing=False) is None
+    assert json.loads((tmp_path / provenance.FILE).read_text())["versions"] == provenance.versions()
+
+
 def test_a_config_that_is_no_record_stays(balancer: Path, tmp_path: Path) -> None:
     own = tmp_path / "config.yaml"
     own.write_text(f"# mine\ncontrollers: {balancer}\nmethods: {{recovery: none}}\nsparsities: 0.3\n")
