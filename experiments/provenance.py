@@ -16,7 +16,7 @@ from prunectl.agents.files import read_bounded, replacing
 from prunectl.pruning import PruningError, PruningPlan
 from prunectl.registry import Plugin
 
-#: Beside results, and how large it may be.
+#: Beside results, and how large it may be, as the config that lies there too: a line a controller.
 FILE, LARGEST = "provenance.json", 2**20
 PACKAGES = ("prunectl", "torch", "gymnasium", "mujoco", "stable-baselines3", "sb3-contrib", "torch-pruning", "numpy")
 

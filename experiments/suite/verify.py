@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.suite.entry import read_entry
 from prunectl.experiments.suite.tiers import settings_of
 from prunectl.experiments.sweeping.agreement import leaning
@@ -88,14 +87,10 @@ def verify(
     with Store.reading(folder) as store:
         results = Measured.of(store)
         table = results.table
-        references = {
-            one: store.random_returns(one.task, reported_seeds(one.episodes, one.episode_seed), one.digest)
-            for one in work.references
-        }
+        references = {one: store.returns_of(one) for one in work.references}
     wrong = [*_amiss(work, table), *_disagreeing(results)]
     for one, random in references.items():
-        whose = None if one.digest is None else work.controllers[one.digest]
-        if random is None or not np.array_equal(random, run_random(one, whose).returns):
+        if random is None or not np.array_equal(random, run_random(one, work.whose(one)).returns):
             wrong.append(f"random actions on {one.task}: other returns than the entry's")
     chosen = _chosen(work.cells, table, cells, seed)
     remark(f"{len(chosen)} of {len(work.cells)} cells are computed anew")

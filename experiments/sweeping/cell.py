@@ -243,6 +243,10 @@ class Work:
         """The random references that its cells are held against."""
         return tuple(dict.fromkeys(cell.reference for cell in self.cells))
 
+    def whose(self, reference: Reference) -> Controller | None:
+        """The controller in whose surroundings a reference's random actions are; None: on the plain task."""
+        return None if reference.digest is None else self.controllers[reference.digest]
+
     @cached_property
     def plugins(self) -> tuple[Plugin, ...]:
         """Every plug-in that workers need."""

@@ -290,11 +290,7 @@ def _references(
 
         return handler
 
-    def begun(reference: Reference) -> Future:
-        whose = None if reference.digest is None else work.controllers[reference.digest]
-        return _submit(client, work.timeout, run_random, reference, whose)
-
-    return {begun(reference): kept(reference) for reference in to_do.references}
+    return {_submit(client, work.timeout, run_random, one, work.whose(one)): kept(one) for one in to_do.references}
 
 
 def _submit(

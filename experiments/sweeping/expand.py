@@ -9,9 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from prunectl import agents, envs
 from prunectl.agents.controller import Controller, ControllerError
@@ -19,9 +17,8 @@ from prunectl.agents.files import replacing
 from prunectl.envs.plants import PLANTS
 from prunectl.experiments import provenance
 from prunectl.experiments.episodes.evaluator import environments, task_for
-from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.stability.lyapunov import STEPS
-from prunectl.experiments.sweeping.cell import Cell, Reference, Subject, ToDo, Work
+from prunectl.experiments.sweeping.cell import Cell, Subject, ToDo, Work
 from prunectl.experiments.sweeping.config import ConfigError, ControllerEntry, SweepConfig
 from prunectl.experiments.sweeping.store import Store
 from prunectl.pruning import Ask, PruningError, trace
@@ -88,12 +85,8 @@ def lacking(work: Work, store: Store) -> ToDo:
     done = store.done()
     return ToDo(
         tuple(cell for cell in work.cells if cell.key not in done),
-        tuple(one for one in work.references if _random(store, one) is None),
+        tuple(one for one in work.references if store.returns_of(one) is None),
     )
-
-
-def _random(store: Store, one: Reference) -> NDArray[np.float64] | None:
-    return store.random_returns(one.task, reported_seeds(one.episodes, one.episode_seed), one.digest)
 
 
 def estimate(cells: Sequence[Cell], measured: Mapping[str, float], workers: int) -> float:

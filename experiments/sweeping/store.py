@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from prunectl.agents.files import replacing
 from prunectl.experiments.drawing.tables import write_csv
 from prunectl.experiments.episodes.evaluator import Episodes
+from prunectl.experiments.episodes.seeds import reported_seeds
 from prunectl.experiments.statistics import normalised
-from prunectl.experiments.sweeping.cell import Cell, Outcome
+from prunectl.experiments.sweeping.cell import Cell, Outcome, Reference
 from prunectl.experiments.sweeping.connection import (
     AWAY,
     FILE,
@@ -135,6 +136,11 @@ class Store:
                 "INSERT OR REPLACE INTO random_episode VALUES (?, ?, ?, ?)",
                 ((kept_as(episodes.task, digest), *entry) for entry in _entries(episodes)),
             )
+
+    def returns_of(self, reference: Reference) -> NDArray[np.float64] | None:
+        """Returns ``(episodes,)`` of a random reference, or None if one of them is missing."""
+        seeds = reported_seeds(reference.episodes, reference.episode_seed)
+        return self.random_returns(reference.task, seeds, reference.digest)
 
     def random_beside(self, task: str, digest: str, seeds: Sequence[int]) -> NDArray[np.float64] | None:
         """The random reference that a controller's returns are held against: its own, where it has one."""

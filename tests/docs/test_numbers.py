@@ -61,7 +61,8 @@ def front() -> list[str]:
         f"at least 0.95 of the return on {WORDS[kept]} of twenty controllers",
         f"and {lowest - 0.0049:.2f} on the twentieth",  # never rounded up
         f"refitting is worth {refit['difference']:.2f} of the return, the importance {choice['difference']:.2f} once "
-        f"refitted, and the grouping by itself {ranking['difference']:.2f} against one global ranking of magnitudes",
+        f"refitted, and the grouping by itself {ranking['difference']:.2f} against one global ranking of magnitudes "
+        "and nothing that",
         f"Of 26 agents, fifteen of them RL Baselines3 Zoo's, which nobody here trained, {to_97()} keep 95%",
         f"in {standing(OURS, 'leaderboard')['seconds']:.0f} s in the median",
         *caught(),

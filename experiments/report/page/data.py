@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from prunectl.agents.files import read_bounded
+from prunectl.experiments import provenance
 from prunectl.experiments.analysis.curves import AXES, Array
 from prunectl.experiments.analysis.findings import Findings, Tables
 from prunectl.experiments.analysis.readings import PanelReading, Reading
@@ -26,8 +27,6 @@ from prunectl.pruning import Method, PruningError, variants
 
 #: Digits of a number on the page; ``results.csv`` has them all.
 DIGITS = 7
-#: Bytes of the record that a sweep leaves beside its store: a line a controller.
-LARGEST_RECORD = 2**20
 #: Variants of methods that a record may list for each cell of its store; libraries' pruners are listed more than once.
 MOST_VARIANTS = 100
 #: What the page draws of the aggregates over controllers.
@@ -207,13 +206,13 @@ def _recorded(folder: Path) -> tuple[Mapping[str, Any] | None, dict[str, Any]]:
         StoreError: what should be the record is something else.
         OSError: it cannot be read, or is too large.
     """
-    config, provenance = folder / "config.yaml", folder / "provenance.json"
-    text, data = read_yaml(config, LARGEST_RECORD) if config.is_file() else (None, None)
+    config, record = folder / "config.yaml", folder / provenance.FILE
+    text, data = read_yaml(config, provenance.LARGEST) if config.is_file() else (None, None)
     try:
-        made = json.loads(read_bounded(provenance, LARGEST_RECORD)) if provenance.is_file() else {}
+        made = json.loads(read_bounded(record, provenance.LARGEST)) if record.is_file() else {}
     except (ValueError, RecursionError):
         made = None
-    for file, said in ((config, data), (provenance, made)):
+    for file, said in ((config, data), (record, made)):
         if not isinstance(said, dict) and file.is_file():
             raise StoreError(f"{file}: no record of a sweep: {AWAY}")
     return data, {**(made or {}), "config": text}
